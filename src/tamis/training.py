@@ -16,7 +16,6 @@ from __future__ import annotations
 import copy
 import json
 import math
-import os
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -191,7 +190,7 @@ class _Run:
         self.config.checkpoint.parent.mkdir(parents=True, exist_ok=True)
         beside = self.config.checkpoint.with_name(self.config.checkpoint.name + ".part")
         torch.save(state, beside)
-        os.replace(beside, self.config.checkpoint)
+        beside.replace(self.config.checkpoint)
 
     def update_average(self) -> None:
         if self.averaged is None:
@@ -306,4 +305,4 @@ def _trim_metrics(path: Path | None, step: int) -> None:
             kept.append(text + "\n")
     beside = path.with_name(path.name + ".part")
     beside.write_text("".join(kept), encoding="utf-8")
-    os.replace(beside, path)
+    beside.replace(path)

@@ -1,0 +1,70 @@
+# make demo | test | check | bench | fonts.  Each sets up .venv by itself; the second time that takes no time.
+# Needed beforehand: Python 3.11 or newer with pip, and make.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+# Faces for rendering training lines and benchmark clips, by package; see data/subtitles/fonts.txt for their coverage.
+FONTS := fonts-arphic-bkai00mp fonts-arphic-bsmi00lp fonts-arphic-gbsn00lp fonts-arphic-gkai00mp \
+  fonts-arphic-ukai fonts-arphic-uming fonts-baekmuk fonts-cns11643-kai fonts-cns11643-sung fonts-cwtex-fs \
+  fonts-cwtex-heib fonts-cwtex-kai fonts-cwtex-ming fonts-cwtex-yen fonts-droid-fallback fonts-hanazono \
+  fonts-ipaexfont-gothic fonts-lxgw-wenkai fonts-morisawa-bizud-gothic fonts-nanum fonts-noto-cjk \
+  fonts-noto-cjk-extra fonts-smiley-sans fonts-unfonts-core fonts-vlgothic fonts-wqy-microhei fonts-wqy-zenhei
+
+.PHONY: demo test check bench fonts clean
+
+demo: $(VENV)/.subtitles ## The main job on bundled samples: a table, an .srt and a review page in work/demo
+	$(BIN)/tamis demo -o work/demo
+
+test: $(VENV)/.dev ## Every test
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.dev ## Format, lint, types, import rules
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/test_architecture.py
+
+bench: $(VENV)/.bench fonts ## The numbers of README.md; hours
+	$(BIN)/python benchmarks/subtitles_clips.py
+	$(BIN)/python benchmarks/subtitles_accuracy.py
+	$(BIN)/python benchmarks/subtitles_speed.py
+	$(BIN)/python benchmarks/subtitles_peers.py
+
+fonts: work/.fonts ## Debian packages for training and benchmarks: fonts, and ffmpeg with libass
+
+work/.fonts: Makefile
+	@command -v apt-get >/dev/null || { \
+	  echo "The fonts and ffmpeg come from Debian packages, and this machine has no apt-get: install these by hand,"; \
+	  echo "then touch $@:  ffmpeg $(FONTS)"; exit 1; }
+	$$([ "$$(id -u)" = 0 ] || echo sudo) apt-get update -q
+	$$([ "$$(id -u)" = 0 ] || echo sudo) apt-get install -qy --no-install-recommends ffmpeg tesseract-ocr \
+	  tesseract-ocr-chi-sim tesseract-ocr-chi-tra tesseract-ocr-jpn tesseract-ocr-kor $(FONTS)
+	mkdir -p work && touch $@
+
+clean: ## Everything that a target made
+	rm -rf $(VENV) work build
+
+# Debian splits ensurepip off into python3-venv. Without it, the pip that is there can fill the environment.
+$(VENV)/.made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "Tamis needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) -V 2>&1). Name another: make PYTHON=..."; exit 1; }
+	@$(PYTHON) -m venv $(VENV) >/dev/null 2>&1 || { \
+	  $(PYTHON) -m venv --clear --without-pip $(VENV) && \
+	  $(PYTHON) -m pip --python $(BIN)/python install --quiet pip; } || { \
+	  echo "$(PYTHON) cannot make a virtual environment: run  apt-get install python3-venv  and try again."; exit 1; }
+	@touch $@
+
+$(VENV)/.subtitles: $(VENV)/.made pyproject.toml constraints.txt
+	$(INSTALL) --editable '.[subtitles]'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.made pyproject.toml constraints.txt
+	$(INSTALL) --editable '.[dev]'
+	@touch $@ $(VENV)/.subtitles
+
+$(VENV)/.bench: $(VENV)/.dev
+	$(INSTALL) --editable '.[dev,bench]'
+	@touch $@
