@@ -1,0 +1,316 @@
+"""Estimate a character n-gram model: interpolated modified Kneser-Ney, entropy pruning, storage.
+
+Chen & Goodman, An empirical study of smoothing techniques for language modeling (1999), section 3 (three discounts) and
+equation 17; Stolcke, Entropy-based pruning of backoff language models (1998), equations 6 to 8. With one change: text
+comes with weights, so that a narrow source counts for less. Discounts are estimated from the plain counts, and an n-gram
+seen n times keeps the fraction 1 - D(n) / n of its weight. With all weights 1 this is the textbook's model exactly.
+
+Besides lines, a training text may hold fragments (words out of a frequency list) that have no begin and no end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tamis.subtitles import characters
+from tamis.subtitles.language import (
+    BEGIN,
+    BEGIN_SYMBOL,
+    END,
+    SPACE,
+    SPECIAL_SYMBOLS,
+    SYMBOL_BITS,
+    UNKNOWN_SYMBOL,
+    LanguageModel,
+    Level,
+    probability_bytes,
+    probability_logs,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """Training text: pieces one after the other.
+
+    labels  [t] int32 class numbers, SPACE, BEGIN, END; a piece with BEGIN and END is a line, one without is a fragment
+    piece   [t] int32, number of the piece, non-decreasing
+    times   [t] int32, how often the piece was seen
+    weight  [t] float32, what each time counts
+    """
+
+    labels: NDArray[np.int32]
+    piece: NDArray[np.int32]
+    times: NDArray[np.int32]
+    weight: NDArray[np.float32]
+
+    @staticmethod
+    def of(pieces: Sequence[NDArray[np.int32]], times: Sequence[int], weights: Sequence[float]) -> Text:
+        """From separate pieces, each [length] labels."""
+        lengths = [len(piece) for piece in pieces]
+        return Text(
+            labels=np.concatenate([*pieces, np.zeros(0, np.int32)]).astype(np.int32),
+            piece=np.repeat(np.arange(len(pieces), dtype=np.int32), lengths),
+            times=np.repeat(np.asarray(times, np.int32), lengths),
+            weight=np.repeat(np.asarray(weights, np.float32), lengths),
+        )
+
+    @staticmethod
+    def join(texts: Sequence[Text]) -> Text:
+        """One text out of several."""
+        first = np.cumsum([0] + [int(text.piece[-1]) + 1 if len(text.piece) else 0 for text in texts])
+        return Text(
+            labels=np.concatenate([text.labels for text in texts]),
+            piece=np.concatenate([text.piece + number for text, number in zip(texts, first, strict=False)]).astype(np.int32),
+            times=np.concatenate([text.times for text in texts]),
+            weight=np.concatenate([text.weight for text in texts]),
+        )
+
+
+def line(text: str) -> NDArray[np.int32]:
+    """Labels of one line, [length + 2]: BEGIN, its characters, END."""
+    return np.concatenate([[BEGIN], characters.encode(text), [END]]).astype(np.int32)
+
+
+@dataclass(slots=True)
+class Grams:
+    """All n-grams of one order. Order 1 has one row per symbol; others are sorted by key (see `language.Level`).
+
+    context, suffix  [g] int64, number of the n-gram without its last, and without its first symbol, one order below
+    mass             [g] float64, weighted number of occurrences
+    probability      [g] float64, P(last | rest), interpolated
+    """
+
+    keys: NDArray[np.uint64]
+    context: NDArray[np.int64]
+    suffix: NDArray[np.int64]
+    mass: NDArray[np.float64]
+    probability: NDArray[np.float64]
+
+
+@dataclass(slots=True)
+class Estimate:
+    """The unpruned model: its alphabet, the floor (P of one unseen class) and the n-grams of orders 1, 2, ..."""
+
+    alphabet: str
+    floor: float
+    grams: list[Grams]
+
+
+def estimate(text: Text, order: int) -> Estimate:
+    """Interpolated modified Kneser-Ney of this order over all classes, SPACE and END."""
+    alphabet, symbols = _alphabet(text)
+    grams, counts, masses = _count(symbols, text, order, len(alphabet))
+    floor = 0.0
+    for n in range(order):
+        contexts = 1 if n == 0 else len(grams[n - 1].keys)
+        kept, backoff = _discount(counts[n], masses[n], grams[n].context, contexts)
+        if n == 0:
+            # The unigrams fall back on the uniform distribution over everything that can be predicted.
+            floor = float(backoff[0]) / (len(characters.classes()) + 2)
+            grams[n].probability = kept + floor
+        else:
+            lower = grams[n - 1].probability[grams[n].suffix]
+            grams[n].probability = kept + backoff[grams[n].context] * lower
+    grams[0].probability[BEGIN_SYMBOL] = 0.0
+    grams[0].probability[UNKNOWN_SYMBOL] = floor
+    return Estimate(alphabet, floor, grams)
+
+
+def _alphabet(text: Text) -> tuple[str, NDArray[np.int64]]:
+    """The characters seen, most frequent first behind the special symbols, and the text in its symbols [t]."""
+    names = characters.classes()
+    seen = np.bincount(text.labels[text.labels >= 0], minlength=len(names))
+    order = np.argsort(-seen, kind="stable")
+    order = order[seen[order] > 0]
+    alphabet = SPECIAL_SYMBOLS + "".join(names[label] for label in order)
+    symbol = np.zeros(len(names) + 4, np.int64)
+    symbol[order] = np.arange(len(order)) + len(SPECIAL_SYMBOLS)
+    symbol[SPACE], symbol[END], symbol[BEGIN] = 3, 2, 1
+    return alphabet, symbol[text.labels]
+
+
+def _count(
+    symbols: NDArray[np.int64], text: Text, order: int, size: int
+) -> tuple[list[Grams], list[NDArray[np.float64]], list[NDArray[np.float64]]]:
+    """The n-grams of each order; their counts for the discounts; and their weighted counts (equation 17).
+
+    Below the highest order a count is the number of different symbols to the left (of kinds, not of occurrences);
+    occurrences that have nothing to their left, at the begin of a piece, count themselves.
+    """
+    at = symbols  # number of the n-gram that starts at each place; -1 where the piece is too short
+    grams, occurrences = [], []
+    for n in range(1, order + 1):
+        if n == 1:
+            grams.append(Grams(np.arange(size, dtype=np.uint64), np.zeros(size, np.int64), np.zeros(size, np.int64), *_empty(2)))
+        else:
+            at, gram = _extend(symbols, text.piece, at, n)
+            grams.append(gram)
+        inside = at >= 0
+        first = inside & np.diff(text.piece, prepend=-1).astype(bool)
+        times, weight = text.times, text.times * text.weight
+        total = len(grams[-1].keys)
+        grams[-1].mass = np.bincount(at[inside], weight[inside], total)
+        occurrences.append(
+            (
+                np.bincount(at[inside], times[inside], total),
+                np.bincount(at[first], times[first], total),
+                np.bincount(at[first], weight[first], total),
+            )
+        )
+    counts, masses = [], []
+    for n in range(order):
+        if n == order - 1:
+            counts.append(occurrences[n][0])
+            masses.append(grams[n].mass)
+        else:
+            suffix, size = grams[n + 1].suffix, len(grams[n].keys)
+            mean_weight = grams[n + 1].mass / occurrences[n + 1][0]
+            counts.append(np.bincount(suffix, minlength=size) + occurrences[n][1])
+            masses.append(np.bincount(suffix, mean_weight, size) + occurrences[n][2])
+    counts[0][BEGIN_SYMBOL] = masses[0][BEGIN_SYMBOL] = 0  # never predicted
+    return grams, counts, masses
+
+
+def _empty(number: int) -> list[NDArray[np.float64]]:
+    return [np.zeros(0) for _ in range(number)]
+
+
+def _extend(
+    symbols: NDArray[np.int64], piece: NDArray[np.int32], at: NDArray[np.int64], n: int
+) -> tuple[NDArray[np.int64], Grams]:
+    """From the numbers of (n-1)-grams at each place to those of n-grams, and the n-grams themselves."""
+    place = np.flatnonzero(piece[: len(piece) - n + 1] == piece[n - 1 :])
+    key = at[place].astype(np.uint64) << np.uint64(SYMBOL_BITS) | symbols[place + n - 1].astype(np.uint64)
+    keys, inverse = np.unique(key, return_inverse=True)
+    suffix = np.zeros(len(keys), np.int64)
+    suffix[inverse] = at[place + 1]
+    extended = np.full(len(symbols), -1, np.int64)
+    extended[place] = inverse
+    return extended, Grams(keys, (keys >> np.uint64(SYMBOL_BITS)).astype(np.int64), suffix, *_empty(2))
+
+
+def _discount(
+    count: NDArray[np.float64], mass: NDArray[np.float64], context: NDArray[np.int64], contexts: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(discounted relative frequency [g], back-off weight of each context [contexts])."""
+    fraction = discounts(count)[np.minimum(count, 3).astype(int)] / np.maximum(count, 1)
+    total = np.bincount(context, mass, contexts)
+    freed = np.bincount(context, mass * fraction, contexts)
+    total[total == 0] = np.inf
+    return mass * (1 - fraction) / total[context], freed / total
+
+
+def discounts(count: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Discounts for counts 0, 1, 2, 3 or more (Chen & Goodman, equation 26).
+
+    A text too small to have counts of 1 to 4 gets 1/2, 1 and 3/2.
+    """
+    ones, twos, threes, fours = (float((count == n).sum()) for n in (1, 2, 3, 4))
+    if min(ones, twos, threes, fours) == 0:
+        return np.array([0.0, 0.5, 1.0, 1.5])
+    y = ones / (ones + 2 * twos)
+    found = [0.0, 1 - 2 * y * twos / ones, 2 - 3 * y * threes / twos, 3 - 4 * y * fours / threes]
+    return np.clip(found, [0, 0.1, 0.1, 0.1], [0, 0.95, 1.95, 2.95])
+
+
+def prune(model: Estimate, keep: int) -> list[NDArray[np.bool_]]:
+    """Which n-grams of each order to keep, so that about `keep` are left above order 1.
+
+    An n-gram goes when the relative entropy that its going costs is below a threshold, found by bisection.
+    """
+    low, high = -30.0, -5.0
+    marks = [np.ones(len(gram.keys), bool) for gram in model.grams]
+    if sum(int(mark.sum()) for mark in marks[1:]) <= keep:
+        return marks
+    for _ in range(18):
+        middle = (low + high) / 2
+        marks = _pruned(model, float(np.exp(middle)))
+        if sum(int(mark.sum()) for mark in marks[1:]) > keep:
+            low = middle
+        else:
+            high = middle
+    return _pruned(model, float(np.exp(high)))
+
+
+def _pruned(model: Estimate, threshold: float) -> list[NDArray[np.bool_]]:
+    marks = [np.ones(len(gram.keys), bool) for gram in model.grams]
+    total = model.grams[0].mass.sum()
+    for n in range(len(model.grams) - 1, 0, -1):
+        gram, below = model.grams[n], model.grams[n - 1]
+        # The probability of a context is its share of the text: the lower orders of Kneser-Ney are no marginals.
+        cost = _cost(gram.probability, below.probability[gram.suffix], gram.context, below.mass / total)
+        marks[n] = cost >= threshold
+        if n + 1 < len(model.grams):
+            longer = model.grams[n + 1]
+            marks[n][longer.context[marks[n + 1]]] = True  # a context of a longer one stays
+    return marks
+
+
+def _cost(
+    p: NDArray[np.float64], p_lower: NDArray[np.float64], context: NDArray[np.int64], p_context: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Relative entropy between the models with and without each n-gram (Stolcke, equations 6 and 7)."""
+    left = np.maximum(1 - np.bincount(context, p, len(p_context)), 1e-9)[context]
+    left_lower = np.maximum(1 - np.bincount(context, p_lower, len(p_context)), 1e-9)[context]
+    log_backoff = np.log(left / left_lower)
+    log_backoff_without = np.log((left + p) / (left_lower + p_lower))
+    change = p * (np.log(p_lower) + log_backoff_without - np.log(p)) + left * (log_backoff_without - log_backoff)
+    return -p_context[context] * change
+
+
+def finish(model: Estimate, marks: Sequence[NDArray[np.bool_]]) -> LanguageModel:
+    """The kept n-grams as a back-off model, probabilities rounded as stored, and back-off weights made to fit them."""
+    with np.errstate(divide="ignore"):
+        log_unigram = np.log(model.grams[0].probability).clip(min=-60).astype(np.float32)
+    size = len(model.alphabet)
+    built = LanguageModel(model.alphabet, log_unigram, np.zeros(size, np.float32), ())
+    number = np.arange(size)  # new number of each kept n-gram one order below
+    words = np.arange(size)[:, None]  # symbols of each kept n-gram one order below
+    for n in range(1, len(model.grams)):
+        gram, mark = model.grams[n], marks[n]
+        symbol = (gram.keys[mark] & np.uint64((1 << SYMBOL_BITS) - 1)).astype(np.int64)
+        context = number[gram.context[mark]]
+        words = np.column_stack([words[context], symbol])
+        log_p = probability_logs(probability_bytes(np.log(gram.probability[mark])))
+        log_backoff = _fitted_backoff(built, words, context, log_p)
+        keys = context.astype(np.uint64) << np.uint64(SYMBOL_BITS) | symbol.astype(np.uint64)
+        built = _with_level(built, log_backoff, Level(keys, log_p, np.zeros(len(keys), np.float32)))
+        number = np.cumsum(mark) - 1
+    return built
+
+
+def _fitted_backoff(
+    lower: LanguageModel, words: NDArray[np.int64], context: NDArray[np.int64], log_p: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """log back-off weight of every context so that its probabilities sum to 1. `lower` is the model of one order less."""
+    contexts = len(lower.log_backoff) if not lower.levels else len(lower.levels[-1].keys)
+    p_lower = np.exp(lower.score_symbols(words[:, 1:-1], words[:, -1:])[:, 0].astype(float))
+    left = np.maximum(1 - np.bincount(context, np.exp(log_p.astype(float)), contexts), 1e-4)
+    left_lower = np.maximum(1 - np.bincount(context, p_lower, contexts), 1e-4)
+    return np.log(left / left_lower).astype(np.float32)
+
+
+def _with_level(lower: LanguageModel, log_backoff: NDArray[np.float32], level: Level) -> LanguageModel:
+    """One order more: the back-off weights of the contexts, and the n-grams."""
+    if not lower.levels:
+        return LanguageModel(lower.alphabet, lower.log_unigram, log_backoff, (level,))
+    last = lower.levels[-1]
+    levels = (*lower.levels[:-1], Level(last.keys, last.log_probability, log_backoff), level)
+    return LanguageModel(lower.alphabet, lower.log_unigram, lower.log_backoff, levels)
+
+
+def perplexity(model: LanguageModel, text: Text) -> float:
+    """exp of the mean of -log P over every character, space and end of the lines of a text."""
+    order = model.order
+    padded = np.concatenate([np.full(order - 1, BEGIN, np.int32), text.labels])
+    windows = np.lib.stride_tricks.sliding_window_view(padded, order)
+    predicted = np.flatnonzero(text.labels != BEGIN)
+    # What lies before the BEGIN of a line belongs to another: it makes no difference, as no kept n-gram spans a BEGIN.
+    total = 0.0
+    for some in np.array_split(predicted, max(1, len(predicted) // 200_000)):
+        total += float(model.score(windows[some, :-1], windows[some, -1:]).astype(float).sum())
+    return float(np.exp(-total / len(predicted)))
