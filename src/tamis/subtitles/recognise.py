@@ -1,0 +1,180 @@
+"""From a strip to a lattice of characters: the ensemble of CNNs, run once along the line (ONNX Runtime and NumPy).
+
+The members share one pass per strip over all cut positions. Their states are averaged as probabilities and their feature
+vectors as vectors; since they share one matrix of class vectors, that averages their class scores. Classes are only
+scored where a character may be centred, a few positions per character.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from tamis.subtitles.characters import HANGUL_COUNT, HANGUL_PARTS, base_classes
+from tamis.subtitles.lattice import Lattice
+from tamis.subtitles.strip import EM, STRIDE
+
+Float = NDArray[np.float32]
+BEST = 8  # classes kept per candidate
+FLOOR = 0.02  # least probability of a centre that becomes a candidate
+FAR = -12.0  # log-odds of a space before the first and after the last candidate
+
+
+@dataclass(frozen=True)
+class ClassVectors:
+    """The shared linear head: scores = features @ vectors.T + bias, then the same for the parts of Hangul.
+
+    vectors [C + 1, F] float32, bias [C + 1]; parts [68, F], parts_bias [68]
+    """
+
+    vectors: Float
+    bias: Float
+    parts: Float
+    parts_bias: Float
+
+    @classmethod
+    def load(cls, path: str) -> ClassVectors:
+        """Read the int8 rows with one scale each."""
+        with np.load(path, allow_pickle=False) as stored:
+            return cls(
+                stored["vectors"].astype(np.float32) * stored["scale"][:, None],
+                stored["bias"].astype(np.float32),
+                stored["parts"].astype(np.float32),
+                stored["parts_bias"].astype(np.float32),
+            )
+
+
+def log_softmax(scores: Float) -> Float:
+    shifted = scores - scores.max(-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+
+
+class Recogniser:
+    """The ensemble. `members` picks some of the designs, for the ablation table; None means all."""
+
+    def __init__(
+        self, trunks: str, classes: str, *, members: Sequence[int] | None = None, threads: int = 1
+    ) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        self.session = onnxruntime.InferenceSession(trunks, options, providers=["CPUExecutionProvider"])
+        self.classes = ClassVectors.load(classes)
+        self.members = list(members) if members is not None else None
+
+    def look(self, strip: NDArray[np.uint8]) -> tuple[Float, Float]:
+        """Features [T, F] and state probabilities [T, 4] (outside, centre, part, space) of one strip [2, 40, W]."""
+        width = strip.shape[2]
+        padded = -width % STRIDE
+        pixels = np.pad(strip, ((0, 0), (0, 0), (0, padded)), mode="edge")[None].astype(np.float32) / 255
+        features, states = self.session.run(None, {"strip": pixels})  # (K, F, T), (K, 4, T)
+        if self.members is not None:
+            features, states = features[self.members], states[self.members]
+        return features.mean(0).T, states.mean(0).T
+
+    def lattice(
+        self, strip: NDArray[np.uint8], *, allowed: NDArray[np.bool_] | None = None, temperature: float = 1.0
+    ) -> Lattice:
+        """The character hypotheses of one strip [2, 40, W] uint8.
+
+        `allowed` [len(classes())] leaves out the characters that the script does not have. `temperature` > 1 softens
+        the class probabilities.
+        """
+        features, states = self.look(strip)
+        centres, positions, mass = candidate_centres(states[:, 1])
+        labels, scores = self.best_classes(features, centres, states[:, 1], allowed, temperature)
+        return Lattice(
+            position=positions * (STRIDE / EM),
+            log_centre=np.log(mass),
+            log_skip=np.log1p(-mass),
+            log_space=space_odds(states[:, 3], positions),
+            labels=labels,
+            log_class=scores,
+        )
+
+    def best_classes(
+        self,
+        features: Float,
+        centres: NDArray[np.int64],
+        weight: Float,
+        allowed: NDArray[np.bool_] | None,
+        temperature: float,
+    ) -> tuple[NDArray[np.int32], Float]:
+        """The BEST classes of each centre [n, k] and their log-probabilities, best first."""
+        n = len(centres)
+        if n == 0:
+            return np.zeros((0, BEST), np.int32), np.zeros((0, BEST), np.float32)
+        around = np.clip(centres[:, None] + np.array([-1, 0, 1]), 0, len(features) - 1)
+        share = weight[around] + 1e-6  # neighbours that look like the centre too have a say
+        vector = (features[around] * (share / share.sum(1, keepdims=True))[:, :, None]).sum(1)
+        base = (vector @ self.classes.vectors.T + self.classes.bias) / temperature  # (n, C + 1)
+        count = len(base_classes())
+        if allowed is not None:
+            base[:, :count][:, ~allowed[:count]] = -np.inf
+            if not allowed[count:].any():
+                base[:, count] = -np.inf
+        scores = log_softmax(base)
+        best = np.argpartition(-scores, BEST, axis=1)[:, : BEST + 1]
+        labels = np.empty((n, BEST), np.int32)
+        values = np.empty((n, BEST), np.float32)
+        for i in range(n):
+            chosen = best[i][best[i] < count]
+            names, score = chosen, scores[i, chosen]
+            if scores[i, count] > -8:
+                syllables, syllable_scores = self._syllables(vector[i], temperature)
+                names = np.concatenate([names, count + syllables])
+                score = np.concatenate([score, scores[i, count] + syllable_scores])
+            order = np.argsort(-score)[:BEST]
+            labels[i], values[i] = names[order], score[order]
+        return labels, values
+
+    def _syllables(self, vector: Float, temperature: float) -> tuple[NDArray[np.int64], Float]:
+        scores = (self.classes.parts @ vector + self.classes.parts_bias) / temperature
+        lead, vowel, tail = (log_softmax(part) for part in np.split(scores, np.cumsum(HANGUL_PARTS)[:-1]))
+        joint = (lead[:, None, None] + vowel[:, None] + tail).reshape(HANGUL_COUNT)
+        best = np.argpartition(-joint, BEST)[:BEST]
+        return best, joint[best]
+
+
+def candidate_centres(centre: Float) -> tuple[NDArray[np.int64], Float, Float]:
+    """Positions where a character may be centred: local maxima of P(centre) [T].
+
+    Returns indices [n], refined positions [n] in strides (half a stride is the middle of the first) and the probability
+    [n] that a character is centred there, which gathers the neighbours' share, since a centre may fall between two positions.
+    """
+    padded = np.pad(centre, 1)
+    left, middle, right = padded[:-2], padded[1:-1], padded[2:]
+    peaks = np.flatnonzero((middle >= left) & (middle > right) & (middle > FLOOR))
+    is_peak = np.zeros(len(padded) + 1, bool)
+    is_peak[peaks + 1] = True
+    # A neighbour between two peaks belongs half to each.
+    left_share = left[peaks] / (1.0 + is_peak[np.maximum(peaks - 1, 0)])
+    right_share = right[peaks] / (1.0 + is_peak[peaks + 3])
+    mass = np.clip(middle[peaks] + left_share + right_share, 1e-4, 0.9999).astype(np.float32)
+    total = middle[peaks] + left_share + right_share
+    positions = (peaks + 0.5 + (right_share - left_share) / total).astype(np.float32)
+    return peaks, positions, mass
+
+
+def space_odds(space: Float, positions: Float) -> Float:
+    """Log-odds [n + 1] that a space stands before each candidate: the best pair of positions since the one before."""
+    odds = np.full(len(positions) + 1, FAR, np.float32)
+    for i in range(1, len(positions)):
+        between = space[int(positions[i - 1] + 0.5) : int(positions[i] + 0.5)]
+        if len(between):
+            p = float(np.clip(between.max(), 1e-5, 1 - 1e-5))
+            odds[i] = np.log(p / (1 - p))
+    return odds
+
+
+@cache
+def default_recogniser() -> Recogniser:
+    """The published ensemble, loaded once per process."""
+    from tamis.subtitles.published import characters  # the record knows files and hashes
+
+    return Recogniser(*characters())

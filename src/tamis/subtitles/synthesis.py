@@ -1,0 +1,522 @@
+"""Synthetic subtitle lines: text rendered as subtitles are really made, with the truth of every character's place.
+
+A batch of lines is drawn on moving footage (fill, outline, shadow, box, neighbours), sent through one or two video
+codec round trips, and its frames are merged and scaled exactly as the detector does at reading time. So the network
+learns from what it will see. Training only: needs Pillow, fontTools and the font packages (`make fonts`).
+
+    python -m tamis.subtitles.synthesis DATA OUT --shards 100 --seed 1
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import lzma
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from functools import cached_property
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+from fontTools.ttLib import TTCollection, TTFont
+from numpy.random import Generator
+from numpy.typing import NDArray
+from PIL import ImageFont
+
+from tamis.subtitles.characters import HANGUL_COUNT, HANGUL_FIRST, encode, hanzi
+from tamis.subtitles.strip import EM, HEIGHT
+
+MARGIN_Y = 4  # rows above and below the strip that training crops away at random, so height is learnt loosely
+WIDTH = 544  # stored width in px: 17 characters
+LINES = 14  # lines on one video canvas
+SPACE, OUTSIDE = -1, -2  # labels of a space and of a character that the vocabulary does not hold
+
+# Faces by the part of the file name. TEST and DEV faces never train anything; Droid Sans Fallback is left out because
+# WenQuanYi Micro Hei, a test face, derives from it.
+TEST_FACES = (
+    "wqy-microhei", "cwyen", "gkai00mp", "TW-Sung", "ipaexg", "UnDotum", "DroidSansFallback", "BIZUD", "baekmuk",
+    "gothic.ttf", "mincho.ttf",
+)  # fmt: skip
+DEV_FACES = ("SmileySans", "cwkai", "uming", "VL-", "NanumBarunGothic")
+FOLDERS = ("/usr/share/fonts/opentype", "/usr/share/fonts/truetype")
+TRAIN_FACES = (
+    "NotoSansCJK", "NotoSerifCJK", "wqy-zenhei", "LXGWWenKai-", "ukai", "TW-Kai-98", "gbsn00lp", "bsmi00lp", "bkai00mp",
+    "cwming", "cwfs", "cwheib", "HanaMinA", "NanumGothic.", "NanumGothicBold", "NanumMyeongjo", "NanumSquare", "UnBatang",
+    "UnDinaru", "UnGraphic", "UnGungseo", "UnPilgi", "fonts-japanese-gothic",
+)  # fmt: skip
+
+TRAIN_FOOTAGE = ("bigbuckbunny.mp4", "vtest.avi", "mdn_flower.mp4", "mdn_la_elf.mp4")
+DEV_FOOTAGE = ("mdn_la_pig.mp4", "mdn_friday.mp4")
+
+
+@dataclass(eq=False)
+class Face:
+    """One face of a font file. `coverage[code]` is true for the code points that it can draw."""
+
+    path: str
+    index: int
+    coverage: NDArray[np.bool_] = field(repr=False)
+
+    def font(self, size: int) -> ImageFont.FreeTypeFont:
+        return ImageFont.truetype(self.path, size, index=self.index, layout_engine=ImageFont.Layout.BASIC)
+
+    def covers(self, text: str) -> bool:
+        return all(self.coverage[ord(c)] for c in text)
+
+    @cached_property
+    def han(self) -> str:
+        return "".join(c for c in hanzi() if self.coverage[ord(c)])
+
+    @cached_property
+    def hangul(self) -> str:
+        return "".join(chr(HANGUL_FIRST + i) for i in np.flatnonzero(self.coverage[HANGUL_FIRST:][:HANGUL_COUNT]))
+
+
+def find_faces(names: Sequence[str], excluded: Sequence[str]) -> list[Face]:
+    """Faces whose file name contains one of `names` and none of `excluded`, each file's regional variants included."""
+    faces: list[Face] = []
+    paths = sorted({p for folder in FOLDERS for p in Path(folder).rglob("*.tt[fc]")})
+    for path in paths:
+        if not any(name in path.name for name in names) or any(name in path.name for name in excluded):
+            continue
+        fonts = TTCollection(str(path), lazy=True).fonts if path.suffix == ".ttc" else [TTFont(str(path), lazy=True)]
+        for index, font in enumerate(fonts[:5]):  # from 5 on Noto repeats itself with monospaced Latin
+            coverage = np.zeros(0x110000 >> 2, bool)  # up to plane 3: no Han character lies beyond
+            coverage[[code for code in font.getBestCmap() if code < len(coverage)]] = True
+            coverage[ord(" ")] = True
+            faces.append(Face(str(path), index, coverage))
+    if not faces:
+        raise FileNotFoundError(f"no font file matching {', '.join(names[:3])} ... found; run `make fonts`")
+    return faces
+
+
+class Texts:
+    """Draws short pieces of text: natural ones per language, and uniform ones so that rare characters are seen too."""
+
+    WEIGHTS = {"zh_hans": 0.34, "zh_hant": 0.32, "ja": 0.16, "ko": 0.18}
+
+    def __init__(self, data: Path, part: str = "train") -> None:
+        self.pieces = {name: list(self._pieces(data, name, part)) for name in self.WEIGHTS}
+
+    @staticmethod
+    def _pieces(data: Path, name: str, part: str) -> Iterator[str]:
+        keep = {"train": lambda n: n % 20 > 1, "dev": lambda n: n % 20 == 1}[part]
+        with lzma.open(data / "subtitles" / "text" / f"{name}.txt.xz", "rt", encoding="utf-8") as lines:
+            for number, line in enumerate(lines):
+                # Long lists of similar sentences follow each other: every third line is variety enough.
+                if keep(number) and (part == "dev" or number % 3 == 0):
+                    yield line.strip()[:200]
+
+    def natural(self, rng: Generator, length: int) -> str:
+        names = list(self.WEIGHTS)
+        name = names[rng.choice(len(names), p=list(self.WEIGHTS.values()))]
+        text = ""
+        while len(text) < length:
+            line = self.pieces[name][rng.integers(len(self.pieces[name]))]
+            start = int(rng.integers(0, max(1, len(line) - 6)))
+            text += line[start : start + length] + (" " if rng.random() < 0.5 else "")
+        return text[:length]
+
+    def uniform(self, rng: Generator, length: int, face: Face) -> str:
+        kind = rng.random()
+        latin = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789.,!?'\"-:()&%/~"
+        kana = "ぁあぃいうえおかがきぎくぐけげこごさざしじすずせぜそぞただちぢっつづてでとどなにぬねのはばぱひびぴふぶぷへべぺほぼぽまみむめもゃやゅゆょよらりるれろわをんァアィイゥウェエォオカガキギクグケゲコゴサザシジスズセゼソゾタダチヂッツヅテデトドナニヌネノハバパヒビピフブプヘベペホボポマミムメモャヤュユョヨラリルレロワヲンヴヵヶー々"
+        marks = "，。、！？：；…—～·「」『』《》〈〉【】（）“”‘’♪"
+        if kind < 0.08 or not (face.han or face.hangul):
+            pool = latin
+        elif kind < 0.14 and face.covers("の"):
+            pool = kana
+        elif face.hangul and (not face.han or kind < 0.26):
+            pool = face.hangul
+        else:
+            pool = face.han or face.hangul
+        main = [pool[i] for i in rng.integers(0, len(pool), length)]
+        for i in range(length):
+            chance = rng.random()
+            if chance < 0.06:
+                main[i] = marks[rng.integers(len(marks))]
+            elif chance < 0.09:
+                main[i] = " "
+            elif chance < 0.12:
+                main[i] = latin[rng.integers(len(latin))]
+        return "".join(main)
+
+
+@dataclass
+class Drawn:
+    """Glyph coverage of one line on its own canvas, and where each character is.
+
+    coverage [h, w] uint8; spans [n, 3] float32: left and right of the advance box and ink centre, in canvas px
+    """
+
+    coverage: NDArray[np.uint8]
+    labels: NDArray[np.int32]
+    spans: NDArray[np.float32]
+    top: float  # of the em box
+
+
+class Footage:
+    """Grey frames of unsubtitled video, and plain and drawn backgrounds, cut at random."""
+
+    def __init__(self, data: Path, names: Sequence[str]) -> None:
+        self.films = [self._load(data / "subtitles" / "backgrounds" / name) for name in names]
+
+    @staticmethod
+    def _load(path: Path, limit: int = 48) -> NDArray[np.uint8]:
+        frames = []
+        with av.open(str(path)) as container:
+            for i, frame in enumerate(container.decode(video=0)):
+                if i % 3 == 0:
+                    grey = frame.to_ndarray(format="gray")
+                    frames.append(cv2.resize(grey, (640, 360), interpolation=cv2.INTER_AREA))
+                if len(frames) >= limit:
+                    break
+        return np.stack(frames)
+
+    def cut(self, rng: Generator, height: int, width: int, frames: int) -> NDArray[np.float32]:
+        """[frames, height, width] float32 in 0..255."""
+        kind = rng.random()
+        if kind < 0.30:
+            value = rng.choice([0, 0, 16, 255, 235, 245, rng.integers(0, 256)])
+            plain = np.full((height, width), value, np.float32)
+            if rng.random() < 0.5:
+                plain += np.linspace(0, rng.normal(0, 40), width, dtype=np.float32)[None]
+            return np.repeat(plain.clip(0, 255)[None], frames, 0)
+        if kind < 0.45:
+            return np.repeat(_line_art(rng, height, width)[None], frames, 0)
+        film = self.films[rng.integers(len(self.films))]
+        start = int(rng.integers(0, len(film) - frames))
+        zoom = float(rng.uniform(0.7, 3.0))
+        part_h = min(359, max(8, int(height / zoom)))
+        part_w = min(639, max(16, int(width / zoom)))
+        y, x = int(rng.integers(0, 360 - part_h)), int(rng.integers(0, 640 - part_w))
+        step = int(rng.choice([0, 0, 1, 1, 3]))  # a still shot, or motion
+        gain, lift = rng.uniform(0.5, 1.4), rng.choice([0, 0, 30, 90, -30])
+        out = np.empty((frames, height, width), np.float32)
+        for i in range(frames):
+            part = film[start + min(i * step, frames - 1), y : y + part_h, x : x + part_w]
+            out[i] = cv2.resize(part, (width, height), interpolation=cv2.INTER_LINEAR)
+        return (out * gain + lift).clip(0, 255)
+
+
+def _line_art(rng: Generator, height: int, width: int) -> NDArray[np.float32]:
+    picture = np.full((height, width), int(rng.choice([255, 235, 200, 30, rng.integers(0, 256)])), np.uint8)
+    for _ in range(int(rng.integers(2, 9))):
+        points = rng.integers(-20, max(width, height) + 20, (int(rng.integers(2, 5)), 2)).astype(np.int32)
+        colour = int(rng.choice([0, 20, 255, rng.integers(0, 256)]))
+        if rng.random() < 0.4:
+            cv2.fillPoly(picture, [points], colour, cv2.LINE_AA)
+        else:
+            cv2.polylines(picture, [points], rng.random() < 0.5, colour, int(rng.integers(1, 9)), cv2.LINE_AA)
+    return picture.astype(np.float32)
+
+
+def draw_line(rng: Generator, face: Face, text: str, size: int, limit: int) -> Drawn:
+    """Draw text with one face at `size` px em, not wider than `limit`; labels are per folded character."""
+    font = face.font(size)
+    height = int(size * 1.9)
+    canvas = np.zeros((height, limit), np.uint8)
+    spacing = size * float(rng.choice([0, 0, 0, rng.uniform(0, 0.15)]))
+    bold = int(rng.random() < 0.08)
+    # The em box as a reader sees it: centred on the ink of full-size ideographs of this face, not on the font's metrics.
+    probe = next((c for c in "国國永가Hx" if face.covers(c)), "H")
+    box = font.getbbox(probe, anchor="ls")
+    base = height / 2 - (box[1] + box[3]) / 2
+    if probe == "H":
+        base += size * 0.05
+    pen = float(rng.uniform(0, 0.4 * size))
+    labels: list[int] = []
+    spans: list[tuple[float, float, float]] = []
+    for character in text:
+        if character == " ":
+            advance = size * float(rng.choice([0.25, 0.28, 0.33, 0.5, 1.0]))
+            labels.append(SPACE)
+            spans.append((pen, pen + advance, pen + advance / 2))
+            pen += advance
+            continue
+        if not face.covers(character):
+            continue
+        mask, (dx, dy) = font.getmask2(character, mode="L", anchor="ls", stroke_width=bold)
+        w, h = mask.size
+        advance = font.getlength(character) + spacing
+        if pen + advance + size > limit:
+            break
+        x, y = round(pen + dx), round(base + dy)
+        if w and h:
+            glyph = np.frombuffer(bytes(mask), np.uint8).reshape(h, w)
+            x0, y0, x1, y1 = max(x, 0), max(y, 0), min(x + w, limit), min(y + h, height)
+            if x1 > x0 and y1 > y0:
+                part = canvas[y0:y1, x0:x1]
+                np.maximum(part, glyph[y0 - y : y1 - y, x0 - x : x1 - x], out=part)
+                columns = np.flatnonzero(glyph.max(0) > 60)
+                left, right = (x + columns[0], x + columns[-1] + 1) if len(columns) else (pen, pen + advance)
+                numbers = encode(character)
+                parts = len(numbers)  # an ellipsis folds into three dots
+                for i, number in enumerate(numbers):
+                    share = (right - left) / parts if parts > 1 else right - left
+                    centre = left + (i + 0.5) * share
+                    spans.append((pen + advance * i / parts, pen + advance * (i + 1) / parts, centre))
+                    labels.append(int(number))
+        pen += advance
+    return Drawn(canvas, np.array(labels, np.int32), np.array(spans, np.float32).reshape(-1, 3), height / 2 - size / 2)
+
+
+@dataclass
+class Style:
+    """How a line looks, luma only: the reader never sees colour."""
+
+    fill: float
+    outline: float
+    radius: float
+    blur: float
+    shadow: tuple[int, int]
+    shadow_alpha: float
+    box: float | None
+    box_alpha: float
+    slant: float
+    dark: bool
+
+    @classmethod
+    def draw(cls, rng: Generator, size: int) -> Style:
+        dark = rng.random() < 0.10
+        if dark:
+            fill, outline = rng.uniform(0, 50), rng.uniform(200, 255)
+        else:
+            fill = rng.choice([255, 250, 235, 225, 210, rng.uniform(150, 255)])
+            outline = rng.choice([0, 0, 16, rng.uniform(0, 120)])
+        radius = float(rng.choice([0, 0.03, 0.05, 0.08, rng.uniform(0.02, 0.12)])) * size
+        boxed = rng.random() < (0.45 if dark else 0.10)
+        box = (rng.uniform(190, 255) if dark else rng.uniform(0, 60)) if boxed else None
+        offset = max(1, round(size * rng.uniform(0.02, 0.08)))
+        return cls(
+            fill=float(fill),
+            outline=float(outline),
+            radius=radius,
+            blur=float(rng.choice([0, 0, rng.uniform(0.3, 1.5)])),
+            shadow=(offset, offset),
+            shadow_alpha=float(rng.choice([0, 0, rng.uniform(0.3, 1.0)])),
+            box=box,
+            box_alpha=float(rng.choice([1.0, rng.uniform(0.4, 1.0)])),
+            slant=float(rng.uniform(0.1, 0.25)) if rng.random() < 0.08 else 0.0,
+            dark=dark,
+        )
+
+
+def _grow(mask: NDArray[np.float32], radius: float) -> NDArray[np.float32]:
+    """Dilate coverage by a fractional radius: mix of the two whole radii around it."""
+    low = int(radius)
+    grown = mask if low == 0 else cv2.dilate(mask, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * low + 1,) * 2))
+    rest = radius - low
+    if rest > 0.05:
+        more = cv2.dilate(grown, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (3, 3)))
+        grown = grown * (1 - rest) + more * rest
+    return grown
+
+
+def compose(scene: NDArray[np.float32], coverage: NDArray[np.uint8], style: Style) -> None:
+    """Paint one line over `scene` [frames, h, w], in place."""
+    alpha = coverage.astype(np.float32) / 255
+    if style.box is not None:
+        filled = cv2.boxFilter((alpha > 0.2).astype(np.float32), -1, (61, 31), normalize=False) > 0
+        scene += filled * style.box_alpha * (style.box - scene)
+    edge = _grow(alpha, style.radius) if style.radius > 0.3 else alpha
+    if style.blur:
+        edge = cv2.GaussianBlur(edge, (0, 0), style.blur)
+    if style.shadow_alpha:
+        dx, dy = style.shadow
+        cast = cv2.warpAffine(edge, np.float32([[1, 0, dx], [0, 1, dy]]), edge.shape[::-1])
+        scene += cast * style.shadow_alpha * (style.outline - scene)
+    if style.radius > 0.3:
+        scene += edge * (style.outline - scene)
+    scene += alpha * (style.fill - scene)
+
+
+def codec_round_trip(frames: NDArray[np.uint8], crf: int, codec: str = "libx264") -> NDArray[np.uint8]:
+    """Encode and decode grey frames [n, h, w] (even sides) as video does; the loss is the point."""
+    n, height, width = frames.shape
+    encoder = av.CodecContext.create(codec, "w")
+    encoder.width, encoder.height, encoder.pix_fmt = width, height, "yuv420p"
+    encoder.time_base = Fraction(1, 25)
+    encoder.thread_count = 1
+    encoder.options = {"crf": str(crf), "preset": "veryfast", "tune": "zerolatency"}
+    decoder = av.CodecContext.create("h264", "r")
+    decoder.thread_count = 1
+    grey = np.full((height // 2, width), 128, np.uint8)
+    out: list[NDArray[np.uint8]] = []
+
+    def collect(packets: Sequence[av.Packet]) -> None:
+        for packet in packets:
+            out.extend(_luma(frame) for frame in decoder.decode(packet))
+
+    for i in range(n):
+        frame = av.VideoFrame.from_ndarray(np.vstack([frames[i], grey]), format="yuv420p")
+        frame.pts = i
+        collect(encoder.encode(frame))
+    collect(encoder.encode(None))
+    out.extend(_luma(frame) for frame in decoder.decode(None))
+    return np.stack(out)
+
+
+def _luma(frame: av.VideoFrame) -> NDArray[np.uint8]:
+    plane = frame.planes[0]
+    return np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[: frame.height, : frame.width].copy()
+
+
+class Renderer:
+    """Makes batches of labelled strips.
+
+    One batch: pixels [n, 2, HEIGHT + 2 MARGIN_Y, WIDTH] uint8 (mean, minimum), and per strip the labels and spans in
+    strip px. A strip without text has no labels.
+    """
+
+    def __init__(self, faces: Sequence[Face], texts: Texts, footage: Footage) -> None:
+        self.texts, self.footage = texts, footage
+        self.faces = list(faces)
+        # Regional variants and weights multiply the Noto files; each design gets its share instead.
+        counts: dict[str, int] = {}
+        for face in self.faces:
+            counts[Path(face.path).name.split("-")[0]] = counts.get(Path(face.path).name.split("-")[0], 0) + 1
+        weight = []
+        for face in self.faces:
+            name = Path(face.path).name.split("-")[0]
+            share = 6.0 if name.startswith("NotoS") else 1.0 if face.han else 0.35
+            weight.append(share / counts[name] * (0.3 if "Thin" in face.path else 1.0))
+        self.weight = np.array(weight) / sum(weight)
+
+    def _line(self, rng: Generator, size: int, limit: int) -> tuple[Drawn, str]:
+        face = self.faces[rng.choice(len(self.faces), p=self.weight)]
+        length = int(rng.integers(1, 5)) if rng.random() < 0.12 else 22
+        if rng.random() < 0.5:
+            text = self.texts.natural(rng, length)
+            for _ in range(12):  # a face that can draw the text
+                if face.covers(text):
+                    break
+                face = self.faces[rng.choice(len(self.faces), p=self.weight)]
+        else:
+            text = self.texts.uniform(rng, length, face)
+        return draw_line(rng, face, text, size, limit), text
+
+    def batch(self, rng: Generator) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.int32], NDArray[np.float32]]]:
+        """Yield (pixels [2, H, W], labels [m], spans [m, 3]) for the lines of one canvas."""
+        size = int(np.exp(rng.uniform(np.log(15), np.log(60))))
+        limit = 2 * int(size * 18.5 / 2)
+        row = 2 * int(size * 1.9 / 2)
+        frames = int(rng.choice([1, 2, 4, 4]))
+        scene = self.footage.cut(rng, row * LINES, limit, frames)
+        lines: list[tuple[Drawn, Style]] = []
+        for i in range(LINES):
+            drawn, _ = self._line(rng, size, limit)
+            style = Style.draw(rng, size)
+            band = scene[:, i * row : (i + 1) * row]
+            if rng.random() < 0.5:  # own background for this row
+                band[:] = self.footage.cut(rng, row, limit, frames)
+            empty = rng.random() < 0.06
+            if empty:
+                drawn = Drawn(np.zeros_like(drawn.coverage), drawn.labels[:0], drawn.spans[:0], drawn.top)
+            coverage = drawn.coverage[:row]
+            if style.slant and not empty:
+                coverage = _slant(coverage, style.slant)
+            if rng.random() < 0.12 and not empty:  # a second line's edge above or below
+                other, _ = self._line(rng, size, limit)
+                shift = int(size * rng.uniform(1.08, 1.4)) * int(rng.choice([-1, 1]))
+                moved = cv2.warpAffine(other.coverage[:row], np.float32([[1, 0, 0], [0, 1, shift]]), (limit, row))
+                coverage = np.maximum(coverage, moved)
+            compose(band, coverage, style)
+            lines.append((drawn, style))
+        grey = scene.clip(0, 255).astype(np.uint8)
+        scale = 1.0
+        if rng.random() < 0.85:
+            grey = codec_round_trip(grey, int(rng.integers(17, 34)))
+        if rng.random() < 0.3:
+            scale = float(rng.uniform(0.6, 1.3))
+            if scale * size < 13:
+                scale = 13 / size
+            wide, high = 2 * int(limit * scale / 2), 2 * int(row * LINES * scale / 2)
+            grey = np.stack([cv2.resize(f, (wide, high), interpolation=cv2.INTER_AREA) for f in grey])
+            grey = codec_round_trip(grey, int(rng.integers(17, 32)))
+        used = grey[rng.permutation(len(grey))[: int(rng.integers(1, len(grey) + 1))]]
+        fx, fy = grey.shape[2] / limit, grey.shape[1] / (row * LINES)
+        for i, (drawn, style) in enumerate(lines):
+            yield self._strip(rng, used, drawn, style, (fx, fy), i * row, size)
+
+    def _strip(self, rng, used, drawn, style, factors, y0, size):  # type: ignore[no-untyped-def]
+        fx, fy = factors
+        view = 255 - used if style.dark else used
+        merged = np.stack([view.mean(0, dtype=np.float32).astype(np.uint8), view.min(0)])
+        zoom = EM / size * float(np.exp(np.clip(rng.normal(0, 0.05), -0.13, 0.13)))
+        high = HEIGHT + 2 * MARGIN_Y
+        centre = (y0 + drawn.top + size / 2) * fy
+        x0 = float(rng.uniform(-2.0, 1.0)) * size * fx if rng.random() < 0.7 else 0.0
+        kx, ky = zoom / fx, zoom / fy
+        # From strip to canvas: x = (u + 0.5) / kx + x0 - 0.5, so that pixel centres meet.
+        matrix = np.float32([[1 / kx, 0, 0.5 / kx + x0 - 0.5], [0, 1 / ky, (0.5 - high / 2) / ky + centre - 0.5]])
+        top, bottom = int(y0 * fy), int((y0 + size * 1.9) * fy)
+        pixels = np.stack([resample(m[max(0, top) : bottom], matrix, top, (WIDTH, high), 1 / ky) for m in merged])
+        spans = (drawn.spans * fx - x0) * kx
+        inside = (spans[:, 1] > 0) & (spans[:, 0] < WIDTH)
+        return pixels, drawn.labels[inside], spans[inside]
+
+
+def _slant(coverage: NDArray[np.uint8], slant: float) -> NDArray[np.uint8]:
+    h, w = coverage.shape
+    return cv2.warpAffine(coverage, np.float32([[1, -slant, slant * h / 2], [0, 1, 0]]), (w, h))
+
+
+def resample(
+    image: NDArray[np.uint8], matrix: NDArray[np.float32], top: int, size: tuple[int, int], step: float
+) -> NDArray[np.uint8]:
+    """Affine resampling that averages when it shrinks (step > 1 source px per strip px)."""
+    moved = matrix.copy()
+    moved[1, 2] -= top
+    if step > 1.3:
+        image = cv2.GaussianBlur(image, (0, 0), 0.4 * step)
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    return cv2.warpAffine(image, moved, size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
+
+
+def write_shard(renderer: Renderer, path: Path, seed: int, lines: int) -> None:
+    """One file of `lines` strips: pixels, and labels and spans flattened with `offsets` [lines + 1]."""
+    rng = np.random.default_rng(seed)
+    pixels, labels, spans = [], [], []
+    while len(pixels) < lines:
+        for strip, label, span in renderer.batch(rng):
+            pixels.append(strip)
+            labels.append(label)
+            spans.append(span)
+    pixels, labels, spans = pixels[:lines], labels[:lines], spans[:lines]
+    offsets = np.cumsum([0] + [len(label) for label in labels])
+    draft = path.with_suffix(".part.npz")
+    np.savez(draft, pixels=np.stack(pixels), labels=np.concatenate(labels), spans=np.concatenate(spans), offsets=offsets)
+    os.replace(draft, path)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--shards", type=int, default=100)
+    parser.add_argument("--lines", type=int, default=560)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--part", choices=("train", "dev"), default="train")
+    arguments = parser.parse_args()
+    cv2.setNumThreads(1)
+    names, footage = (TRAIN_FACES, TRAIN_FOOTAGE) if arguments.part == "train" else (DEV_FACES, DEV_FOOTAGE)
+    excluded = TEST_FACES + (DEV_FACES if arguments.part == "train" else ())
+    faces = find_faces(names, excluded)
+    texts = Texts(arguments.data, arguments.part)
+    renderer = Renderer(faces, texts, Footage(arguments.data, footage))
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    (arguments.out / "faces.json").write_text(json.dumps([f"{Path(f.path).name}#{f.index}" for f in faces], indent=1))
+    for number in range(arguments.shards):
+        path = arguments.out / f"shard-{number:04d}.npz"
+        if not path.exists():  # a shard is made from (seed, number) alone, so a broken run goes on where it was
+            write_shard(renderer, path, arguments.seed * 100_003 + number, arguments.lines)
+            print(path.name, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,179 @@
+"""Train the character CNNs on rendered lines: `tamis subtitles train` and the commands in `runs/`.
+
+    python -m tamis.subtitles.train vgg --lines LINES --out OUT
+    python -m tamis.subtitles.train residual --lines LINES --out OUT --head OUT/vgg.pt
+
+The first member learns the class vectors; the others learn to speak the same language (their head is frozen).
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.random import Generator
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tamis.subtitles.characters import base_classes, hangul_parts
+from tamis.subtitles.networks import DESIGNS, Recogniser, Targets, recognition_loss
+from tamis.subtitles.strip import HEIGHT, STRIDE
+from tamis.training import FitConfig, Fitted, fit, load_weights
+
+CROP = 512  # px of a training strip
+SHARDS_PER_BATCH = 4
+VIEWS = 2  # how often a line is drawn, on average, before the window of shards moves on: rendering is not free
+
+
+class Lines:
+    """Rendered lines in shards, as batches that depend on the step alone.
+
+    The renderer may still be at work: a shard that is not there yet is waited for.
+    """
+
+    def __init__(self, folder: Path, shards: int, lines_per_batch: int, seed: int) -> None:
+        self.folder, self.shards, self.size, self.seed = folder, shards, lines_per_batch, seed
+        self.load = lru_cache(maxsize=2 * SHARDS_PER_BATCH)(self._load)
+
+    def _load(self, number: int) -> dict[str, NDArray[np.generic]]:
+        path = self.folder / f"shard-{number:04d}.npz"
+        while not path.exists():
+            time.sleep(2)
+        with np.load(path, allow_pickle=False) as stored:
+            return {name: stored[name] for name in ("pixels", "labels", "spans", "offsets")}
+
+    def batches(self, first: int) -> Iterator[tuple[Tensor, Targets]]:
+        lines = len(self.load(0)["pixels"])
+        steps_per_window = VIEWS * SHARDS_PER_BATCH * lines // self.size
+        step = first
+        while True:
+            window = step // steps_per_window
+            rng = np.random.default_rng((self.seed, step))
+            strips, labels, spans = [], [], []
+            for _ in range(self.size):
+                number = (window * SHARDS_PER_BATCH + int(rng.integers(SHARDS_PER_BATCH))) % self.shards
+                shard = self.load(number)
+                i = int(rng.integers(lines))
+                part = slice(shard["offsets"][i], shard["offsets"][i + 1])
+                strip, moved = augment(rng, shard["pixels"][i], shard["spans"][part])
+                strips.append(strip)
+                labels.append(shard["labels"][part])
+                spans.append(moved)
+            yield collate(rng, strips, labels, spans)
+            step += 1
+
+
+def augment(
+    rng: Generator, pixels: NDArray[np.uint8], spans: NDArray[np.float32]
+) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """A random crop [2, 40, CROP], with contrast and brightness changed, and at times one frame only."""
+    y = int(np.clip(round(4 + rng.normal(0, 1.2)), 0, pixels.shape[1] - HEIGHT))
+    x = int(rng.integers(0, pixels.shape[2] - CROP + 1))
+    strip = pixels[:, y : y + HEIGHT, x : x + CROP]
+    gain, lift = rng.uniform(0.6, 1.25), rng.uniform(-30, 30)
+    table = np.clip((np.arange(256) - 128) * gain + 128 + lift, 0, 255).astype(np.uint8)
+    return table[strip], spans - x
+
+
+def collate(
+    rng: Generator,
+    strips: list[NDArray[np.uint8]],
+    labels: list[NDArray[np.int32]],
+    spans: list[NDArray[np.float32]],
+) -> tuple[Tensor, Targets]:
+    """Strips and their truth as tensors. Class targets are looked up at most one position beside the centre."""
+    positions = CROP // STRIDE
+    hangul = len(base_classes())
+    state = np.zeros((len(strips), positions), np.int64)
+    rows: list[tuple[int, int, int, int, int, int]] = []
+    grid = np.arange(positions) * STRIDE + STRIDE / 2
+    for b, (label, span) in enumerate(zip(labels, spans, strict=True)):
+        for number, (left, right, _) in zip(label, span, strict=True):
+            state[b, (grid >= left) & (grid < right)] = 3 if number == -1 else 2
+        for number, (_, _, centre) in zip(label, span, strict=True):
+            t = int(centre // STRIDE)
+            if number == -1 or not 0 <= t < positions:
+                continue
+            state[b, t] = 1
+            if number < 0:
+                continue
+            t = int(np.clip(t + rng.choice([-1, 0, 0, 0, 1]), 0, positions - 1))
+            if number >= hangul:
+                rows.append((b, t, hangul, *hangul_parts(int(number) - hangul)))
+            else:
+                rows.append((b, t, int(number), -1, -1, -1))
+    table = torch.tensor(rows, dtype=torch.int64).reshape(-1, 6)
+    pixels = torch.from_numpy(np.stack(strips)).to(memory_format=torch.channels_last).float() / 255
+    return pixels, Targets(torch.from_numpy(state), table[:, 0], table[:, 1], table[:, 2], table[:, 3:])
+
+
+def evaluator(folder: Path) -> Callable[[torch.nn.Module], dict[str, float]]:
+    """Loss and accuracy on rendered lines of unseen faces, sentences and footage."""
+    lines = Lines(folder, shards=2, lines_per_batch=32, seed=7)
+
+    def evaluate(model: torch.nn.Module) -> dict[str, float]:
+        stream = lines.batches(0)
+        rows = [recognition_loss(model, next(stream))[1] for _ in range(12)]
+        return {f"dev_{name}": float(np.mean([row[name] for row in rows])) for name in rows[0]}
+
+    return evaluate
+
+
+def train(arguments: argparse.Namespace) -> Fitted:
+    torch.set_num_threads(arguments.threads)
+    torch.manual_seed(arguments.seed)
+    model = Recogniser(arguments.design, freeze_head=arguments.head is not None)
+    if arguments.head is not None:
+        stored = load_weights(arguments.head)
+        model.head.load_state_dict({k[5:]: v for k, v in stored.items() if k.startswith("head.")})
+    model = model.to(memory_format=torch.channels_last)
+    lines = Lines(arguments.lines / "train", arguments.shards, arguments.batch, arguments.seed)
+    config = FitConfig(
+        steps=arguments.steps,
+        learning_rate=arguments.learning_rate,
+        warmup_steps=min(200, arguments.steps // 10),
+        ema_decay=0.998,
+        clip_norm=5.0,
+        seed=arguments.seed,
+        checkpoint=arguments.out / f"{arguments.design}.pt",
+        checkpoint_every=250,
+        metrics=arguments.out / f"{arguments.design}.jsonl",
+        log_every=25,
+        evaluate_every=500,
+        time_budget_s=arguments.minutes * 60,
+    )
+    report = lambda line: print(" ".join(f"{k}={v:.4g}" for k, v in line.items()), flush=True)  # noqa: E731
+    return fit(
+        model, lines.batches, recognition_loss, config, evaluate=evaluator(arguments.lines / "dev"), report=report
+    )
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("design", choices=sorted(DESIGNS), help="the design of the member to train")
+    parser.add_argument("--lines", type=Path, required=True, help="folder of rendered lines (train/ and dev/)")
+    parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints and metrics")
+    parser.add_argument("--head", type=Path, help="checkpoint whose class vectors to use, frozen")
+    parser.add_argument("--shards", type=int, default=200)
+    parser.add_argument("--steps", type=int, default=8000)
+    parser.add_argument("--batch", type=int, default=16, help="lines per step")
+    parser.add_argument("--learning-rate", type=float, default=2e-3)
+    parser.add_argument("--minutes", type=float, default=100_000.0, help="stop with a checkpoint after this long")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=1)
+
+
+def main(arguments: argparse.Namespace | None = None) -> None:
+    if arguments is None:
+        parser = argparse.ArgumentParser(description=__doc__)
+        add_arguments(parser)
+        arguments = parser.parse_args()
+    train(arguments)
+
+
+if __name__ == "__main__":
+    main()
