@@ -1,0 +1,77 @@
+"""The image operator on consecutive frames: strokes that stay in place while the picture behind them moves.
+
+A subtitle's strokes keep their pixels from its first frame to its last. The operator takes the signed brightness step
+between two pixels that are `STEP_X` columns and `STEP_Y` rows apart and keeps the smaller of its values in two
+consecutive samples: moving background loses its steps, standing strokes keep them. Every pixel's steps are counted
+from the sample in which they appeared, so a new subtitle shows as many pixels of age one in the shape of a line.
+
+Steps are taken with their sign (`rise`: brighter to the lower right; `fall`: darker). Two texts at the same place share
+about a sixth of their signed steps by chance, but a third of their ink, so signed steps tell neighbours apart; and a
+bright stroke has as many rises as falls whatever its colour, so text polarity need not be known yet.
+
+The idea that a sequence of frames shows where subtitles are and how wide a character is: Xu et al., arXiv 1611.06159.
+The operator itself is ours.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Plane = NDArray[np.uint8]
+
+# A working picture is this wide: a character of 1/55 to 1/12 of the picture width is then 12 to 50 px.
+WORKING_WIDTH = 640
+# The step crosses vertical strokes (2 columns) and horizontal ones (1 row); a stroke along (2, 1) is missed, and no
+# script has strokes rising or falling at 27 degrees only.
+STEP_X, STEP_Y = 2, 1
+# Brightness step of the faintest stroke that counts. Codec noise on plain areas stays below 10.
+FAINTEST = 22
+
+
+def reduce(luma: Plane, width: int = WORKING_WIDTH) -> Plane:
+    """The working picture of a frame: about `width` px wide, or the frame itself when it is not wider than 1.25 times."""
+    while luma.shape[1] >= 1.75 * width and min(luma.shape) >= 2:
+        luma = cv2.resize(luma, (luma.shape[1] // 2, luma.shape[0] // 2), interpolation=cv2.INTER_AREA)
+    if luma.shape[1] > 1.25 * width:
+        height = max(1, round(luma.shape[0] * width / luma.shape[1]))
+        luma = cv2.resize(luma, (width, height), interpolation=cv2.INTER_LINEAR)
+    return np.ascontiguousarray(luma)
+
+
+class StrokeOperator:
+    """Persistent signed steps of the newest two samples, and for how many samples each has persisted.
+
+    Planes have the shape [H - STEP_Y, W - STEP_X] of the working picture [H, W]; pixel (y, x) compares picture pixels
+    (y, x) and (y + STEP_Y, x + STEP_X).
+    """
+
+    def __init__(self) -> None:
+        self._rise: Plane | None = None
+        self._fall: Plane | None = None
+        self._rise_age: Plane | None = None
+        self._fall_age: Plane | None = None
+        self.newborn: Plane | None = None
+
+    def observe(self, picture: Plane) -> None:
+        """Takes the next sample's working picture. Afterwards `newborn` holds the brightness step of every stroke pixel
+        that has stood for exactly two samples, 0 elsewhere; None after the first sample."""
+        low, high = picture[:-STEP_Y, :-STEP_X], picture[STEP_Y:, STEP_X:]
+        rise, fall = cv2.subtract(high, low), cv2.subtract(low, high)
+        if self._rise is None or self._rise_age is None:
+            self._rise_age, self._fall_age = np.zeros_like(rise), np.zeros_like(rise)
+        else:
+            risen = _stand(self._rise, rise, self._rise_age)
+            fallen = _stand(self._fall, fall, self._fall_age)
+            self.newborn = cv2.max(risen, fallen)
+        self._rise, self._fall = rise, fall
+
+
+def _stand(before: Plane, now: Plane, age: Plane) -> Plane:
+    """Advances `age` in place (saturating) where a step stands in both samples; returns the steps of age one."""
+    step = cv2.min(before, now)
+    _, stands = cv2.threshold(step, FAINTEST, 255, cv2.THRESH_BINARY)
+    cv2.add(age, 1, dst=age)
+    cv2.bitwise_and(age, stands, dst=age)
+    return cv2.bitwise_and(step, cv2.compare(age, 1, cv2.CMP_EQ))
