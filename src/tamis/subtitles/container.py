@@ -12,8 +12,10 @@ from collections import deque
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import cast
 
 import av
+from av.codec.context import ThreadType
 from av.container import InputContainer
 from av.filter import Graph
 from av.stream import Discard, Disposition
@@ -50,7 +52,7 @@ class Container:
             self.close()
             raise
         context = self.stream.codec_context
-        context.thread_type = "AUTO"  # type: ignore[assignment]
+        context.thread_type = ThreadType.AUTO
         context.thread_count = threads or min(os.cpu_count() or 1, MOST_THREADS)
         context.options = {"max_pixels": str(MOST_PIXELS)}
         for other in self._file.streams:
@@ -110,8 +112,8 @@ class Container:
             yield picture
 
     def _decoded(self) -> Iterator[Picture]:
-        # AVI knows no presentation times, only the place of each packet: the n-th frame shown is due when the n-th
-        # packet is. (libav's stamps for it are off by the reordering delay.)
+        # AVI knows no presentation times, only the place of each packet: the n-th frame shown is due when the
+        # n-th packet is. (libav's stamps for it are off by the reordering delay.)
         in_order: deque[int | None] | None = deque() if self._file.format.name == "avi" else None
         for packet in self._packets():
             if in_order is not None and packet.size:
@@ -136,7 +138,7 @@ class Container:
             except av.FFmpegError:
                 break
         self.broken = True
-        flush: av.Packet[VideoStream] = av.Packet()
+        flush = cast("av.Packet[VideoStream]", av.Packet())
         flush.stream = self.stream
         yield flush
 
@@ -144,17 +146,19 @@ class Container:
 def _open(path: Path) -> InputContainer:
     _check_file(path)
     try:
-        # "file:" keeps names such as "act 1: dawn.mp4" from being taken for addresses, and the whitelist keeps
-        # playlists in disguise from opening any.
+        # "file:" keeps names such as "act 1: dawn.mp4" from being taken for addresses, and the whitelist
+        # keeps playlists in disguise from opening any.
         return av.open(f"file:{path}", options={"protocol_whitelist": "file", "max_pixels": str(MOST_PIXELS)})
     except (av.FFmpegError, UnicodeError) as error:
-        with path.open("rb") as file:
-            head = file.read(12)
-        if head[4:8] == b"ftyp":
-            reason = "is an MP4 file without a readable index; it was probably cut off: copy or record it again"
-        else:
-            reason = f"is not a video that can be read ({_WANTED}; libav says: {error.strerror})"
-        raise InputError(f"{path} {reason}.") from error
+        raise InputError(f"{path} {_why_unreadable(path)}") from error
+
+
+def _why_unreadable(path: Path) -> str:
+    with path.open("rb") as file:
+        head = file.read(12)
+    if head[4:8] == b"ftyp":
+        return "is an MP4 file whose index is missing, as when it was cut off: copy or record it again."
+    return f"is not a video that libav can read; {_WANTED}."
 
 
 def _check_file(path: Path) -> None:
@@ -178,21 +182,21 @@ def _main_stream(file: InputContainer, path: Path) -> VideoStream:
     """The stream a player would show. Cover art is no video."""
     videos = [stream for stream in file.streams.video if not stream.disposition & _PICTURE_STREAMS]
     if not videos:
-        kinds = sorted({stream.type for stream in file.streams}) or ["nothing"]
-        raise InputError(f"{path} holds no video, only {', '.join(kinds)}; {_WANTED}.")
+        kinds = ", ".join(sorted({stream.type for stream in file.streams})) or "nothing"
+        raise InputError(f"{path} holds no moving pictures, only {kinds}; {_WANTED}.")
     best = file.streams.best("video")
     stream = best if best in videos else videos[0]
     if stream.codec_context is None:
-        raise InputError(f"{path} holds video in a format that libav cannot decode; convert it to H.264 first.")
+        raise InputError(f"{path} holds video that libav has no decoder for; convert it to H.264 first.")
     return stream
 
 
 def _deinterlaced(first: Picture, rest: Iterator[Picture], stream: VideoStream) -> Iterator[Picture]:
     """Frames woven from two fields, made whole.
 
-    yadif keeps what stands still, such as subtitles, at full height, and rebuilds from one field only what moves, so
-    that movement leaves no comb whose teeth look like strokes. One frame out per frame in, frames that are not marked
-    as interlaced pass unchanged, and only luma is filtered.
+    yadif keeps what stands still, such as subtitles, at full height, and rebuilds from one field only what moves,
+    so that movement leaves no comb whose teeth look like strokes. One frame comes out for each that goes in,
+    frames that are not marked as interlaced pass unchanged, and only luma is filtered.
     """
     waiting: deque[tuple[int | None, int]] = deque()
     graph, size = _yadif(first[0], stream), (first[0].width, first[0].height, first[0].format.name)
@@ -214,10 +218,9 @@ def _chain(first: Picture, rest: Iterator[Picture]) -> Iterator[Picture]:
 
 def _yadif(frame: av.VideoFrame, stream: VideoStream) -> Graph:
     graph = Graph()
+    ticks = stream.time_base or Fraction(1, 1000)
     graph.link_nodes(
-        graph.add_buffer(
-            width=frame.width, height=frame.height, format=frame.format, time_base=stream.time_base or Fraction(1, 1000)
-        ),
+        graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=ticks),
         graph.add("extractplanes", "y"),
         graph.add("yadif", "mode=send_frame:deint=interlaced"),
         graph.add("buffersink"),

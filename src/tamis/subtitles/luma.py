@@ -1,62 +1,77 @@
 """The brightness plane of a decoded frame, as 8 bits, without copying where the format allows.
 
 Nearly every video stores luma as a plane of its own; the array is then a view of the decoder's memory. Limited
-(16-235) and full (0-255) range are both passed on as they are: everything downstream compares neighbouring pixels, and
-the 14 % between the two ranges do not matter to that.
+(16-235) and full (0-255) range are both passed on as they are: everything downstream compares neighbouring
+pixels, and the 14 % between the two ranges do not matter to that.
 """
 
 from __future__ import annotations
 
 import re
+from functools import cache
+from typing import cast
 
 import av
 import cv2
 import numpy as np
+from av.video.plane import VideoPlane
 from numpy.typing import NDArray
 
 Luma = NDArray[np.uint8]
 
 _PLANE_8 = re.compile(r"(yuv|yuvj|yuva)4\d\dp|nv(12|21|16|24|42)|gray")
-_PLANE_DEEP = re.compile(r"(?:yuva?4\d\dp|gray)(9|10|12|14|16)le")  # samples in the low bits of 16
-_PLANE_DEEP_HIGH = re.compile(r"(?:p[024](?:10|12|16)|nv20)le")  # samples in the high bits of 16
+_PLANE_LOW_BITS = re.compile(r"(?:yuva?4\d\dp|gray)(9|10|12|14|16)le")
+_PLANE_HIGH_BITS = re.compile(r"(?:p[024](?:10|12|16)|nv20)le")
 
-# ITU-R BT.2408: the signal level of graphics white, as a share of full scale. White text in HDR video is that dark.
-_GRAPHICS_WHITE = {16: 0.58, 18: 0.75}  # AVColorTransferCharacteristic: SMPTE ST 2084 (PQ), ARIB STD-B67 (HLG)
+# ITU-R BT.2408: level of graphics white as a share of full scale. White text in HDR video is as dark as that.
+# Keys: AVColorTransferCharacteristic, SMPTE ST 2084 (PQ) and ARIB STD-B67 (HLG).
+_GRAPHICS_WHITE = {16: 0.58, 18: 0.75}
 
 
 def luma_plane(frame: av.VideoFrame) -> Luma:
     """Luma [height, width] uint8 of the frame as stored (not turned, not stretched).
 
-    A read-only view of the frame's memory for 8-bit formats with a luma plane. The view keeps the frame alive, so it
-    may be held, but each one held is one more frame in memory. Deeper formats are shifted to 8 bits; packed, palette
-    and RGB formats are converted (BT.601 weights). HDR (PQ, HLG) is stretched so that graphics white becomes white.
+    A read-only view of the frame's memory for 8-bit formats with a luma plane. The view keeps the frame alive, so
+    it may be held, but each one held is one more frame in memory. Deeper formats are shifted to 8 bits; packed,
+    palette and RGB formats are converted (BT.601 weights). HDR (PQ, HLG) is stretched so that graphics white
+    becomes white.
     """
-    name = frame.format.name
-    deep = _PLANE_DEEP.fullmatch(name)
-    if _PLANE_8.fullmatch(name):
-        luma = _rows(frame, np.uint8)
-    elif deep:
-        luma = cv2.convertScaleAbs(_rows(frame, np.uint16), alpha=2.0 ** (8 - int(deep[1])))
-    elif _PLANE_DEEP_HIGH.fullmatch(name):
-        luma = cv2.convertScaleAbs(_rows(frame, np.uint16), alpha=1 / 256)
+    bits, shift = _layout(frame.format.name)
+    if bits == 0:
+        luma = _samples(frame.reformat(format="gray"), 8)
+    elif bits == 8:
+        luma = _samples(frame, 8)
     else:
-        luma = _rows(frame.reformat(format="gray"), np.uint8)
+        luma = cast(Luma, cv2.convertScaleAbs(_samples(frame, 16), alpha=2.0**-shift))
     white = _GRAPHICS_WHITE.get(frame.color_trc)
-    return luma if white is None else cv2.LUT(luma, _hdr_table(white))
+    return luma if white is None else cast(Luma, cv2.LUT(luma, _hdr_table(white)))
 
 
-def _rows(frame: av.VideoFrame, sample: type[np.uint8] | type[np.uint16]) -> NDArray[np.uint8]:
-    plane = frame.planes[0]
-    stride = plane.line_size  # bytes, with padding; negative when the rows are stored bottom up
-    bytes_used = frame.width * np.dtype(sample).itemsize
-    rows = np.frombuffer(plane, np.uint8).reshape(plane.height, abs(stride))[:, :bytes_used]
+@cache
+def _layout(format_name: str) -> tuple[int, int]:
+    """Bits of a stored luma sample, and how far to shift it right to get 8; (0, 0) without a luma plane."""
+    if _PLANE_8.fullmatch(format_name):
+        return 8, 0
+    low_bits = _PLANE_LOW_BITS.fullmatch(format_name)
+    if low_bits:
+        return 16, int(low_bits[1]) - 8
+    return (16, 8) if _PLANE_HIGH_BITS.fullmatch(format_name) else (0, 0)
+
+
+def _samples(frame: av.VideoFrame, bits: int) -> Luma:
+    """The first plane [height, width] as it lies in memory, uint8 or uint16."""
+    plane = VideoPlane(frame, 0)  # `frame.planes` would wrap the chroma planes as well
+    stride = plane.line_size  # bytes, with padding; negative when rows are stored bottom up
+    sample = np.uint8 if bits == 8 else np.uint16
+    rows = np.ndarray((frame.height, frame.width), sample, memoryview(plane), 0, (abs(stride), bits // 8))
     if stride < 0:
         rows = np.ascontiguousarray(rows[::-1])
-    rows.flags.writeable = False  # the decoder may still predict other frames from this memory
-    return rows.view(sample)  # type: ignore[return-value]
+    rows.setflags(write=False)  # the decoder may still predict other frames from this memory
+    return rows
 
 
+@cache
 def _hdr_table(white: float) -> Luma:
-    """[256]: limited-range levels, black to graphics white stretched to black to white."""
+    """[256]: limited-range levels; black to graphics white is stretched to black to white."""
     level = (np.arange(256) - 16) / (219 * white)
     return np.clip(16 + 219 * level, 0, 255).astype(np.uint8)

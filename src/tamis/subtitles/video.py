@@ -4,8 +4,8 @@
         for frame in video.frames():
             frame.index, frame.time, frame.luma
 
-Decoding is libavcodec's, through PyAV. What a player does to show a file is done here once, so that the rest of the
-reader sees one kind of picture: upright, progressive, square pixels, 8 bits, constant size, times from zero.
+Decoding is libavcodec's, through PyAV. What a player does to show a file is done here once, so that the rest of
+the reader sees one kind of picture: upright, progressive, square pixels, 8 bits, constant size, times from zero.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ SQUARE_TOLERANCE = 0.03
 # Sample aspect ratios beyond this are damage, not anamorphic film.
 STRANGEST_ASPECT = 4
 # A file is reported as cut off when its pictures end this much before the length its header states.
-MISSING_SHARE, MISSING_S = Fraction(1, 50), 2
+MISSING_SHARE, MISSING_S = Fraction(1, 50), Fraction(2)
 
 _TURNS = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_COUNTERCLOCKWISE}
 
@@ -43,8 +43,8 @@ class Frame:
     index     0, 1, 2 ... in order of presentation
     time      seconds from the moment a player calls zero; strictly increasing
     duration  seconds until the next frame (of the last one: as the file says)
-    luma      [height, width] uint8, read-only, rows may be padded (strides). Usually a view of the decoder's memory that
-              stays valid as long as it is referenced; copy what is kept long, for every view holds a whole frame.
+    luma      [height, width] uint8, read-only, rows may be padded (strides). Usually a view of the decoder's
+              memory, valid as long as it is referenced; copy what is kept long, for a view holds a whole frame.
     """
 
     index: int
@@ -84,7 +84,9 @@ class Video:
         first = next(self._pictures, None)
         if first is None:
             self.close()
-            raise InputError(f"{path} holds video, but not one frame of it can be decoded: it is damaged or encrypted.")
+            raise InputError(
+                f"{path} holds video, but not one frame can be decoded: it is damaged or encrypted."
+            )
         self._pictures = chain([first], self._pictures)
         self._begun = False
         self.rate = self._container.rate
@@ -111,8 +113,8 @@ class Video:
     def frames(self) -> Iterator[Frame]:
         """All frames in order of presentation. A second call starts again from the beginning.
 
-        Zero is where players start: after edit lists, at the earliest of picture and sound. Frames that an edit list
-        hides are not given. Damaged parts are skipped, and told in `warnings`.
+        Zero is where players start: after edit lists, at the earliest of picture and sound. Frames that an edit
+        list hides are not given. Damaged parts are skipped, and told in `warnings`.
         """
         if self._closed:
             raise ValueError(f"{self.name} is closed")
@@ -122,11 +124,10 @@ class Video:
         self._begun = True
         self.warnings.clear()
         timeline = self._timeline()
-        index, end = 0, Fraction(0)
-        for picture, time, duration in _timed(self._pictures, timeline):
+        time = duration = Fraction(0)
+        for index, (picture, time, duration) in enumerate(_timed(self._pictures, timeline)):
             yield Frame(index, time, duration, self._upright(picture))
-            index, end = index + 1, time + duration
-        self._report_damage(timeline, end)
+        self._report_damage(timeline, time + duration)
 
     def _start(self) -> tuple[Container, Iterator[Picture]]:
         container = Container(self.path, self._threads)
@@ -146,14 +147,16 @@ class Video:
     def _resized(self, luma: Luma) -> Luma:
         stored = luma.shape[::-1]
         if stored != self._stored_size:
-            self._warn(f"The picture size changes in the middle of the file; all is read at {self.width} x {self.height}.")
+            self._warn(
+                f"The picture size changes within the file; all is read at {self.width} x {self.height}."
+            )
         smaller = stored[0] > self._square_size[0]
         method = cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
         return cv2.resize(luma, self._square_size, interpolation=method)  # type: ignore[return-value]
 
     def _report_damage(self, timeline: Timeline[av.VideoFrame], end: Fraction) -> None:
         container = self._container
-        stated = container.stated_duration
+        stated = self.duration
         if stated and stated - end > max(MISSING_S, stated * MISSING_SHARE):
             self._warn(
                 f"The pictures end at {_clock(end)}, but the header states a length of {_clock(stated)}: "
@@ -162,9 +165,17 @@ class Video:
         elif container.broken:
             self._warn(f"The file breaks off or is damaged at {_clock(end)}. What comes before was read.")
         if container.skipped:
-            self._warn(f"{container.skipped} damaged pieces of the video could not be decoded and were left out.")
-        if timeline.repaired:
-            self._warn(f"{timeline.repaired} frames without a usable time stamp were placed between their neighbours.")
+            self._warn(
+                f"{container.skipped} damaged pieces of the video could not be decoded; they are left out."
+            )
+        if timeline.unstamped == timeline.frames:
+            self._warn(
+                f"The file has no time stamps; {float(self.rate or 25):g} frames per second are assumed."
+            )
+        elif timeline.repaired:
+            self._warn(
+                f"{timeline.repaired} frames had no usable time stamp and got one from their neighbours."
+            )
         for restart in timeline.restarts:
             self._warn(f"The file's clock restarts at {_clock(restart)}; times continue from there.")
 
