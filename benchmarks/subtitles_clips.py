@@ -2,11 +2,15 @@
 
 Footage, sentences and faces are those of the group (`subtitles_sentences`, `subtitles_footage`); subtitles are drawn by
 libass through the ffmpeg command line, never by the renderer that makes training lines. Beside each NAME.mp4 stands
-NAME.truth.json: {"language", "tags", "rate", "size", "face", "cues": [{"start", "end", "text", "box"}]}, times as exact
-fractions of a second from the presentation times of the encoded file: `start` is the first visible frame's, `end` that of
-the frame after the last visible one. In a fade, a frame counts as visible when its opacity is at least one half. `box` is the
-ink with outline or box (left, top, right, bottom) in pixels. The times are not only planned: libass's drawing alone, on
-grey, is compared with the plan for every frame of every clip, and a difference is an error.
+NAME.truth.json:
+
+    {"language", "tags", "rate", "size", "face", "crf", "cues": [{"start", "end", "text", "box"}]}
+
+Times are exact fractions of a second from the presentation times of the encoded file: `start` is that of the first
+visible frame, `end` that of the frame after the last visible one. In a fade, a frame counts as visible when its opacity
+is at least one half. `box` is the ink with outline or box (left, top, right, bottom) in pixels. The times are not only
+planned: libass's drawing alone, on grey, is compared with the plan for every frame of every clip, and a difference is
+an error, as is a face or glyph that libass did not find.
 """
 
 from __future__ import annotations
@@ -64,16 +68,18 @@ def draw(clip: Clip, frames: Iterator[Frame], folder: Path) -> Path:
         codec = [*X264, "-crf", str(clip.crf)]
     first = folder / ("first.nut" if clip.round_trip else "clip.mp4")
     command = [
-        "ffmpeg", "-y", "-nostats", "-v", "info", "-f", "rawvideo", "-pix_fmt", "bgr24", "-video_size", f"{width}x{height}",
-        "-framerate", str(clip.rate), "-i", "-", "-filter_threads", "1", "-vf", chain, "-fps_mode", "vfr",
-        "-enc_time_base", "-1", *codec, str(first),
+        "ffmpeg", "-y", "-nostats", "-v", "info", "-f", "rawvideo", "-pix_fmt", "bgr24", "-video_size",
+        f"{width}x{height}", "-framerate", str(clip.rate), "-i", "-", "-filter_threads", "1", "-vf", chain,
+        "-fps_mode", "vfr", "-enc_time_base", "-1", *codec, str(first),
     ]  # fmt: skip
-    with (folder / "log.txt").open("wb") as log:
-        with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=log, cwd=folder) as process:
-            assert process.stdin is not None
-            for frame in frames:
-                process.stdin.write(frame.tobytes())
-            process.stdin.close()
+    with (
+        (folder / "log.txt").open("wb") as log,
+        subprocess.Popen(command, stdin=subprocess.PIPE, stderr=log, cwd=folder) as process,
+    ):
+        assert process.stdin is not None
+        for frame in frames:
+            process.stdin.write(frame.tobytes())
+        process.stdin.close()
     if process.returncode:
         raise RuntimeError(f"{clip.name}: ffmpeg failed: {(folder / 'log.txt').read_text()[-2000:]}")
     if not clip.round_trip:

@@ -19,7 +19,10 @@ BLACK: Colour = (0, 0, 0)
 
 @dataclass(frozen=True)
 class Look:
-    """One ASS style. Outline, shadow and blur are pixels at 720 lines; `box` draws BorderStyle 3; `back_alpha` 0 is opaque."""
+    """One ASS style. Outline, shadow and blur are pixels at 720 lines; `box` draws BorderStyle 3.
+
+    `back_alpha` 0 is opaque, 255 invisible.
+    """
 
     fill: Colour = WHITE
     line: Colour = BLACK

@@ -1,6 +1,7 @@
-"""The plan of each end-to-end clip: which cues, when, where, in which letters, over which scenes. Nothing is drawn here.
+"""The plan of each end-to-end clip: which cues, when, where, in which letters, over which scenes.
 
-Times are counted in frames of the clip's base rate; every clip follows from its group, language and number alone.
+Nothing is drawn here. Times are counted in frames of the clip's base rate; every clip follows from its group, language
+and number alone.
 """
 
 from __future__ import annotations
@@ -45,8 +46,10 @@ class Planned:
 
 @dataclass(frozen=True)
 class Clip:
-    """Everything that determines the file. `drawn_size` differs from `size` when a codec round trip rescales; lengths in
-    pixels are at `drawn_size`. `kept` are the frames that are encoded: all of them at a constant rate.
+    """Everything that determines the file.
+
+    `drawn_size` differs from `size` when a codec round trip rescales; lengths in pixels are at `drawn_size`. `kept` are
+    the frames that are encoded: all of them at a constant rate.
     """
 
     name: str
@@ -238,7 +241,7 @@ def _drawn_size(rng: np.random.Generator, size: Size) -> Size:
 
 
 def plan(group: str, language: str, number: int, sentences: Sentences) -> Clip:
-    """Clip `number` of a language ("none": without subtitles). `sentences` are of its language, or those of its signs."""
+    """Clip `number` of a language ("none": without subtitles). `sentences` are of its language, or of its signs'."""
     seed = SEEDS[group] + 1000 * sorted(COUNTS[group]).index(language) + number
     rng = np.random.default_rng([seed, 1])
     theme = THEMES[(FIRST_THEME.get(language, 0) + number) % len(THEMES)]

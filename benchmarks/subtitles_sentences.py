@@ -28,7 +28,7 @@ FONTS = Path("/usr/share/fonts")
 
 @dataclass(frozen=True)
 class Face:
-    """One font face by the name that libass is asked for. `file` is below /usr/share/fonts; `bold_file` if there is one."""
+    """One font face by the name that libass is asked for. Files are below /usr/share/fonts."""
 
     family: str
     file: str
