@@ -7,9 +7,9 @@ scored where a character may be centred, a few positions per character.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 import onnxruntime
@@ -22,6 +22,7 @@ from tamis.subtitles.strip import EM, STRIDE
 Float = NDArray[np.float32]
 BEST = 8  # classes kept per candidate
 FLOOR = 0.02  # least probability of a centre that becomes a candidate
+IMPOSSIBLE = -1e4  # log-probability of a character that the script does not have
 FAR = -12.0  # log-odds of a space before the first and after the last candidate
 
 
@@ -38,15 +39,29 @@ class ClassVectors:
     parts_bias: Float
 
     @classmethod
-    def load(cls, path: str) -> ClassVectors:
-        """Read the int8 rows with one scale each."""
-        with np.load(path, allow_pickle=False) as stored:
+    def load(cls, content: bytes) -> ClassVectors:
+        """From the bytes of an .npz: int8 rows with one scale each."""
+        with np.load(io.BytesIO(content), allow_pickle=False) as stored:
             return cls(
                 stored["vectors"].astype(np.float32) * stored["scale"][:, None],
                 stored["bias"].astype(np.float32),
                 stored["parts"].astype(np.float32),
                 stored["parts_bias"].astype(np.float32),
             )
+
+
+@dataclass(frozen=True)
+class Sighting:
+    """Candidate centres of one line, before anything is said about which characters they are.
+
+    position [n] in SCW from the strip's left edge, mass [n] P(a character is centred here), log_space [n + 1] as in
+    `Lattice`, vectors [n, F] features. Kept small, so that a whole film's lines wait until their language is known.
+    """
+
+    position: Float
+    mass: Float
+    log_space: Float
+    vectors: Float
 
 
 def log_softmax(scores: Float) -> Float:
@@ -58,77 +73,73 @@ class Recogniser:
     """The ensemble. `members` picks some of the designs, for the ablation table; None means all."""
 
     def __init__(
-        self, trunks: str, classes: str, *, members: Sequence[int] | None = None, threads: int = 1
+        self, trunks: bytes, classes: ClassVectors, *, members: Sequence[int] | None = None, threads: int = 1
     ) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         self.session = onnxruntime.InferenceSession(trunks, options, providers=["CPUExecutionProvider"])
-        self.classes = ClassVectors.load(classes)
+        self.classes = classes
         self.members = list(members) if members is not None else None
 
     def look(self, strip: NDArray[np.uint8]) -> tuple[Float, Float]:
         """Features [T, F] and state probabilities [T, 4] (outside, centre, part, space) of one strip [2, 40, W]."""
-        width = strip.shape[2]
-        padded = -width % STRIDE
+        padded = -strip.shape[2] % STRIDE
         pixels = np.pad(strip, ((0, 0), (0, 0), (0, padded)), mode="edge")[None].astype(np.float32) / 255
         features, states = self.session.run(None, {"strip": pixels})  # (K, F, T), (K, 4, T)
         if self.members is not None:
             features, states = features[self.members], states[self.members]
         return features.mean(0).T, states.mean(0).T
 
+    def sight(self, strip: NDArray[np.uint8]) -> Sighting:
+        """Where characters may be in one strip [2, 40, W] uint8, and their feature vectors."""
+        features, states = self.look(strip)
+        centres, positions, mass = candidate_centres(states[:, 1])
+        around = np.clip(centres[:, None] + np.array([-1, 0, 1]), 0, len(features) - 1)
+        share = states[around, 1] + 1e-6  # neighbours that look like the centre too have a say
+        vectors = (features[around] * (share / share.sum(1, keepdims=True))[:, :, None]).sum(1)
+        return Sighting(positions * (STRIDE / EM), mass, space_odds(states[:, 3], positions), vectors)
+
     def lattice(
-        self, strip: NDArray[np.uint8], *, allowed: NDArray[np.bool_] | None = None, temperature: float = 1.0
+        self, sighting: Sighting, *, allowed: NDArray[np.bool_] | None = None, temperature: float = 1.0
     ) -> Lattice:
-        """The character hypotheses of one strip [2, 40, W] uint8.
+        """The character hypotheses of one line.
 
         `allowed` [len(classes())] leaves out the characters that the script does not have. `temperature` > 1 softens
         the class probabilities.
         """
-        features, states = self.look(strip)
-        centres, positions, mass = candidate_centres(states[:, 1])
-        labels, scores = self.best_classes(features, centres, states[:, 1], allowed, temperature)
+        labels, scores = self.best_classes(sighting.vectors, allowed, temperature)
         return Lattice(
-            position=positions * (STRIDE / EM),
-            log_centre=np.log(mass),
-            log_skip=np.log1p(-mass),
-            log_space=space_odds(states[:, 3], positions),
+            position=sighting.position,
+            log_centre=np.log(sighting.mass),
+            log_skip=np.log1p(-sighting.mass),
+            log_space=sighting.log_space,
             labels=labels,
             log_class=scores,
         )
 
     def best_classes(
-        self,
-        features: Float,
-        centres: NDArray[np.int64],
-        weight: Float,
-        allowed: NDArray[np.bool_] | None,
-        temperature: float,
+        self, vectors: Float, allowed: NDArray[np.bool_] | None, temperature: float
     ) -> tuple[NDArray[np.int32], Float]:
-        """The BEST classes of each centre [n, k] and their log-probabilities, best first."""
-        n = len(centres)
+        """The BEST classes of each vector [n, F] and their log-probabilities [n, BEST], best first."""
+        n = len(vectors)
+        labels = np.zeros((n, BEST), np.int32)
+        values = np.full((n, BEST), IMPOSSIBLE, np.float32)
         if n == 0:
-            return np.zeros((0, BEST), np.int32), np.zeros((0, BEST), np.float32)
-        around = np.clip(centres[:, None] + np.array([-1, 0, 1]), 0, len(features) - 1)
-        share = weight[around] + 1e-6  # neighbours that look like the centre too have a say
-        vector = (features[around] * (share / share.sum(1, keepdims=True))[:, :, None]).sum(1)
-        base = (vector @ self.classes.vectors.T + self.classes.bias) / temperature  # (n, C + 1)
+            return labels, values
+        base = (vectors @ self.classes.vectors.T + self.classes.bias) / temperature  # (n, C + 1)
         count = len(base_classes())
         if allowed is not None:
-            base[:, :count][:, ~allowed[:count]] = -np.inf
-            if not allowed[count:].any():
-                base[:, count] = -np.inf
+            base[:, np.append(~allowed[:count], not allowed[count:].any())] = IMPOSSIBLE
         scores = log_softmax(base)
         best = np.argpartition(-scores, BEST, axis=1)[:, : BEST + 1]
-        labels = np.empty((n, BEST), np.int32)
-        values = np.empty((n, BEST), np.float32)
         for i in range(n):
-            chosen = best[i][best[i] < count]
-            names, score = chosen, scores[i, chosen]
+            names = best[i][best[i] < count]
+            score = scores[i, names]
             if scores[i, count] > -8:
-                syllables, syllable_scores = self._syllables(vector[i], temperature)
+                syllables, share = self._syllables(vectors[i], temperature)
                 names = np.concatenate([names, count + syllables])
-                score = np.concatenate([score, scores[i, count] + syllable_scores])
+                score = np.concatenate([score, scores[i, count] + share])
             order = np.argsort(-score)[:BEST]
             labels[i], values[i] = names[order], score[order]
         return labels, values
@@ -170,11 +181,3 @@ def space_odds(space: Float, positions: Float) -> Float:
             p = float(np.clip(between.max(), 1e-5, 1 - 1e-5))
             odds[i] = np.log(p / (1 - p))
     return odds
-
-
-@cache
-def default_recogniser() -> Recogniser:
-    """The published ensemble, loaded once per process."""
-    from tamis.subtitles.published import characters  # the record knows files and hashes
-
-    return Recogniser(*characters())

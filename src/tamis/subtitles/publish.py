@@ -1,0 +1,177 @@
+"""Turn trained members into the files that ship: one ONNX graph of all trunks, and the class vectors as int8 rows.
+
+    python -m tamis.subtitles.publish CHECKPOINT... [--to FOLDER]
+
+Writes the weights with their records, a golden input with its output, and refuses when ONNX Runtime and PyTorch differ.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+from torch import Tensor, nn
+
+from tamis import weights
+from tamis.errors import TrainingError
+from tamis.subtitles.characters import classes
+from tamis.subtitles.networks import Recogniser as Member
+from tamis.subtitles.published import CLASSES, FOLDER, TRUNKS
+from tamis.subtitles.recognise import ClassVectors, Recogniser
+from tamis.subtitles.strip import EM, HEIGHT, STRIDE
+from tamis.training import load_weights
+
+TRAINED_ON = (
+    "lines rendered by tamis.subtitles.synthesis: Debian's CJK font packages (names in synthesis.TRAIN_FACES), the sentences of "
+    "the shared texts whose line number modulo 20 is above 1, and openly licensed footage; no real subtitle was trained on"
+)
+TOLERANCE = 0.02  # of feature vectors whose entries are of the order of 1; half precision of the stored weights
+
+
+class Ensemble(nn.Module):
+    """All trunks on one strip: features [K, F, T] and state probabilities [K, 4, T]."""
+
+    def __init__(self, members: Sequence[Member]) -> None:
+        super().__init__()
+        self.trunks = nn.ModuleList(member.trunk for member in members)
+
+    def forward(self, strip: Tensor) -> tuple[Tensor, Tensor]:
+        seen = [trunk(strip) for trunk in self.trunks]
+        return torch.cat([f for f, _ in seen]), torch.cat([s.softmax(1) for _, s in seen])
+
+
+def load_member(checkpoint: Path) -> Member:
+    """A trained member in eval mode; its design is the checkpoint's file name."""
+    member = Member(checkpoint.stem)
+    member.load_state_dict(load_weights(checkpoint))
+    return member.eval()
+
+
+def to_onnx(ensemble: Ensemble) -> bytes:
+    """The graph, strip [1, 2, 40, W] float32 in [0, 1], W any multiple of STRIDE; large weights in half precision."""
+    buffer = io.BytesIO()
+    example = torch.rand(1, 2, HEIGHT, 256)
+    torch.onnx.export(
+        ensemble,
+        (example,),
+        buffer,
+        input_names=["strip"],
+        output_names=["features", "states"],
+        dynamic_axes={"strip": {3: "width"}, "features": {2: "positions"}, "states": {2: "positions"}},
+        dynamo=False,
+    )
+    model = onnx.load_from_string(buffer.getvalue())
+    _halve(model)
+    onnx.checker.check_model(model)
+    return bytes(model.SerializeToString())
+
+
+def _halve(model: onnx.ModelProto) -> None:
+    """Store weights as float16 and cast them back in the graph, which the runtime does once, when it loads."""
+    casts = []
+    for tensor in model.graph.initializer:
+        values = numpy_helper.to_array(tensor)
+        if values.dtype != np.float32 or values.size < 256:
+            continue
+        name = tensor.name
+        tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float16), name + "_half"))
+        casts.append(helper.make_node("Cast", [name + "_half"], [name], to=TensorProto.FLOAT))
+    nodes = list(model.graph.node)
+    del model.graph.node[:]
+    model.graph.node.extend(casts + nodes)
+
+
+def quantised_head(member: Member) -> dict[str, NDArray[np.generic]]:
+    """Class vectors as int8 with one scale a row (error below 0.4 % of the row's largest entry)."""
+    base = member.head.base.weight.detach().numpy()
+    scale = np.maximum(np.abs(base).max(1), 1e-8) / 127
+    return {
+        "vectors": np.round(base / scale[:, None]).astype(np.int8),
+        "scale": scale.astype(np.float32),
+        "bias": member.head.base.bias.detach().numpy().astype(np.float32),
+        "parts": member.head.parts.weight.detach().numpy().astype(np.float16),
+        "parts_bias": member.head.parts.bias.detach().numpy().astype(np.float32),
+    }
+
+
+def publish(checkpoints: Sequence[Path], folder: Path, golden_strip: NDArray[np.uint8]) -> None:
+    """Write both files and their records into `folder`."""
+    members = [load_member(path) for path in checkpoints]
+    ensemble = Ensemble(members).eval()
+    trunks = to_onnx(ensemble)
+    head = io.BytesIO()
+    np.savez_compressed(head, **quantised_head(members[0]))  # type: ignore[arg-type]
+
+    recogniser = Recogniser(trunks, ClassVectors.load(head.getvalue()))
+    features, states = recogniser.look(golden_strip)
+    with torch.no_grad():
+        expected, expected_states = ensemble(torch.from_numpy(golden_strip[None].astype(np.float32) / 255))
+    difference = float(np.abs(features - expected.mean(0).T.numpy()).max())
+    if difference > TOLERANCE * float(expected.abs().max()):
+        raise TrainingError(f"ONNX and PyTorch differ by {difference:.4f} in a feature: nothing was published.")
+    lattice = recogniser.lattice(recogniser.sight(golden_strip))
+
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{TRUNKS}.onnx").write_bytes(trunks)
+    (folder / f"{CLASSES}.npz").write_bytes(head.getvalue())
+    np.savez_compressed(
+        folder / f"{TRUNKS}.golden.npz",
+        input=golden_strip,
+        output_states=expected_states.mean(0).T.numpy().astype(np.float16),
+        output_labels=lattice.labels[:, 0],
+    )
+    names = ", ".join(path.stem for path in checkpoints)
+    shared = {
+        "licence": "Apache-2.0",
+        "training_data": TRAINED_ON,
+        "command": "runs/subtitles_characters.sh",
+        "vocabulary": f"tamis.subtitles.characters.classes(), {len(classes())} characters",
+    }
+    old = folder / f"{TRUNKS}.json"
+    kept = weights.load(old) if old.exists() else None
+    trunk_record = weights.Weights(
+        name=TRUNKS,
+        file=f"{TRUNKS}.onnx",
+        sha256="",
+        preprocessing={
+            "strip": f"[2, {HEIGHT}, W] mean and minimum luma over a cue's frames, text bright",
+            "em_px": EM,
+            "stride_px": STRIDE,
+            "range": "[0, 1]",
+            "members": names,
+        },
+        operating_point=dict(kept.operating_point) if kept else {},
+        score=dict(kept.score) if kept else {},
+        golden=f"{TRUNKS}.golden.npz",
+        **shared,
+    )
+    head_record = weights.Weights(
+        name=CLASSES, file=f"{CLASSES}.npz", sha256="", preprocessing={"input": "mean feature vector of the trunks"}, **shared
+    )
+    for record in (trunk_record, head_record):
+        path = weights.publish(record, folder)
+        print(f"{path.name}: {(folder / asdict(record)['file']).stat().st_size / 1e6:.2f} MB")
+    print(f"largest difference between ONNX and PyTorch: {difference:.5f}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("checkpoints", nargs="+", type=Path)
+    parser.add_argument("--lines", type=Path, default=Path("work/lines"), help="rendered lines; one becomes the golden input")
+    parser.add_argument("--to", type=Path, default=FOLDER)
+    arguments = parser.parse_args()
+    with np.load(arguments.lines / "dev" / "shard-0000.npz", allow_pickle=False) as stored:
+        strip = np.ascontiguousarray(stored["pixels"][0][:, 4:-4])
+    publish(arguments.checkpoints, arguments.to, strip)
+
+
+if __name__ == "__main__":
+    main()

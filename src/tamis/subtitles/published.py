@@ -1,0 +1,42 @@
+"""The published weights of the subtitle reader: found by name, verified, loaded once per process."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from tamis import weights
+from tamis.subtitles.language import LanguageModel
+from tamis.subtitles.search import SearchWeights
+
+if TYPE_CHECKING:
+    from tamis.subtitles.recognise import Recogniser
+
+FOLDER = Path(__file__).parent / "weights"
+TRUNKS, CLASSES = "characters.ensemble", "characters.classes"
+Point = TypeVar("Point")
+
+
+@cache
+def default_recogniser() -> Recogniser:
+    """The published ensemble."""
+    from tamis.subtitles.recognise import ClassVectors, Recogniser
+
+    trunks, classes = (weights.load(FOLDER / f"{name}.json") for name in (TRUNKS, CLASSES))
+    return Recogniser(weights.read(trunks), ClassVectors.load(weights.read(classes)))
+
+
+@cache
+def language_model(language: str) -> LanguageModel:
+    """The published character n-gram model of one language."""
+    return LanguageModel.load(FOLDER / f"lm.{language}.npz")
+
+
+def operating_point(kind: type[Point]) -> Point:
+    """The thresholds and factors published with the ensemble, as `kind` (`read.Settings`)."""
+    point = dict(weights.load(FOLDER / f"{TRUNKS}.json").operating_point)
+    search_names = {f.name for f in fields(SearchWeights)}
+    search = {name: point.pop(name) for name in list(point) if name in search_names and name != "temperature"}
+    return kind(**point, search=SearchWeights(**search))  # type: ignore[call-arg]

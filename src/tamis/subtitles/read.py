@@ -1,0 +1,207 @@
+"""Read the burnt-in subtitles of a video.
+
+    video -> frames -> candidate cues -> strips -> sightings of characters -> language -> lattice -> text -> cues
+
+    >>> from tamis.subtitles import read
+    >>> cues = read("film.mp4")  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cache
+
+import cv2
+import numpy as np
+
+from tamis.errors import InputWarning, UsageError
+from tamis.subtitles import scripts
+from tamis.subtitles.cue import Box, Character, Cue, Line
+from tamis.subtitles.detect import CueImage, LineImage, detect
+from tamis.subtitles.language import LANGUAGES, LanguageModel
+from tamis.subtitles.lattice import Lattice
+from tamis.subtitles.published import default_recogniser, language_model, operating_point
+from tamis.subtitles.recognise import Recogniser, Sighting
+from tamis.subtitles.search import Reading, SearchWeights, decode
+from tamis.subtitles.video import Frame, Video, open_video
+
+
+@dataclass(frozen=True)
+class SeenLine:
+    """A line once looked at: its image is gone, what may stand in it is kept."""
+
+    sighting: Sighting
+    box: Box
+    scw: float
+
+
+@dataclass(frozen=True)
+class SeenCue:
+    start: Fraction
+    end: Fraction
+    lines: tuple[SeenLine, ...]
+    picture: bytes
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The operating point of the reader; tuned on development clips only.
+
+    least_evidence  mean probability of a line's characters below which it is scenery, not text
+    lonely          the same for a line of one or two characters
+    temperature     softens the networks' class probabilities so that they are calibrated
+    """
+
+    least_evidence: float = 0.5
+    lonely: float = 0.7
+    temperature: float = 1.0
+    search: SearchWeights = SearchWeights()
+    language_models: bool = True
+
+
+def read(
+    path: str | os.PathLike[str],
+    *,
+    language: str = "auto",
+    region: Box | None = None,
+    pictures: bool = False,
+    progress: Callable[[float], None] | None = None,
+    recogniser: Recogniser | None = None,
+    settings: Settings | None = None,
+) -> list[Cue]:
+    """The subtitles of a video, in order of time.
+
+    language  "auto", or one of "zh-hans", "zh-hant", "ja", "ko"; output never holds a character the script lacks
+    region    (left, top, right, bottom) in px of the upright frame, outside of which nothing is looked at
+    pictures  keep a PNG of each cue's merged frames (for the review page)
+    progress  called with the share of the video that is done, in [0, 1]
+    recogniser, settings  others than the published ones, for experiments
+
+    Raises `InputError` when the file is no readable video. Warns (`InputWarning`) when only a part of it could be read.
+    """
+    if language not in ("auto", *LANGUAGES):
+        raise UsageError(f"language is {language!r}; it must be auto or one of {', '.join(LANGUAGES)}.")
+    recogniser = recogniser or default_recogniser()
+    settings = settings or default_settings()
+    with open_video(path) as video:
+        images = detect(_watched(video, progress), region=region)
+        seen = [look(image, recogniser, pictures=pictures) for image in images]
+        for sentence in video.warnings:
+            warnings.warn(sentence, InputWarning, stacklevel=2)
+    seen.sort(key=lambda cue: (cue.start, cue.end))
+    if language == "auto":
+        language = find_language(seen, recogniser)
+    read_cues = (recognise(cue, language, recogniser, settings) for cue in seen)
+    return joined([cue for cue in read_cues if cue is not None])
+
+
+@cache
+def default_settings() -> Settings:
+    """The operating point published with the weights."""
+    return operating_point(Settings)
+
+
+def _watched(video: Video, progress: Callable[[float], None] | None) -> Iterator[Frame]:
+    for frame in video.frames():
+        if progress is not None and video.duration and frame.index % 32 == 0:
+            progress(min(1.0, float(frame.time / video.duration)))
+        yield frame
+
+
+def look(image: CueImage, recogniser: Recogniser, *, pictures: bool = False) -> SeenCue:
+    """Run the networks over a candidate cue's lines."""
+    lines = tuple(SeenLine(recogniser.sight(line.pixels), line.box, line.scw) for line in image.lines)
+    picture = cv2.imencode(".png", image.picture)[1].tobytes() if pictures else b""
+    return SeenCue(image.start, image.end, lines, picture)
+
+
+def find_language(seen: Sequence[SeenCue], recogniser: Recogniser, enough: int = 400) -> str:
+    """The language of a video from its first `enough` characters, read without any model of language."""
+    texts: list[str] = []
+    for line in (line for cue in seen for line in cue.lines):
+        lattice = recogniser.lattice(line.sighting)
+        sure = (lattice.log_centre > np.log(0.5)) & (lattice.log_class[:, 0] > np.log(0.6))
+        if sure.sum() >= 0.6 * max(1, (lattice.log_centre > np.log(0.5)).sum()):
+            texts.append(scripts.spell(lattice.labels[sure, 0]))
+        if sum(map(len, texts)) >= enough:
+            break
+    return scripts.detect_language(texts)
+
+
+def recognise(cue: SeenCue, language: str, recogniser: Recogniser, settings: Settings) -> Cue | None:
+    """The text of a candidate cue, or None when it shows none."""
+    allowed = scripts.allowed(language)
+    model: LanguageModel | None = language_model(language) if settings.language_models else None
+    lines = []
+    for line in cue.lines:
+        lattice = recogniser.lattice(line.sighting, allowed=allowed, temperature=settings.temperature)
+        reading = decode(lattice, model, weights=settings.search)
+        if is_text(lattice, reading, settings):
+            lines.append((to_line(line, lattice, reading), reading.log_probability))
+    if not lines:
+        return None
+    confidence = float(np.exp(sum(score for _, score in lines)))
+    return Cue(cue.start, cue.end, tuple(line for line, _ in lines), confidence, cue.picture)
+
+
+def evidence(lattice: Lattice, reading: Reading) -> float:
+    """Mean probability, by sight alone, that the read characters stand where they were read."""
+    chosen = [i for character in reading.characters for i in character.candidates]
+    if not chosen:
+        return 0.0
+    return float(np.mean(np.exp(lattice.log_centre[chosen] + lattice.log_class[chosen, 0])))
+
+
+def is_text(lattice: Lattice, reading: Reading, settings: Settings) -> bool:
+    """Whether a line is a subtitle: scenery gives weak centres and undecided classes."""
+    count = sum(not character.text.isspace() for character in reading.characters)
+    if count == 0:
+        return False
+    return evidence(lattice, reading) >= (settings.lonely if count <= 2 else settings.least_evidence)
+
+
+def to_line(line: SeenLine, lattice: Lattice, reading: Reading) -> Line:
+    """Put the characters back into the frame; one character is at most one SCW wide."""
+    left, top, _, bottom = line.box
+    centres = [
+        float(np.mean(lattice.position[list(c.candidates)])) if c.candidates else None for c in reading.characters
+    ]
+    known = [c for c in centres if c is not None]
+    characters = []
+    before = known[0] if known else 0.0
+    for character, centre in zip(reading.characters, centres, strict=True):
+        middle = before + 0.5 if centre is None else centre  # a space follows what stands before it
+        before = middle
+        others = [abs(middle - other) for other in known if abs(middle - other) > 1e-3]
+        half = 0.5 * min([1.0, *others]) * line.scw
+        x = left + middle * line.scw
+        box = (round(x - half), top, round(x + half), bottom)
+        characters.append(Character(character.text, character.confidence, box))
+    inked = [c.box for c in characters if not c.text.isspace()]
+    box = (min(b[0] for b in inked), top, max(b[2] for b in inked), bottom)
+    return Line(tuple(characters), box)
+
+
+def joined(cues: Sequence[Cue], gap: Fraction = Fraction(1, 10)) -> list[Cue]:
+    """Cues in order, with pieces of one subtitle put together: same words, same place, next to no time between."""
+    result: list[Cue] = []
+    for cue in cues:
+        last = result[-1] if result else None
+        if last is not None and last.text == cue.text and cue.start - last.end <= gap and _overlap(last, cue):
+            better = last if last.confidence >= cue.confidence else cue
+            result[-1] = Cue(last.start, max(last.end, cue.end), better.lines, better.confidence, better.picture)
+        else:
+            result.append(cue)
+    return result
+
+
+def _overlap(first: Cue, second: Cue) -> bool:
+    a, b = first.lines[0].box, second.lines[0].box
+    return min(a[3], b[3]) - max(a[1], b[1]) > 0.5 * min(a[3] - a[1], b[3] - b[1])
+
+
+__all__ = ["LineImage", "SeenCue", "Settings", "evidence", "find_language", "joined", "look", "read", "recognise"]
