@@ -12,9 +12,11 @@ numbers of `characters.classes()`. Every class has a probability above zero: tho
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -155,9 +157,9 @@ class LanguageModel:
     def load(cls, path: Path) -> LanguageModel:
         """Read what `save` wrote. Raises `WeightsError` for anything else."""
         try:
-            with np.load(path, allow_pickle=False) as tables:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as tables:
                 return cls._from_tables(dict(tables))
-        except (OSError, ValueError, KeyError, EOFError) as error:
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error) as error:
             raise WeightsError(
                 f"{path} is not a language model of Tamis ({error}); reinstall Tamis or make it with runs/subtitles_language.sh."
             ) from error
