@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import math
+import os
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tamis.errors import InputError
 from tamis.subtitles.evaluate import (
     Edits,
     TrueCue,
@@ -19,6 +23,7 @@ from tamis.subtitles.evaluate import (
     match,
     normalise,
     overlap,
+    read_truth,
     score_clip,
     summarise,
     timing,
@@ -181,3 +186,50 @@ class TestSummary:
         assert (found.median, found.n) == (0, 20)
         # Position 0.95 x 19 = 18.05 of the sorted errors: 5 % of the way from 0 to 10.
         assert found.p95 == pytest.approx(0.5)
+
+
+DATA = Path(os.environ.get("TAMIS_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
+
+
+class TestReadTruth:
+    def test_rendered_clip(self, tmp_path: Path) -> None:
+        path = tmp_path / "a.truth.json"
+        cues = [{"start": "1001/24000", "end": "5/2", "text": "好\n走", "box": [1, 2, 3, 4]}]
+        path.write_text(
+            json.dumps({"language": "zh-hans", "tags": ["fade"], "rate": "24000/1001", "cues": cues}),
+            encoding="utf-8",
+        )
+        found = read_truth(path)
+        assert found.rate == Fraction(24000, 1001)
+        assert found.language == "zh-hans"
+        assert found.tags == ("fade",)
+        assert found.cues == (TrueCue(Fraction(1001, 24000), Fraction(5, 2), "好\n走"),)
+
+    def test_real_clip(self, tmp_path: Path) -> None:
+        path = tmp_path / "a.gt.json"
+        cue = {"id": "1", "start": 10.1, "end": 13.875, "text": "好", "edge_cropped": True}
+        path.write_text(json.dumps([cue]), encoding="utf-8")
+        found = read_truth(path)
+        assert found.rate is None
+        assert found.cues == (TrueCue(Fraction(101, 10), Fraction(111, 8), "好", scored=False),)
+
+    @pytest.mark.parametrize(
+        "text", ["", "{}", "[1]", '{"rate": "1/0", "cues": []}', '[{"start": 1, "end": "x"}]']
+    )
+    def test_anything_else_is_told_in_a_sentence(self, tmp_path: Path, text: str) -> None:
+        path = tmp_path / "a.truth.json"
+        path.write_text(text, encoding="utf-8")
+        with pytest.raises(InputError, match=r"a\.truth\.json"):
+            read_truth(path)
+
+    def test_the_real_film(self) -> None:
+        path = DATA / "subtitles" / "real_clips" / "animation_band.gt.json"
+        if not path.exists():
+            pytest.skip(f"{path} is not there")
+        found = read_truth(path)
+        assert len(found.cues) == 143
+        assert sum(cue.scored for cue in found.cues) == 141
+        scored = [cue for cue in found.cues if cue.scored]
+        score = score_clip(scored, found, Fraction(400))
+        assert score.exact == score.cues.true_positives == 141
+        assert score.whole["with_spaces"].accuracy == 1

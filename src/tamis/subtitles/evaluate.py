@@ -13,18 +13,21 @@ resample clips, which are independent of each other as the cues inside one are n
 
 from __future__ import annotations
 
+import json
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
+from pathlib import Path
 from types import MappingProxyType
 from typing import Protocol
 
 import numpy as np
 
 from tamis.agreement import Detections, Estimate, accuracy, bootstrap, edit_distance
+from tamis.errors import InputError
 
 FORMS = ("without_punctuation", "with_punctuation", "with_spaces")
 HEADLINE = "with_punctuation"
@@ -252,11 +255,11 @@ def summarise(scores: Sequence[ClipScore], generator: np.random.Generator, resam
     minutes = float(sum((score.duration_s for score in scores), Fraction(0))) / 60
     return Summary(
         clips=len(scores),
-        true_cues=_true_cues(scores),
+        true_cues=_count(scores),
         end_to_end=each_form(_mean_end_to_end),
         character=each_form(_micro),
         per_cue=each_form(_macro),
-        exact=estimate(lambda clips: _share(sum(clip.exact for clip in clips), _true_cues(clips))),
+        exact=estimate(lambda clips: _share(sum(clip.exact for clip in clips), _count(clips))),
         recall=estimate(lambda clips: _detections(clips).recall),
         precision=estimate(lambda clips: _detections(clips).precision),
         f1=estimate(lambda clips: _detections(clips).f1),
@@ -267,7 +270,7 @@ def summarise(scores: Sequence[ClipScore], generator: np.random.Generator, resam
     )
 
 
-def _true_cues(clips: Sequence[ClipScore]) -> int:
+def _count(clips: Sequence[ClipScore]) -> int:
     return sum(len(clip.per_cue[HEADLINE]) for clip in clips)
 
 
@@ -296,3 +299,36 @@ def _macro(clips: Sequence[ClipScore], form: str) -> float:
 
 def _share(part: int, whole: int) -> float:
     return part / whole if whole else 1.0
+
+
+def read_truth(path: Path) -> Truth:
+    """The truth beside a clip: NAME.truth.json of the rendered clips, or NAME.gt.json of the real ones.
+
+    NAME.truth.json    {"language", "tags", "rate", "cues": [{"start", "end", "text"}]}, times and rate exact fractions
+    NAME.gt.json       [{"start", "end", "text", "edge_cropped"}], times in seconds too rough to be scored; cues whose
+                       letters are cut by the edge of the picture are not scored
+
+    Raises `InputError` when it is neither.
+    """
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{path} is no readable JSON ({error}); expected a truth file of subtitles."
+        ) from error
+    try:
+        if isinstance(record, list):
+            return Truth(tuple(_true_cue(cue) for cue in record), rate=None)
+        cues = tuple(_true_cue(cue) for cue in record["cues"])
+        return Truth(cues, Fraction(record["rate"]), str(record["language"]), tuple(record["tags"]))
+    except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
+        raise InputError(
+            f"{path} lacks or garbles {error}: expected a list of cues, or rate, language, tags and cues; "
+            "see tamis.subtitles.evaluate.read_truth."
+        ) from error
+
+
+def _true_cue(record: Mapping[str, object]) -> TrueCue:
+    # Through str, so that 10.25 and "41/4" are both exact.
+    start, end = Fraction(str(record["start"])), Fraction(str(record["end"]))
+    return TrueCue(start, end, str(record["text"]), scored=not record.get("edge_cropped", False))
