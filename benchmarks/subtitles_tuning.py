@@ -1,0 +1,102 @@
+"""Choose the reader's operating point on the development clips, and print how each choice scores.
+
+    python benchmarks/subtitles_tuning.py work/clips/dev [--real ../shared/data/subtitles/real_clips/animation_band.mp4]
+
+Each clip is decoded, searched for lines and shown to the networks once; then settings are tried one at a time, the best
+value of each kept. Test clips must not be given: what is tuned on is not tested on.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+from tamis.subtitles import read as reader
+from tamis.subtitles.detect import detect
+from tamis.subtitles.evaluate import HEADLINE, ClipScore, Truth, read_truth, score_clip
+from tamis.subtitles.published import default_recogniser
+from tamis.subtitles.read import SeenCue, Settings
+from tamis.subtitles.recognise import Recogniser
+from tamis.subtitles.search import SearchWeights
+from tamis.subtitles.video import open_video
+
+GRID: dict[str, Sequence[float]] = {
+    "least_evidence": (0.3, 0.4, 0.5, 0.6, 0.7),
+    "lonely": (0.5, 0.6, 0.7, 0.8, 0.9),
+    "temperature": (0.8, 1.0, 1.3, 1.6),
+    "language": (0.1, 0.2, 0.3, 0.4, 0.55, 0.7),
+    "insertion": (0.0, 0.5, 1.0, 1.5, 2.5),
+    "space": (0.3, 0.6, 1.0, 1.5),
+    "width": (5.0, 15.0, 30.0),
+}
+
+
+class Looked:
+    """One clip after the networks, ready to be read with any settings."""
+
+    def __init__(self, path: Path, recogniser: Recogniser) -> None:
+        self.name = path.stem
+        truth = path.with_name(path.stem + ".truth.json")
+        self.truth: Truth = read_truth(truth if truth.exists() else path.with_name(path.stem + ".gt.json"))
+        with open_video(path) as video:
+            self.duration = video.duration or Fraction(1)
+            self.seen: list[SeenCue] = [reader.look(image, recogniser) for image in detect(video.frames())]
+        self.seen.sort(key=lambda cue: (cue.start, cue.end))
+        self.found = reader.find_language(self.seen, recogniser)
+        self.language = self.truth.language or self.found
+
+    def score(self, settings: Settings, recogniser: Recogniser) -> ClipScore:
+        cues = [reader.recognise(cue, self.language, recogniser, settings) for cue in self.seen]
+        return score_clip(reader.joined([c for c in cues if c]), self.truth, self.duration, self.name)
+
+
+def goodness(scores: Sequence[ClipScore]) -> float:
+    """Mean end-to-end accuracy over clips with subtitles, less 1 point for each invented cue per ten clips without."""
+    mean = float(np.mean([s.whole[HEADLINE].accuracy for s in scores if s.whole[HEADLINE].length]))
+    invented = sum(s.cues.false_positives for s in scores if not s.whole[HEADLINE].length)
+    return mean - 0.001 * invented
+
+
+def changed(settings: Settings, name: str, value: float) -> Settings:
+    if name in {f.name for f in fields(Settings)}:
+        return replace(settings, **{name: value})  # type: ignore[arg-type]
+    return replace(settings, search=replace(settings.search, **{name: value}))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("clips", type=Path)
+    parser.add_argument("--real", type=Path, action="append", default=[])
+    parser.add_argument("--rounds", type=int, default=1)
+    arguments = parser.parse_args()
+    recogniser = default_recogniser()
+    paths = [*sorted(arguments.clips.glob("*.mp4")), *sorted(arguments.clips.glob("*.mkv")), *arguments.real]
+    clips = [Looked(path, recogniser) for path in paths]
+    for clip in clips:
+        if clip.found != clip.language and clip.truth.language not in ("", "none"):
+            print(f"language of {clip.name}: found {clip.found}, is {clip.language}")
+    settings = Settings(search=SearchWeights())
+    best = goodness([clip.score(settings, recogniser) for clip in clips])
+    print(f"start {best:.4f}")
+    for _ in range(arguments.rounds):
+        for name, values in GRID.items():
+            for value in values:
+                trial = changed(settings, name, value)
+                score = goodness([clip.score(trial, recogniser) for clip in clips])
+                mark = " *" if score > best else ""
+                print(f"{name}={value:g} {score:.4f}{mark}", flush=True)
+                if score > best:
+                    best, settings = score, trial
+    print(f"best {best:.4f}: {settings}")
+    for score in sorted((clip.score(settings, recogniser) for clip in clips), key=lambda s: s.whole[HEADLINE].accuracy):
+        d = score.cues
+        print(f"{score.name:40s} {score.whole[HEADLINE].accuracy:.4f}  found {d.true_positives} invented {d.false_positives} missed {d.false_negatives}")
+
+
+if __name__ == "__main__":
+    main()
