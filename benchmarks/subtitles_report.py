@@ -120,8 +120,8 @@ def _percent(estimate: Estimate) -> str:
 
 
 COLUMNS = (
-    f"{'group':24}{'clips':>6}{'cues':>6}  {'end to end':22}{'without punct.':22}{'characters':22}{'without punct.':22}{'exact':>6}"
-    f"{'recall':>7}{'precis.':>8}{'invented':>9}{'start':>10}{'end':>10}"
+    f"{'group':24}{'clips':>6}{'cues':>6}  {'end to end':22}{'without punct.':22}{'characters':22}{'without punct.':22}"
+    f"{'exact':>6}{'recall':>7}{'precis.':>8}{'invented':>9}{'start':>10}{'end':>10}"
 )
 
 
@@ -136,7 +136,8 @@ def row(name: str, summary: Summary) -> str:
     ]
     return (
         f"{name:24}{summary.clips:6}{summary.true_cues:6}  {'  '.join(_percent(p) for p in parts)}"
-        f" {100 * summary.exact.value:6.1f} {100 * summary.recall.value:6.1f} {100 * summary.precision.value:7.1f} {summary.invented:8}"
+        f" {100 * summary.exact.value:6.1f} {100 * summary.recall.value:6.1f} {100 * summary.precision.value:7.1f}"
+        f" {summary.invented:8}"
         f"{times[0]:>10}{times[1]:>10}"
     )
 
