@@ -8,6 +8,8 @@
       WeightsError          published weights are absent or altered            (exit status 1)
       TrainingError         a training run cannot go on                        (exit status 1)
 
+    InputWarning            an input was read, but not all of it is sound (a warning, not an error)
+
 Catch `TamisError` to handle all of them. The command line prints the message alone; `--debug` adds the traceback.
 """
 
@@ -52,3 +54,7 @@ class WeightsError(TamisError):
 
 class TrainingError(TamisError):
     """A training run cannot go on: the loss is not finite, or the batches ended early."""
+
+
+class InputWarning(UserWarning):
+    """An input was read, but something about it is not sound: `str(warning)` is a sentence."""

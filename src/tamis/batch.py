@@ -1,0 +1,345 @@
+"""Many inputs: which they are, where their results go, a journal, and workers that may crash. Knows no capability.
+
+    items = plan(expand(arguments, endings), folder, ".srt")
+    outcomes = run(items, work, journal=folder / "journal.jsonl", jobs=2, resume=True)
+
+The journal holds one line per input and attempt, written when the attempt has ended and its result has its final
+name. So a batch may be killed at any moment: with `resume`, what the journal calls done is not done again. (An input
+whose result was renamed in the instant before the kill, but not yet noted, is done once more, with the same result.)
+
+Work runs in processes of its own, even one at a time: a decoder that crashes on a damaged file takes that file's
+worker with it and nothing else.
+"""
+
+from __future__ import annotations
+
+import glob
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from multiprocessing import connection, get_context, parent_process
+from multiprocessing.connection import Connection
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Literal
+
+from tamis.errors import TamisError, UsageError
+from tamis.writing import output_error
+
+Result = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One input and the name of what comes of it."""
+
+    input: Path
+    output: Path
+
+
+Work = Callable[[Item], Result]
+"""Writes `item.output` whole or not at all, and returns what the journal shall say about it (JSON values).
+Raises TamisError when it cannot. Runs in another process, so it must be picklable: a function of a module, or a
+`functools.partial` of one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one item. `error` is a sentence; `attempt` counts from 1 over the whole journal."""
+
+    item: Item
+    status: Literal["done", "failed", "skipped"]
+    error: str = ""
+    started: str = ""
+    seconds: float = 0.0
+    result: Result = field(default_factory=dict)
+
+
+def expand(arguments: Sequence[str], endings: frozenset[str]) -> list[Path]:
+    """The files that the arguments name, in order, each once.
+
+    A file is itself whatever its ending. A folder is the files directly inside it with one of `endings` (lower case,
+    with dot), sorted. A pattern (* ? [) is whatever matches it. An argument that names nothing is kept as it is, so
+    that it fails as an input and the others are still done. Raises UsageError for a folder that holds no such file.
+    """
+    paths: list[Path] = []
+    for argument in arguments:
+        path = Path(argument)
+        if path.is_dir():
+            paths += _inside(path, endings)
+        elif not path.exists() and (matches := sorted(glob.glob(argument, recursive=True))):  # noqa: PTH207 - absolute patterns too
+            paths += [Path(match) for match in matches if Path(match).is_file()]
+        else:
+            paths.append(path)
+    return list(dict.fromkeys(paths))
+
+
+def _inside(folder: Path, endings: frozenset[str]) -> list[Path]:
+    found = sorted(path for path in folder.iterdir() if _is_one(path, endings))
+    if not found:
+        raise UsageError(f"The folder {folder} holds no file that ends in {', '.join(sorted(endings))}.")
+    return found
+
+
+def _is_one(path: Path, endings: frozenset[str]) -> bool:
+    return path.suffix.lower() in endings and not path.name.startswith(".") and path.is_file()
+
+
+def plan(inputs: Sequence[Path], folder: Path, ending: str) -> list[Item]:
+    """Results are named FOLDER/STEM + ending. Raises UsageError when two inputs would write the same file."""
+    items: dict[str, Item] = {}
+    for path in inputs:
+        item = Item(path, folder / (path.stem + ending))
+        # Folded: on some file systems A.srt and a.srt are one file.
+        other = items.setdefault(item.output.name.casefold(), item)
+        if other is not item:
+            raise UsageError(
+                f"{other.input} and {path} would both be written to {item.output}: "
+                "rename one of them, or give them in two runs with different -o."
+            )
+    return list(items.values())
+
+
+def run(
+    items: Sequence[Item],
+    work: Work,
+    *,
+    journal: Path,
+    jobs: int = 1,
+    resume: bool = False,
+    on_outcome: Callable[[Outcome], None] = lambda outcome: None,
+) -> list[Outcome]:
+    """Do all items, `jobs` at a time, and note each in the journal. One failure does not stop the others.
+
+    resume      skip the items whose input, as it is now, is done according to the journal, with a result still there
+    on_outcome  called with each outcome as it comes, skipped ones first
+
+    Raises OutputError when the journal cannot be written; the workers are then stopped.
+    """
+    outcomes: list[Outcome] = []
+
+    def note(outcome: Outcome) -> None:
+        outcomes.append(outcome)
+        on_outcome(outcome)
+
+    with Journal(journal) as book:
+        skipped = [item for item in items if resume and book.holds(item)]
+        for item in skipped:
+            note(Outcome(item, "skipped"))
+        for outcome in _outcomes([item for item in items if item not in skipped], work, jobs):
+            book.write(outcome)
+            note(outcome)
+    return outcomes
+
+
+class Journal:
+    """OUT/journal.jsonl. Lines are appended and flushed to the disk; a line torn by a kill is ignored."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._attempts: dict[str, int] = {}
+        self._done: dict[str, dict[str, Any]] = {}
+        self._file: IO[bytes] | None = None
+
+    def __enter__(self) -> Journal:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = self.path.open("a+b")
+            self._file.seek(0)
+            content = self._file.read()
+            if content and not content.endswith(b"\n"):
+                self._file.write(b"\n")  # closes a torn line, so that the next one starts afresh
+        except OSError as error:
+            raise output_error(self.path, error) from error
+        for line in content.splitlines():
+            self._learn(line)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def holds(self, item: Item) -> bool:
+        """Whether this input, unchanged since, is done and its result is still there."""
+        line = self._done.get(_key(item))
+        if line is None or not item.output.exists():
+            return False
+        noted = line.get("output"), line.get("input_state")
+        return noted == (str(item.output.absolute()), _state(item.input))
+
+    def write(self, outcome: Outcome) -> None:
+        key = _key(outcome.item)
+        line = {
+            "input": key,
+            "output": str(outcome.item.output.absolute()),
+            "attempt": self._attempts.get(key, 0) + 1,
+            "status": outcome.status,
+            "started": outcome.started,
+            "seconds": round(outcome.seconds, 3),
+            "error": outcome.error,
+            "input_state": _state(outcome.item.input),
+            "result": dict(outcome.result),
+        }
+        # File names need not be UTF-8; surrogateescape carries any bytes through and back.
+        text = (json.dumps(line, ensure_ascii=False) + "\n").encode("utf-8", "surrogateescape")
+        assert self._file is not None, "the journal is not open"
+        try:
+            self._file.write(text)
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise output_error(self.path, error) from error
+        self._learn(text)
+
+    def _learn(self, text: bytes) -> None:
+        try:
+            line = json.loads(text.decode("utf-8", "surrogateescape"))
+            key, status = line["input"], line["status"]
+        except (json.JSONDecodeError, KeyError, TypeError):
+            return
+        self._attempts[key] = self._attempts.get(key, 0) + 1
+        if status == "done":
+            self._done[key] = line
+        else:
+            self._done.pop(key, None)
+
+
+def _key(item: Item) -> str:
+    return str(item.input.absolute())
+
+
+def _state(path: Path) -> list[int] | None:
+    """Size and time of change, by which a file that was replaced since is told. JSON: a list."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return [status.st_size, status.st_mtime_ns]
+
+
+def _outcomes(items: Sequence[Item], work: Work, jobs: int) -> Iterator[Outcome]:
+    """Outcomes as they come, from at most `jobs` workers."""
+    waiting = deque(items)
+    workers = [_Worker(work) for _ in range(min(jobs, len(items)))]
+    try:
+        for worker in workers:
+            worker.give(waiting.popleft())
+        while busy := {worker.connection: worker for worker in workers if worker.item is not None}:
+            for ready in connection.wait(list(busy)):
+                worker = busy[ready]  # type: ignore[index]
+                yield worker.take()
+                if waiting:
+                    worker.give(waiting.popleft())
+    finally:
+        for worker in workers:
+            worker.stop()
+
+
+class _Worker:
+    """One process that does one item after another, and is replaced if it dies."""
+
+    def __init__(self, work: Work) -> None:
+        self.work = work
+        self.item: Item | None = None
+        self._start()
+
+    def _start(self) -> None:
+        # spawn: a forked copy of a process that runs decoder or inference threads can hang.
+        context = get_context("spawn")
+        self.connection, theirs = context.Pipe()
+        self.process = context.Process(target=_serve, args=(self.work, theirs), daemon=True)
+        # Ctrl-C reaches the whole process group, and what then happens is for the parent to decide: the worker
+        # inherits a mask that keeps the signal out from its first instant on.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        self.process.start()
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        theirs.close()  # ours alone would keep the pipe open after the worker's death
+
+    def give(self, item: Item) -> None:
+        self.item = item
+        self.started = _now()
+        self.clock = time.monotonic()
+        self.connection.send(item)
+
+    def take(self) -> Outcome:
+        """The outcome of the item that was given. Blocks until there is one."""
+        assert self.item is not None, "nothing was given to this worker"
+        try:
+            status, error, result = self.connection.recv()
+        except (EOFError, ConnectionResetError):
+            self.process.join()
+            status, error, result = "failed", _death(self.item, self.process.exitcode), {}
+            self._start()
+        outcome = Outcome(self.item, status, error, self.started, time.monotonic() - self.clock, result)
+        self.item = None
+        return outcome
+
+    def stop(self) -> None:
+        if self.item is not None:
+            self.process.terminate()
+        self.connection.close()  # an idle worker ends by itself
+        self.process.join(timeout=5)
+        if self.process.is_alive():
+            self.process.kill()
+            self.process.join()
+
+
+def _death(item: Item, status: int | None) -> str:
+    cause = f"with exit status {status}"
+    if status is not None and status < 0:
+        cause = f"by signal {-status} ({signal.Signals(-status).name})"
+    return (
+        f"{item.input}: the process at work on it was ended {cause}. "
+        "The file may be damaged in an unforeseen way, or memory may have run out; try it alone with --debug."
+    )
+
+
+def _serve(work: Work, pipe: Connection) -> None:
+    """The life of a worker process."""
+    signal.signal(
+        signal.SIGTERM, lambda number, frame: sys.exit(128 + number)
+    )  # so that unfinished files are removed
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    while True:
+        try:
+            item = pipe.recv()
+        except EOFError:
+            return
+        try:
+            answer: tuple[str, str, Result] = ("done", "", work(item))
+        except TamisError as error:
+            answer = ("failed", str(error), {})
+        except Exception as fault:  # noqa: BLE001 - whatever is wrong with one input must not reach the others
+            answer = ("failed", _fault(item, fault), {})
+        try:
+            pipe.send(answer)
+        except BrokenPipeError:  # the batch was stopped
+            return
+
+
+def _fault(item: Item, fault: Exception) -> str:
+    return (
+        f"{item.input}: an unexpected fault, {type(fault).__name__}: {fault}. "
+        "Try it alone with --debug, and please report what that prints."
+    )
+
+
+def _die_with_parent() -> None:
+    """A worker that outlived a killed batch would write beside the one that resumes it."""
+    parent = parent_process()
+    if parent is not None:
+        connection.wait([parent.sentinel])
+        os._exit(1)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,110 @@
+"""The `tamis` command: `tamis CAPABILITY VERB INPUT... [-o OUT]`, `tamis demo`, `tamis doctor`.
+
+Each capability describes its own verbs in a light module, `tamis.CAPABILITY.commands`, and imports what is heavy only
+when a verb runs. Here: the common options, and what becomes of an error.
+
+Exit status: 0 all done; 1 at least one input failed; 2 wrong usage; 130 stopped by Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import NoReturn
+
+from tamis import __version__
+from tamis.errors import MissingExtraError, TamisError
+from tamis.subtitles import commands as subtitles
+
+CAPABILITIES = {"subtitles": subtitles}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line. Returns the exit status; raises SystemExit(2) on wrong usage, as argparse does."""
+    parser = build_parser()
+    options, rest = parser.parse_known_args(sys.argv[1:] if arguments is None else arguments)
+    if rest and not options.takes_rest:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    options.rest = rest
+    try:
+        status: int = options.run(options)
+        sys.stdout.flush()  # a full disk or a closed pipe shows here, and not at exit
+    except KeyboardInterrupt:
+        return _say("Stopped. Nothing half-written was left; a batch goes on with --resume.", 130)
+    except BrokenPipeError:
+        # The reader of our output has gone (`tamis ... | head`): there is nobody to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except TamisError as error:
+        return _failed(error, str(error), options.debug, error.exit_status)
+    except ModuleNotFoundError as error:
+        return _failed(error, str(MissingExtraError(error.name or "?", options.extra)), options.debug, 1)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        return _failed(error, f"{where}{error.strerror or error}.", options.debug, 1)
+    except Exception as fault:  # noqa: BLE001 - the outermost frame: a fault is told in a sentence, its story on request
+        sentence = f"An unexpected fault, {type(fault).__name__}: {fault}. "
+        return _failed(
+            fault, sentence + "Run again with --debug, and please report what that prints.", options.debug, 1
+        )
+    return status
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="tamis", description="Finds the few things that matter in large media.")
+    parser.add_argument("--version", action="version", version=f"tamis {__version__}")
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--debug", action="store_true", help="show the whole story of an error")
+    parser.set_defaults(extra="subtitles", debug=False, takes_rest=False)
+    parts = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    demo = parts.add_parser(
+        "demo", parents=[common], help="the main job of each capability on bundled samples"
+    )
+    demo.add_argument(
+        "-o", "--output", metavar="DIR", default="tamis-demo", help="where results go (default: %(default)s)"
+    )
+    demo.set_defaults(run=_demo)
+
+    doctor = parts.add_parser(
+        "doctor", parents=[common], help="versions, native kernels, threads, weights and their hashes"
+    )
+    doctor.add_argument("--json", action="store_true", help="print one JSON record")
+    doctor.set_defaults(run=_doctor)
+
+    for name, capability in CAPABILITIES.items():
+        part = parts.add_parser(name, help=capability.__doc__.splitlines()[0].rstrip("."))  # type: ignore[union-attr]
+        capability.add_commands(part.add_subparsers(title="verbs", metavar="VERB", required=True), common)
+    return parser
+
+
+def _demo(options: argparse.Namespace) -> int:
+    return max(capability.demo(options) for capability in CAPABILITIES.values())
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from tamis import doctor  # here, so that no other command pays for it
+
+    return doctor.main(as_json=options.json)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Wrong usage: what is wrong, and where the right usage is shown."""
+
+    def error(self, message: str) -> NoReturn:
+        print(f"{self.prog}: {message[0].upper()}{message[1:]}. See  {self.prog} --help", file=sys.stderr)
+        raise SystemExit(2)
+
+
+def _failed(error: BaseException, sentence: str, debug: bool, status: int) -> int:
+    if debug:
+        traceback.print_exception(error)
+    return _say(sentence, status)
+
+
+def _say(sentence: str, status: int) -> int:
+    print(f"tamis: {sentence}", file=sys.stderr)
+    return status

@@ -1,0 +1,308 @@
+"""Read burnt-in subtitles from videos.
+
+The verbs of `tamis subtitles`: read, evaluate, train. Light: what decodes, computes or trains is imported when a verb
+runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tamis.batch import Item, Outcome, expand, plan, run
+from tamis.errors import InputWarning, TamisError, UsageError
+from tamis.progress import Progress
+from tamis.writing import check_writable, replacing
+
+if TYPE_CHECKING:
+    from tamis.subtitles.cue import Box, Cue
+
+VIDEO_ENDINGS = frozenset(
+    f".{ending}"
+    for ending in "mp4 m4v mkv webm mov avi ts m2ts mts mpg mpeg vob wmv asf flv ogv 3gp rmvb rm".split()  # noqa: SIM905
+)
+SUBTITLE_ENDINGS = (".srt", ".vtt", ".ass", ".json")
+LANGUAGES = ("auto", "zh-hans", "zh-hant", "ja", "ko")
+SAMPLE = Path(__file__).parent / "sample"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What `read` was told, as plain values, so that they travel to worker processes."""
+
+    language: str
+    region: Box | None
+    review: Path | None
+    """The page of a single input, the folder of pages of several."""
+    several: bool
+
+
+def add_commands(verbs: Any, common: argparse.ArgumentParser) -> None:
+    """Describe the verbs to the `tamis` command. `common` holds the options that every command has."""
+    _add_read(verbs.add_parser("read", parents=[common], help="video -> subtitle file", description=_READ))
+    _add_evaluate(
+        verbs.add_parser("evaluate", parents=[common], help="compare subtitle files with the truth")
+    )
+    # Its own options are known only to the training program, which needs PyTorch.
+    training = verbs.add_parser(
+        "train", parents=[common], add_help=False, help="train the character networks"
+    )
+    training.set_defaults(run=_train, extra="train", takes_rest=True)
+
+
+_READ = """Reads burnt-in subtitles. One video and -o FILE writes that file; several videos, a folder or a pattern and
+-o DIR write DIR/STEM.srt each and DIR/journal.jsonl. Without -o, one video's subtitles are printed."""
+
+
+def _add_read(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "inputs", nargs="+", metavar="VIDEO", help="a video, a folder of videos, or a pattern"
+    )
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="OUT", help="OUT.srt, .vtt, .ass, .json, or a folder"
+    )
+    parser.add_argument("--language", choices=LANGUAGES, default="auto", help="default: %(default)s")
+    parser.add_argument(
+        "--region", type=_region, metavar="L,T,R,B", help="look only here: left, top, right, bottom in pixels"
+    )
+    parser.add_argument(
+        "--review",
+        type=Path,
+        metavar="PAGE.html",
+        help="write a page for proof-reading (a folder for several videos)",
+    )
+    parser.add_argument(
+        "--format", choices=[e[1:] for e in SUBTITLE_ENDINGS], default="srt", help="of several (default: srt)"
+    )
+    parser.add_argument("--jobs", type=_positive, default=1, metavar="N", help="videos read at the same time")
+    parser.add_argument("--resume", action="store_true", help="of several: skip what the journal calls done")
+    parser.add_argument(
+        "--json", action="store_true", help="print one JSON record an input (without -o: the cues)"
+    )
+    parser.set_defaults(run=_read)
+
+
+def _add_evaluate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "hypotheses", type=Path, metavar="HYPOTHESES", help="a subtitle file, or a folder of them"
+    )
+    parser.add_argument(
+        "truth", type=Path, metavar="TRUTH", help="a subtitle file, or a folder with the same names"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON record")
+    parser.set_defaults(run=_evaluate)
+
+
+# read
+
+
+def _read(options: argparse.Namespace) -> int:
+    inputs = expand(options.inputs, VIDEO_ENDINGS)
+    several = len(inputs) > 1 or len(options.inputs) > 1 or Path(options.inputs[0]).is_dir()
+    settings = Settings(options.language, options.region, options.review, several)
+    if several:
+        return _read_several(inputs, settings, options)
+    if options.resume:
+        raise UsageError(
+            "--resume goes with several inputs or a folder: a single video is simply read again."
+        )
+    return _read_one(inputs[0], settings, options)
+
+
+def _read_one(path: Path, settings: Settings, options: argparse.Namespace) -> int:
+    output = _single_output(path, options.output, options.format)
+    for target in filter(None, (output, settings.review)):
+        _refuse_overwriting_input(path, target)
+        check_writable(target)
+    with Progress(path.name) as bar:
+        cues = _cues(path, settings, tell=bar.line, progress=bar)
+    if output is None:
+        _print_cues(cues, as_json=options.json)
+    else:
+        _write(cues, path, output, settings.review)
+        if options.json:
+            print(
+                json.dumps(
+                    _line(Outcome(Item(path, output), "done", result=_summary(cues))), ensure_ascii=False
+                )
+            )
+    if not cues:
+        print(
+            f"tamis: {path}: no subtitles were found" + (f"; {output} is empty." if output else "."),
+            file=sys.stderr,
+        )
+    return 0
+
+
+def _read_several(inputs: Sequence[Path], settings: Settings, options: argparse.Namespace) -> int:
+    folder = options.output
+    if folder is None:
+        raise UsageError(f"{len(inputs)} inputs need a folder for their results: add -o DIR.")
+    if folder.suffix.lower() in SUBTITLE_ENDINGS and not folder.is_dir():
+        raise UsageError(
+            f"{folder} names one file, but there are {len(inputs)} inputs: give a folder with -o DIR."
+        )
+    items = plan(inputs, folder, f".{options.format}")
+    for item in items:
+        _refuse_overwriting_input(item.input, item.output)
+    with Progress(f"{len(items)} videos") as bar:
+        finished = 0
+
+        def tell(outcome: Outcome) -> None:
+            nonlocal finished
+            finished += 1
+            _tell(outcome, bar, options.json)
+            bar(finished / len(items))
+
+        outcomes = run(
+            items,
+            partial(_work, settings=settings),
+            journal=folder / "journal.jsonl",
+            jobs=options.jobs,
+            resume=options.resume,
+            on_outcome=tell,
+        )
+    failed = sum(outcome.status == "failed" for outcome in outcomes)
+    skipped = sum(outcome.status == "skipped" for outcome in outcomes)
+    done = len(outcomes) - failed - skipped
+    print(f"tamis: {done} read, {failed} failed, {skipped} done before.", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _work(item: Item, *, settings: Settings) -> dict[str, Any]:
+    """One video of a batch, in a worker process."""
+    check_writable(item.output)
+    told: list[str] = []
+    cues = _cues(item.input, settings, tell=told.append, progress=None)
+    review = settings.review / f"{item.input.stem}.html" if settings.review else None
+    _write(cues, item.input, item.output, review)
+    return _summary(cues) | {"warnings": told}
+
+
+def _cues(
+    path: Path, settings: Settings, *, tell: Callable[[str], None], progress: Callable[[float], None] | None
+) -> list[Cue]:
+    """The cues of one video. What is wrong with it without being an error is told in sentences."""
+    from tamis.subtitles.read import read
+
+    pictures = settings.review is not None
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", InputWarning)
+        cues = read(
+            path, language=settings.language, region=settings.region, pictures=pictures, progress=progress
+        )
+    for warning in caught:
+        tell(f"tamis: {path}: {warning.message}")
+    return cues
+
+
+def _write(cues: list[Cue], source: Path, output: Path, review: Path | None) -> None:
+    from tamis.subtitles import formats
+    from tamis.subtitles import review as page
+
+    with replacing(output) as beside:
+        formats.write(cues, beside)
+    if review is not None:
+        with replacing(review) as beside:
+            page.write(cues, beside, title=source.stem)
+
+
+def _print_cues(cues: list[Cue], *, as_json: bool) -> None:
+    from tamis.subtitles import formats
+
+    sys.stdout.write(formats.dumps(cues, ".json" if as_json else ".srt"))
+
+
+def _summary(cues: list[Cue]) -> dict[str, Any]:
+    return {"cues": len(cues), "characters": sum(len(line.characters) for cue in cues for line in cue.lines)}
+
+
+def _line(outcome: Outcome) -> dict[str, Any]:
+    return {
+        "input": str(outcome.item.input),
+        "output": str(outcome.item.output),
+        "status": outcome.status,
+        "error": outcome.error,
+        **outcome.result,
+    }
+
+
+def _tell(outcome: Outcome, bar: Progress, as_json: bool) -> None:
+    if outcome.status == "failed":
+        bar.line(f"tamis: {outcome.error}")
+    for sentence in outcome.result.get("warnings", []):
+        bar.line(sentence)
+    if outcome.status == "done" and outcome.result["cues"] == 0:
+        bar.line(f"tamis: {outcome.item.input}: no subtitles were found; {outcome.item.output} is empty.")
+    if as_json:
+        bar.wipe()
+        print(json.dumps(_line(outcome), ensure_ascii=False), flush=True)
+
+
+def _single_output(path: Path, output: Path | None, ending: str) -> Path | None:
+    if output is None:
+        return None
+    if output.is_dir():
+        return output / f"{path.stem}.{ending}"
+    if output.suffix.lower() not in SUBTITLE_ENDINGS:
+        raise UsageError(
+            f"{output} has no known ending: name a file that ends in {', '.join(SUBTITLE_ENDINGS)}, or a folder that exists."
+        )
+    return output
+
+
+def _refuse_overwriting_input(source: Path, target: Path) -> None:
+    if target.exists() and source.exists() and target.samefile(source):
+        raise UsageError(f"{target} is the input itself: name another file with -o.")
+
+
+def _region(text: str) -> Box:
+    try:
+        left, top, right, bottom = (int(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not four whole numbers: left,top,right,bottom"
+        ) from None
+    if not (0 <= left < right and 0 <= top < bottom):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is empty: left < right and top < bottom, from 0, in pixels"
+        )
+    return left, top, right, bottom
+
+
+def _positive(text: str) -> int:
+    number = int(text) if text.isdecimal() else 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
+    return number
+
+
+# evaluate, train, demo
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    raise NotImplementedError
+
+
+def _train(options: argparse.Namespace) -> int:
+    from tamis.subtitles import train
+
+    parser = argparse.ArgumentParser(prog="tamis subtitles train", description=train.__doc__)
+    train.add_arguments(parser)
+    train.main(parser.parse_args(options.rest))
+    return 0
+
+
+def demo(options: argparse.Namespace) -> int:
+    """Read the bundled clip; print its cues as a table and write demo.srt and demo.html."""
+    videos = sorted(SAMPLE.glob("*.mp4"))
+    if not videos:
+        raise TamisError(f"{SAMPLE} holds no video: the installation is incomplete; install tamis again.")
+    return 0

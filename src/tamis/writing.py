@@ -1,0 +1,71 @@
+"""Files that appear whole or not at all: written beside their final name, then renamed.
+
+with replacing(path) as beside:
+    beside.write_text(...)
+"""
+
+from __future__ import annotations
+
+import errno
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tamis.errors import OutputError
+
+_REASONS = {
+    errno.ENOSPC: "the disk is full; free some space and run the same command again",
+    errno.EDQUOT: "your disk quota is used up; free some space and run the same command again",
+    errno.EFBIG: "the file would be larger than this system allows",
+    errno.EACCES: "there is no permission to write there; choose another place with -o, or change the permission",
+    errno.EPERM: "there is no permission to write there; choose another place with -o, or change the permission",
+    errno.EROFS: "that place is read-only; choose another with -o",
+    errno.ENOTDIR: "a part of its path is a file and not a folder; choose another place with -o",
+    errno.EISDIR: "it is a folder; name a file inside it with -o",
+    errno.EEXIST: "a part of its path is a file and not a folder; choose another place with -o",
+    errno.ENAMETOOLONG: "the name is too long; choose a shorter one with -o",
+}
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A path beside `path`, with the same ending, that takes its name when the block has ended well.
+
+    Missing folders are made. Whatever goes wrong, `path` holds what it held before, and nothing is left beside it.
+    The block must only write: every OSError in it is taken for a failure to write, and raised as `OutputError`.
+    """
+    # A fixed name per target, so that what a killed run leaves is overwritten by the next and does not pile up.
+    beside = path.with_name(f".part-{zlib.crc32(path.name.encode(errors='replace')):08x}{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "it is a folder", str(path))
+        try:
+            yield beside
+            beside.replace(path)
+        finally:
+            beside.unlink(missing_ok=True)
+    except OSError as error:
+        raise output_error(path, error) from error
+
+
+def check_writable(path: Path) -> None:
+    """Raise `OutputError` now if `path` cannot be written, and not after an hour of work. Leaves nothing behind."""
+    probe = path.with_name(f".probe-{zlib.crc32(path.name.encode(errors='replace')):08x}{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "it is a folder", str(path))
+        try:
+            probe.touch()
+        finally:
+            probe.unlink(missing_ok=True)
+    except OSError as error:
+        raise output_error(path, error) from error
+
+
+def output_error(path: Path, error: OSError) -> OutputError:
+    """The sentence for a failure to write `path`."""
+    reason = _REASONS.get(error.errno or 0) or f"the system says: {error.strerror or error}"
+    return OutputError(f"{path} was not written: {reason}.")

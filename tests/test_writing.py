@@ -1,0 +1,91 @@
+"""python -m pytest tests/test_writing.py"""
+
+from __future__ import annotations
+
+import os
+import resource
+import stat
+from pathlib import Path
+
+import pytest
+
+from tamis.errors import OutputError
+from tamis.writing import check_writable, replacing
+
+
+def test_a_file_appears_whole(tmp_path: Path) -> None:
+    target = tmp_path / "new" / "film.srt"
+    with replacing(target) as beside:
+        beside.write_text("half")
+        assert not target.exists() and beside.suffix == ".srt" and beside.parent == target.parent
+    assert target.read_text() == "half"
+    assert [path.name for path in target.parent.iterdir()] == ["film.srt"]
+
+
+def test_a_failure_keeps_what_was_there(tmp_path: Path) -> None:
+    target = tmp_path / "film.srt"
+    target.write_text("before")
+    with pytest.raises(KeyError), replacing(target) as beside:
+        beside.write_text("half")
+        raise KeyError
+    assert target.read_text() == "before"
+    assert [path.name for path in tmp_path.iterdir()] == ["film.srt"]
+
+
+def test_two_targets_in_a_folder_do_not_meet(tmp_path: Path) -> None:
+    with replacing(tmp_path / "a.srt") as a, replacing(tmp_path / "b.srt") as b:
+        a.write_text("a")
+        b.write_text("b")
+    assert (tmp_path / "a.srt").read_text() + (tmp_path / "b.srt").read_text() == "ab"
+
+
+def test_a_long_name_is_no_obstacle(tmp_path: Path) -> None:
+    target = tmp_path / ("字" * 83 + ".srt")  # 253 of the 255 bytes that a name may have
+    with replacing(target) as beside:
+        beside.write_text("x")
+    assert target.exists()
+
+
+def test_a_full_disk_is_a_sentence() -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("this system has no /dev/full")
+    with (
+        pytest.raises(OutputError, match=r"film\.srt was not written: the disk is full; free some space"),
+        replacing(Path("film.srt").absolute()),
+        Path("/dev/full").open("w") as full,
+    ):
+        full.write("x")
+
+
+def test_a_file_too_large_is_a_sentence(tmp_path: Path) -> None:
+    """A real failure in the middle of writing, by a limit on file sizes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
+    try:
+        with (
+            pytest.raises(OutputError, match="larger than this system allows"),
+            replacing(tmp_path / "a.srt") as beside,
+        ):
+            beside.write_bytes(bytes(100_000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not list(tmp_path.iterdir())
+
+
+def test_places_that_cannot_be_written_are_told_beforehand(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="a part of its path is a file"):
+        check_writable(tmp_path / "file" / "film.srt")
+    with pytest.raises(OutputError, match="it is a folder"):
+        check_writable(tmp_path)
+    with pytest.raises(OutputError, match="the name is too long"):
+        check_writable(tmp_path / ("字" * 90 + ".srt") / "x.srt")
+    check_writable(tmp_path / "film.srt")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_no_permission_is_a_sentence(tmp_path: Path) -> None:
+    tmp_path.chmod(stat.S_IRUSR | stat.S_IXUSR)
+    with pytest.raises(OutputError, match="no permission to write there; choose another place with -o"):
+        check_writable(tmp_path / "film.srt")
