@@ -93,13 +93,16 @@ class Container:
 
     @property
     def stated_duration(self) -> Fraction | None:
-        """Length of the pictures in seconds as the header has it."""
+        """Length of the pictures in seconds as the header has it; None when it is silent about them."""
         stream = self.stream
         if stream.duration and stream.time_base:
             return stream.duration * stream.time_base
         tag = re.fullmatch(r"(\d+):(\d\d):(\d\d\.\d+)", stream.metadata.get("DURATION", ""))  # Matroska
-        if tag:
-            return int(tag[1]) * 3600 + int(tag[2]) * 60 + Fraction(tag[3])
+        return int(tag[1]) * 3600 + int(tag[2]) * 60 + Fraction(tag[3]) if tag else None
+
+    @property
+    def file_duration(self) -> Fraction | None:
+        """Length of the longest stream in seconds, which may be sound, as the header has it."""
         return Fraction(self._file.duration, 1_000_000) if self._file.duration else None
 
     def pictures(self) -> Iterator[Picture]:
@@ -182,8 +185,9 @@ def _main_stream(file: InputContainer, path: Path) -> VideoStream:
     """The stream a player would show. Cover art is no video."""
     videos = [stream for stream in file.streams.video if not stream.disposition & _PICTURE_STREAMS]
     if not videos:
-        kinds = ", ".join(sorted({stream.type for stream in file.streams})) or "nothing"
-        raise InputError(f"{path} holds no moving pictures, only {kinds}; {_WANTED}.")
+        kinds = {"a cover picture" if stream.type == "video" else stream.type for stream in file.streams}
+        found = " and ".join(sorted(kinds, reverse=True)) or "nothing"
+        raise InputError(f"{path} holds no moving pictures, only {found}; {_WANTED}.")
     best = file.streams.best("video")
     stream = best if best in videos else videos[0]
     if stream.codec_context is None:

@@ -34,7 +34,7 @@ def luma_plane(frame: av.VideoFrame) -> Luma:
     A read-only view of the frame's memory for 8-bit formats with a luma plane. The view keeps the frame alive, so
     it may be held, but each one held is one more frame in memory. Deeper formats are shifted to 8 bits; packed,
     palette and RGB formats are converted (BT.601 weights). HDR (PQ, HLG) is stretched so that graphics white
-    becomes white.
+    comes to 205, about where white text lies in other video.
     """
     bits, shift = _layout(frame.format.name)
     if bits == 0:
@@ -42,7 +42,9 @@ def luma_plane(frame: av.VideoFrame) -> Luma:
     elif bits == 8:
         luma = _samples(frame, 8)
     else:
-        luma = cast(Luma, cv2.convertScaleAbs(_samples(frame, 16), alpha=2.0**-shift))
+        luma = np.empty((frame.height, frame.width), np.uint8)
+        # shifting and narrowing in one pass, half the time of `(samples >> shift).astype(np.uint8)`
+        np.right_shift(_samples(frame, 16), shift, out=luma, dtype=np.uint16, casting="unsafe")
     white = _GRAPHICS_WHITE.get(frame.color_trc)
     return luma if white is None else cast(Luma, cv2.LUT(luma, _hdr_table(white)))
 
@@ -72,6 +74,6 @@ def _samples(frame: av.VideoFrame, bits: int) -> Luma:
 
 @cache
 def _hdr_table(white: float) -> Luma:
-    """[256]: limited-range levels; black to graphics white is stretched to black to white."""
-    level = (np.arange(256) - 16) / (219 * white)
-    return np.clip(16 + 219 * level, 0, 255).astype(np.uint8)
+    """[256]: black to graphics white is stretched over most of the range; what is brighter keeps a little of it."""
+    level = (np.arange(256) - 16) / 219  # limited range, as HDR video practically always is
+    return np.interp(level, [0, white, 1], [16, 205, 255]).astype(np.uint8)

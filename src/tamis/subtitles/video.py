@@ -30,8 +30,9 @@ from tamis.subtitles.timestamps import Timeline
 SQUARE_TOLERANCE = 0.03
 # Sample aspect ratios beyond this are damage, not anamorphic film.
 STRANGEST_ASPECT = 4
-# A file is reported as cut off when its pictures end this much before the length its header states.
-MISSING_SHARE, MISSING_S = Fraction(1, 50), Fraction(2)
+# A file is reported as cut off when its pictures end this much before the length its header states: seconds
+# where the header speaks of the pictures, and where it speaks of the whole file, whose sound often runs on.
+MISSING_S, SILENT_TAIL_S = Fraction(1, 2), Fraction(5)
 
 _TURNS = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_COUNTERCLOCKWISE}
 
@@ -90,7 +91,7 @@ class Video:
         self._pictures = chain([first], self._pictures)
         self._begun = False
         self.rate = self._container.rate
-        self.duration = self._container.stated_duration
+        self.duration = self._container.stated_duration or self._container.file_duration
         self.rotation = round(-first[0].rotation / 90) * 90 % 360  # libav counts counterclockwise
         self.sample_aspect = _sane_aspect(self._container.stream.sample_aspect_ratio)
         self._stored_size = first[0].width, first[0].height
@@ -155,18 +156,17 @@ class Video:
         return cv2.resize(luma, self._square_size, interpolation=method)  # type: ignore[return-value]
 
     def _report_damage(self, timeline: Timeline[av.VideoFrame], end: Fraction) -> None:
-        container = self._container
-        stated = self.duration
-        if stated and stated - end > max(MISSING_S, stated * MISSING_SHARE):
+        tolerance = MISSING_S if self._container.stated_duration else SILENT_TAIL_S
+        if self.duration and self.duration - end > tolerance:
             self._warn(
-                f"The pictures end at {_clock(end)}, but the header states a length of {_clock(stated)}: "
+                f"The pictures end at {_clock(end)}, but the header states a length of {_clock(self.duration)}: "
                 "the file was probably cut off. What is there was read."
             )
-        elif container.broken:
+        elif self._container.broken:
             self._warn(f"The file breaks off or is damaged at {_clock(end)}. What comes before was read.")
-        if container.skipped:
+        if self._container.skipped:
             self._warn(
-                f"{container.skipped} damaged pieces of the video could not be decoded; they are left out."
+                f"Damaged video could not be decoded in {self._container.skipped} place(s), which are left out."
             )
         if timeline.unstamped == timeline.frames:
             self._warn(
