@@ -44,6 +44,7 @@ def _recogniser(vectors: np.ndarray, parts: np.ndarray) -> Recogniser:
     recogniser.classes = ClassVectors(
         vectors, np.zeros(len(vectors), np.float32), parts, np.zeros(len(parts), np.float32)
     )
+    recogniser._scripts = {}
     return recogniser
 
 

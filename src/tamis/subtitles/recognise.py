@@ -23,6 +23,7 @@ Float = NDArray[np.float32]
 BEST = 8  # classes kept per candidate
 FLOOR = 0.02  # least probability of a centre that becomes a candidate
 IMPOSSIBLE = -1e4  # log-probability of a character that the script does not have
+NEGLIGIBLE = 16.0  # nats below the best class: 17,000 such classes together have a probability of 0.002
 FAR = -12.0  # log-odds of a space before the first and after the last candidate
 
 
@@ -80,6 +81,7 @@ class Recogniser:
         options.inter_op_num_threads = 1
         self.session = onnxruntime.InferenceSession(trunks, options, providers=["CPUExecutionProvider"])
         self.classes = classes
+        self._scripts: dict[bytes, tuple[NDArray[np.int64], Float, Float]] = {}
         self.members = list(members) if members is not None else None
 
     def look(self, strip: NDArray[np.uint8]) -> tuple[Float, Float]:
@@ -127,22 +129,36 @@ class Recogniser:
         values = np.full((n, BEST), IMPOSSIBLE, np.float32)
         if n == 0:
             return labels, values
-        base = (vectors @ self.classes.vectors.T + self.classes.bias) / temperature  # (n, C + 1)
-        count = len(base_classes())
-        if allowed is not None:
-            base[:, np.append(~allowed[:count], not allowed[count:].any())] = IMPOSSIBLE
-        scores = log_softmax(base)
-        best = np.argpartition(-scores, BEST, axis=1)[:, : BEST + 1]
+        hangul = len(base_classes())
+        rows, matrix, bias = self._rows(allowed)
+        scores = (vectors @ matrix.T + bias) / temperature  # (n, classes of the script)
+        scores -= scores.max(1, keepdims=True)
         for i in range(n):
-            names = best[i][best[i] < count]
-            score = scores[i, names]
-            if scores[i, count] > -8:
+            near = np.flatnonzero(scores[i] > -NEGLIGIBLE)  # the thousands of others would only cost time
+            score = log_softmax(scores[i, near])
+            names = rows[near]
+            at = np.flatnonzero(names == hangul)
+            if len(at) and score[at[0]] > -8:
                 syllables, share = self._syllables(vectors[i], temperature)
-                names = np.concatenate([names, count + syllables])
-                score = np.concatenate([score, scores[i, count] + share])
+                names = np.concatenate([names, hangul + syllables])
+                score = np.concatenate([score, score[at[0]] + share])
+            if len(at):  # "some syllable" is no character
+                names, score = np.delete(names, at[0]), np.delete(score, at[0])
             order = np.argsort(-score)[:BEST]
-            labels[i], values[i] = names[order], score[order]
+            labels[i, : len(order)], values[i, : len(order)] = names[order], score[order]
         return labels, values
+
+    def _rows(self, allowed: NDArray[np.bool_] | None) -> tuple[NDArray[np.int64], Float, Float]:
+        """The class vectors that a script leaves: their class numbers, vectors and biases."""
+        key = b"" if allowed is None else allowed.tobytes()
+        if key not in self._scripts:
+            hangul = len(base_classes())
+            keep = np.ones(hangul + 1, bool)
+            if allowed is not None:
+                keep = np.append(allowed[:hangul], allowed[hangul:].any())
+            rows = np.flatnonzero(keep)
+            self._scripts[key] = (rows, np.ascontiguousarray(self.classes.vectors[rows]), self.classes.bias[rows])
+        return self._scripts[key]
 
     def _syllables(self, vector: Float, temperature: float) -> tuple[NDArray[np.int64], Float]:
         scores = (self.classes.parts @ vector + self.classes.parts_bias) / temperature

@@ -256,9 +256,9 @@ def draw_line(rng: Generator, face: Face, text: str, size: int, limit: int) -> D
                 left, right = (x + columns[0], x + columns[-1] + 1) if len(columns) else (pen, pen + advance)
                 numbers = encode(character)
                 parts = len(numbers)  # an ellipsis folds into three dots
+                dot = np.count_nonzero(glyph.max(1) > 60) if parts > 1 else right - left
                 for i, number in enumerate(numbers):
-                    share = (right - left) / parts if parts > 1 else right - left
-                    centre = left + (i + 0.5) * share
+                    centre = left + dot / 2 + i * (right - left - dot) / max(1, parts - 1)
                     spans.append((pen + advance * i / parts, pen + advance * (i + 1) / parts, centre))
                     labels.append(int(number))
         pen += advance
