@@ -13,9 +13,10 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NoReturn
 
-from tamis import __version__
+from tamis import __version__, doctor
 from tamis.errors import MissingExtraError, TamisError
 from tamis.subtitles import commands as subtitles
 
@@ -56,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def build_parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="tamis", description="Finds the few things that matter in large media.")
     parser.add_argument("--version", action="version", version=f"tamis {__version__}")
-    common = argparse.ArgumentParser(add_help=False)
+    common = _Parser(add_help=False)
     common.add_argument("--debug", action="store_true", help="show the whole story of an error")
     parser.set_defaults(extra="subtitles", debug=False, takes_rest=False)
     parts = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
@@ -82,12 +83,12 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _demo(options: argparse.Namespace) -> int:
-    return max(capability.demo(options) for capability in CAPABILITIES.values())
+    for capability in CAPABILITIES.values():
+        capability.demo(Path(options.output))
+    return 0
 
 
 def _doctor(options: argparse.Namespace) -> int:
-    from tamis import doctor  # here, so that no other command pays for it
-
     return doctor.main(as_json=options.json)
 
 

@@ -12,12 +12,13 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tamis.batch import Item, Outcome, expand, plan, run
-from tamis.errors import InputWarning, TamisError, UsageError
+from tamis.errors import InputError, InputWarning, UsageError
 from tamis.progress import Progress
 from tamis.writing import check_writable, replacing
 
@@ -30,7 +31,7 @@ VIDEO_ENDINGS = frozenset(
 )
 SUBTITLE_ENDINGS = (".srt", ".vtt", ".ass", ".json")
 LANGUAGES = ("auto", "zh-hans", "zh-hant", "ja", "ko")
-SAMPLE = Path(__file__).parent / "sample"
+SAMPLES = Path(__file__).parent / "samples"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +41,7 @@ class Settings:
     language: str
     region: Box | None
     review: Path | None
-    """The page of a single input, the folder of pages of several."""
-    several: bool
+    """The page of a single input, the folder of the pages of several."""
 
 
 def add_commands(verbs: Any, common: argparse.ArgumentParser) -> None:
@@ -97,6 +97,12 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
         "truth", type=Path, metavar="TRUTH", help="a subtitle file, or a folder with the same names"
     )
     parser.add_argument("--json", action="store_true", help="print one JSON record")
+    parser.add_argument(
+        "--rate",
+        type=_rate,
+        metavar="FPS",
+        help="frames a second, such as 24000/1001: times are then scored in frames",
+    )
     parser.set_defaults(run=_evaluate)
 
 
@@ -106,7 +112,7 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
 def _read(options: argparse.Namespace) -> int:
     inputs = expand(options.inputs, VIDEO_ENDINGS)
     several = len(inputs) > 1 or len(options.inputs) > 1 or Path(options.inputs[0]).is_dir()
-    settings = Settings(options.language, options.region, options.review, several)
+    settings = Settings(options.language, options.region, options.review)
     if several:
         return _read_several(inputs, settings, options)
     if options.resume:
@@ -144,7 +150,7 @@ def _read_one(path: Path, settings: Settings, options: argparse.Namespace) -> in
 def _read_several(inputs: Sequence[Path], settings: Settings, options: argparse.Namespace) -> int:
     folder = options.output
     if folder is None:
-        raise UsageError(f"{len(inputs)} inputs need a folder for their results: add -o DIR.")
+        raise UsageError("Several inputs need a folder for their results: add -o DIR.")
     if folder.suffix.lower() in SUBTITLE_ENDINGS and not folder.is_dir():
         raise UsageError(
             f"{folder} names one file, but there are {len(inputs)} inputs: give a folder with -o DIR."
@@ -253,7 +259,8 @@ def _single_output(path: Path, output: Path | None, ending: str) -> Path | None:
         return output / f"{path.stem}.{ending}"
     if output.suffix.lower() not in SUBTITLE_ENDINGS:
         raise UsageError(
-            f"{output} has no known ending: name a file that ends in {', '.join(SUBTITLE_ENDINGS)}, or a folder that exists."
+            f"{output} has no known ending: name a file that ends in {', '.join(SUBTITLE_ENDINGS)}, "
+            "or a folder that exists."
         )
     return output
 
@@ -288,7 +295,26 @@ def _positive(text: str) -> int:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    raise NotImplementedError
+    from tamis.subtitles import compare
+
+    comparison = compare.compare(options.hypotheses, options.truth, options.rate)
+    if options.json:
+        print(json.dumps(compare.plain(comparison), ensure_ascii=False))
+    else:
+        print("\n".join(compare.report(comparison)))
+    return 0
+
+
+def _rate(text: str) -> Fraction:
+    try:
+        rate = Fraction(text)
+    except (ValueError, ZeroDivisionError):
+        rate = Fraction(0)
+    if rate <= 0:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no frame rate: give frames a second, such as 25 or 24000/1001"
+        )
+    return rate
 
 
 def _train(options: argparse.Namespace) -> int:
@@ -300,9 +326,20 @@ def _train(options: argparse.Namespace) -> int:
     return 0
 
 
-def demo(options: argparse.Namespace) -> int:
-    """Read the bundled clip; print its cues as a table and write demo.srt and demo.html."""
-    videos = sorted(SAMPLE.glob("*.mp4"))
-    if not videos:
-        raise TamisError(f"{SAMPLE} holds no video: the installation is incomplete; install tamis again.")
-    return 0
+def demo(folder: Path) -> None:
+    """Read the bundled clips: a table of their cues, and STEM.srt and STEM.html in `folder`."""
+    clips = sorted(SAMPLES.glob("*.mp4"))
+    if not clips:
+        raise InputError(f"{SAMPLES} holds no clip: the installation is incomplete; install tamis again.")
+    for clip in clips:
+        output, page = folder / f"{clip.stem}.srt", folder / f"{clip.stem}.html"
+        settings = Settings("auto", None, page)
+        with Progress(clip.name) as bar:
+            cues = _cues(clip, settings, tell=bar.line, progress=bar)
+        _write(cues, clip, output, page)
+        print(f"{clip.name}: {len(cues)} subtitles")
+        print(f"  {'start':>9}  {'end':>9}  {'sure':>5}  text")
+        for cue in cues:
+            text = cue.text.replace("\n", " / ")
+            print(f"  {float(cue.start):8.3f}s  {float(cue.end):8.3f}s  {cue.confidence:5.0%}  {text}")
+        print(f"written: {output}  and, to proof-read in a browser, {page}")

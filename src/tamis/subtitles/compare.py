@@ -1,0 +1,113 @@
+"""Compare subtitle files with the truth: `tamis subtitles evaluate`. The measures themselves are in evaluate.py."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, is_dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tamis.errors import InputError, UsageError
+from tamis.subtitles import formats
+from tamis.subtitles.evaluate import Summary, TrueCue, Truth, read_truth, score_clip, summarise
+
+ENDINGS = (".srt", ".vtt", ".ass", ".json")
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """The score, and what its timing errors count: "frames", or "ms" where no rate is known."""
+
+    score: Summary
+    time_unit: str
+
+
+def compare(hypotheses: Path, truth: Path, rate: Fraction | None = None) -> Comparison:
+    """The score of a subtitle file against another, or of a folder of them against a folder with the same names.
+
+    rate  frames a second, for truth that does not state it (only NAME.truth.json does)
+
+    Raises UsageError or InputError when the files do not pair up, InputError when one cannot be read.
+    """
+    scores, units = [], set()
+    for found_path, true_path in _pairs(hypotheses, truth):
+        found, wanted = formats.parse(found_path), _truth(true_path)
+        if wanted.rate is None and not true_path.name.endswith(".gt.json"):
+            wanted = replace(wanted, rate=rate or Fraction(1000))
+        if wanted.rate is not None:
+            units.add("ms" if wanted.rate == 1000 else "frames")
+        ends = [cue.end for cue in found] + [cue.end for cue in wanted.cues]
+        scores.append(score_clip(found, wanted, max(ends, default=Fraction(0)), found_path.stem))
+    if len(units) > 1:
+        raise UsageError(f"Some files in {truth} state their frame rate and some do not: add --rate.")
+    return Comparison(
+        summarise(scores, np.random.default_rng(0)), units.pop() if units else "ms"
+    )  # seeded: repeatable
+
+
+def _pairs(hypotheses: Path, truth: Path) -> list[tuple[Path, Path]]:
+    """Files to compare: two files, or those of the same stem in two folders. Every true file needs its hypothesis."""
+    if not hypotheses.is_dir() and not truth.is_dir():
+        return [(hypotheses, truth)]
+    if not (hypotheses.is_dir() and truth.is_dir()):
+        raise UsageError(f"{hypotheses} and {truth} must be two files or two folders.")
+    wanted, found = _by_stem(truth), _by_stem(hypotheses)
+    if not wanted:
+        raise UsageError(f"{truth} holds no file that ends in {', '.join(ENDINGS)}.")
+    missing = sorted(set(wanted) - set(found))
+    if missing:
+        raise InputError(
+            f"{hypotheses} lacks {len(missing)} of the {len(wanted)} files that {truth} has, first {missing[0]}: "
+            "read those videos first, or take their truth away."
+        )
+    return [(found[stem], wanted[stem]) for stem in sorted(wanted)]
+
+
+def _by_stem(folder: Path) -> dict[str, Path]:
+    """NAME.srt, NAME.gt.srt and NAME.truth.json are all about NAME. The JSON knows more, so it comes before others."""
+    files = [path for path in folder.iterdir() if path.suffix.lower() in ENDINGS]
+    files.sort(key=lambda path: (path.suffix.lower() == ".json", path.name))
+    return {path.stem.removesuffix(".gt").removesuffix(".truth"): path for path in files}
+
+
+def _truth(path: Path) -> Truth:
+    """A truth file, or any subtitle file taken as the truth."""
+    if path.name.endswith((".gt.json", ".truth.json")):
+        return read_truth(path)
+    return Truth(tuple(TrueCue(cue.start, cue.end, cue.text) for cue in formats.parse(path)), rate=None)
+
+
+def report(comparison: Comparison) -> list[str]:
+    """The score as lines for a person."""
+    score, unit = comparison.score, comparison.time_unit
+    lines = [f"{score.clips} files, {score.true_cues} true cues, {score.invented} invented"]
+    rows = {
+        "end to end, with punctuation": score.end_to_end["with_punctuation"],
+        "end to end, without": score.end_to_end["without_punctuation"],
+        "characters, with punctuation": score.character["with_punctuation"],
+        "characters, without": score.character["without_punctuation"],
+        "cues right to the last mark": score.exact,
+        "cue F1": score.f1,
+    }
+    for name, row in rows.items():
+        interval = "" if math.isnan(row.low) else f"  ({row.low:.2%} to {row.high:.2%}, n = {row.n})"
+        lines.append(f"{name:<30}{row.value:8.2%}{interval}")
+    for name, errors in {"start error": score.start, "end error": score.end}.items():
+        if errors is not None:
+            lines.append(
+                f"{name:<30}{errors.median:8.1f} {unit}, 95th percentile {errors.p95:.1f} (n = {errors.n})"
+            )
+    return lines
+
+
+def plain(value: Any) -> Any:
+    """Records as JSON values; what is not a number is null."""
+    if is_dataclass(value):
+        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, Mapping):
+        return {key: plain(entry) for key, entry in value.items()}
+    return None if isinstance(value, float) and math.isnan(value) else value
