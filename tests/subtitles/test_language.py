@@ -55,7 +55,7 @@ def test_a_line_is_the_product_of_its_characters(model: LanguageModel) -> None:
     text = characters.encode("我知")
     parts = [([BEGIN], text[0]), ([BEGIN, text[0]], text[1]), ([BEGIN, *text], END)]
     expected = sum(float(model.score(np.array([h]), np.array([[c]]))[0, 0]) for h, c in parts)
-    assert model.log_probability("我知") == pytest.approx(expected, abs=1e-5)
+    assert model.log_text_probability("我知") == pytest.approx(expected, abs=1e-5)
 
 
 def test_what_is_saved_is_what_is_loaded(model: LanguageModel, tmp_path: Path) -> None:
@@ -63,7 +63,7 @@ def test_what_is_saved_is_what_is_loaded(model: LanguageModel, tmp_path: Path) -
     loaded = LanguageModel.load(tmp_path / "lm.npz")
     assert loaded.alphabet == model.alphabet and loaded.order == 4
     for text in ("我知道", "你来了 走吗?", "丁"):
-        assert loaded.log_probability(text) == pytest.approx(model.log_probability(text), abs=0.2)
+        assert loaded.log_text_probability(text) == pytest.approx(model.log_text_probability(text), abs=0.2)
 
 
 @pytest.mark.parametrize("content", [b"", b"not a model", b"PK\x03\x04 cut short"])

@@ -12,7 +12,7 @@ from tamis.subtitles.language import BEGIN, END, SPACE, LanguageModel
 from tamis.subtitles.lattice import Lattice
 from tamis.subtitles.search import SearchWeights, decode
 
-EXACT = SearchWeights(beam=10_000, margin=np.inf, least_log_language=-9.0)
+EXACT = SearchWeights(beam=5000, margin=np.inf, least_log_language=-9.0)
 
 
 @pytest.fixture(scope="module")

@@ -210,7 +210,7 @@ def main() -> None:
             print(f"{arguments.language} {source.name}: perplexity {kneser_ney.perplexity(model, held_out):.2f}")
     if arguments.output:
         model.save(arguments.output)
-        print(f"{arguments.output}: {sum(len(level.keys) for level in model.levels)} n-grams, {arguments.output.stat().st_size} bytes")
+        print(f"{arguments.output}: {len(model.keys)} n-grams, {arguments.output.stat().st_size} bytes")
 
 
 if __name__ == "__main__":

@@ -26,7 +26,6 @@ from tamis.subtitles.language import (
     SYMBOL_BITS,
     UNKNOWN_SYMBOL,
     LanguageModel,
-    Level,
     probability_bytes,
     probability_logs,
 )
@@ -77,7 +76,7 @@ def line(text: str) -> NDArray[np.int32]:
 
 @dataclass(slots=True)
 class Grams:
-    """All n-grams of one order. Order 1 has one row per symbol; others are sorted by key (see `language.Level`).
+    """All n-grams of one order. Order 1 has one row per symbol; others are sorted by key (see `language.LanguageModel`).
 
     context, suffix  [g] int64, number of the n-gram without its last, and without its first symbol, one order below
     mass             [g] float64, weighted number of occurrences
@@ -263,44 +262,41 @@ def _cost(
 
 
 def finish(model: Estimate, marks: Sequence[NDArray[np.bool_]]) -> LanguageModel:
-    """The kept n-grams as a back-off model, probabilities rounded as stored, and back-off weights made to fit them."""
-    with np.errstate(divide="ignore"):
-        log_unigram = np.log(model.grams[0].probability).clip(min=-60).astype(np.float32)
+    """The kept n-grams as a back-off model, probabilities rounded as stored, back-off weights made to fit them."""
     size = len(model.alphabet)
-    built = LanguageModel(model.alphabet, log_unigram, np.zeros(size, np.float32), ())
-    number = np.arange(size)  # new number of each kept n-gram one order below
+    with np.errstate(divide="ignore"):
+        log_p = np.log(model.grams[0].probability).clip(min=-60).astype(np.float32)
+    built = LanguageModel(model.alphabet, np.zeros(0, np.uint64), log_p, np.zeros(size, np.float32), 1)
+    node = np.arange(size)  # node of each kept n-gram one order below
     words = np.arange(size)[:, None]  # symbols of each kept n-gram one order below
     for n in range(1, len(model.grams)):
         gram, mark = model.grams[n], marks[n]
         symbol = (gram.keys[mark] & np.uint64((1 << SYMBOL_BITS) - 1)).astype(np.int64)
-        context = number[gram.context[mark]]
-        words = np.column_stack([words[context], symbol])
+        row = (np.cumsum(marks[n - 1]) - 1)[gram.context[mark]]
+        words = np.column_stack([words[row], symbol])
         log_p = probability_logs(probability_bytes(np.log(gram.probability[mark])))
-        log_backoff = _fitted_backoff(built, words, context, log_p)
-        keys = context.astype(np.uint64) << np.uint64(SYMBOL_BITS) | symbol.astype(np.uint64)
-        built = _with_level(built, log_backoff, Level(keys, log_p, np.zeros(len(keys), np.float32)))
-        number = np.cumsum(mark) - 1
+        built = _with_order(built, node[row], words, log_p)
+        node = built.absent - len(words) + np.arange(len(words))
     return built
 
 
-def _fitted_backoff(
-    lower: LanguageModel, words: NDArray[np.int64], context: NDArray[np.int64], log_p: NDArray[np.float32]
-) -> NDArray[np.float32]:
-    """log back-off weight of every context so that its probabilities sum to 1. `lower` is the model of one order less."""
-    contexts = len(lower.log_backoff) if not lower.levels else len(lower.levels[-1].keys)
+def _with_order(
+    lower: LanguageModel, context: NDArray[np.int64], words: NDArray[np.int64], log_p: NDArray[np.float32]
+) -> LanguageModel:
+    """One order more: n-grams of symbols `words` [g, n] at nodes `context`, and back-off weights that fit them.
+
+    The weight of a context is what its n-grams leave over, as a share of what they leave over one order below.
+    """
     p_lower = np.exp(lower.score_symbols(words[:, 1:-1], words[:, -1:])[:, 0].astype(float))
-    left = np.maximum(1 - np.bincount(context, np.exp(log_p.astype(float)), contexts), 1e-4)
-    left_lower = np.maximum(1 - np.bincount(context, p_lower, contexts), 1e-4)
-    return np.log(left / left_lower).astype(np.float32)
-
-
-def _with_level(lower: LanguageModel, log_backoff: NDArray[np.float32], level: Level) -> LanguageModel:
-    """One order more: the back-off weights of the contexts, and the n-grams."""
-    if not lower.levels:
-        return LanguageModel(lower.alphabet, lower.log_unigram, log_backoff, (level,))
-    last = lower.levels[-1]
-    levels = (*lower.levels[:-1], Level(last.keys, last.log_probability, log_backoff), level)
-    return LanguageModel(lower.alphabet, lower.log_unigram, lower.log_backoff, levels)
+    left = np.maximum(1 - np.bincount(context, np.exp(log_p.astype(float)), lower.absent), 1e-4)
+    left_lower = np.maximum(1 - np.bincount(context, p_lower, lower.absent), 1e-4)
+    return LanguageModel(
+        lower.alphabet,
+        np.concatenate([lower.keys, context.astype(np.uint64) << np.uint64(SYMBOL_BITS) | words[:, -1].astype(np.uint64)]),
+        np.concatenate([lower.log_probability[:-1], log_p]),
+        np.concatenate([lower.log_backoff[:-1] + np.log(left / left_lower), np.zeros(len(log_p))]).astype(np.float32),
+        lower.order + 1,
+    )
 
 
 def perplexity(model: LanguageModel, text: Text) -> float:

@@ -2,8 +2,8 @@
 
 An interpolated modified Kneser-Ney model (Chen & Goodman 1999, section 3), stored as a back-off model (Katz 1987):
 an n-gram that was kept carries its probability, any other gets the back-off weight of its context times the probability
-under a context one shorter. N-grams are kept as a trie in sorted arrays: the children of one context lie together,
-sorted by symbol, so that a look-up of many at once is one `searchsorted` per order.
+under a context one shorter. N-grams are kept as a trie in one sorted array, so that a look-up of many n-grams of all orders
+at once is one `searchsorted`.
 
 The model has an alphabet of its own (the characters that its training text had, commonest first), and is asked in class
 numbers of `characters.classes()`. Every class has a probability above zero: those never seen share a uniform floor.
@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -41,56 +40,70 @@ BACKOFF_STEP = 1 / 16
 BACKOFF_ZERO = 64  # the byte that stands for a back-off weight of 1
 
 
-@dataclass(frozen=True, slots=True)
-class Level:
-    """All n-grams of one order n >= 2, sorted by key.
-
-    keys             [g] uint64: number of the context (an (n-1)-gram) in the level below, shifted by 16 bits, plus the symbol
-    log_probability  [g] float32, natural logarithm
-    log_backoff      [g] float32, of the n-gram as a context of order n + 1; 0 where it is none
-    """
-
-    keys: NDArray[np.uint64]
-    log_probability: NDArray[np.float32]
-    log_backoff: NDArray[np.float32]
-
-    def find(self, contexts: NDArray[np.int64], symbols: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Number of each n-gram (context, symbol), any shape; -1 where the context is -1 or the n-gram is not kept."""
-        if len(self.keys) == 0:
-            return np.full(np.broadcast(contexts, symbols).shape, -1, np.int64)
-        wanted = ((contexts << SYMBOL_BITS) | symbols).astype(np.uint64)
-        place = np.searchsorted(self.keys, wanted)
-        np.minimum(place, len(self.keys) - 1, out=place)
-        return np.where((self.keys[place] == wanted) & (contexts >= 0), place, -1)
-
-
 class LanguageModel:
-    """P(character | characters before it). Immutable; `score` is safe to call from several threads."""
+    """P(character | characters before it). Immutable; safe to use from several threads.
+
+    The trie's nodes are numbered: first the symbols of the alphabet (n-grams of order 1), then all n-grams of order 2,
+    then 3, ..., each order sorted by key. The key of an n-gram is the number of its context (the node of all but its last
+    symbol) times 2^16 plus its last symbol; so one array holds the keys of all orders in ascending order.
+    """
 
     def __init__(
         self,
         alphabet: str,
-        log_unigram: NDArray[np.float32],
+        keys: NDArray[np.uint64],
+        log_probability: NDArray[np.float32],
         log_backoff: NDArray[np.float32],
-        levels: tuple[Level, ...],
+        order: int,
     ) -> None:
         """From tables.
 
-        alphabet     the symbols, beginning with `SPECIAL_SYMBOLS`
-        log_unigram  [len(alphabet)]; that of the unknown symbol is the floor, the probability of ONE unseen class
-        log_backoff  [len(alphabet)] of each symbol as a context
-        levels       orders 2, 3, ...
+        alphabet         the symbols, beginning with `SPECIAL_SYMBOLS`
+        keys             [nodes - symbols] uint64, ascending
+        log_probability  [nodes] natural logarithm; of the unknown symbol: the floor, the probability of ONE unseen class
+        log_backoff      [nodes] of each node as a context; 0 where it is none
         """
         self.alphabet = alphabet
-        self.log_unigram = log_unigram
-        self.log_backoff = log_backoff
-        self.levels = levels
+        self.keys = keys
+        self.order = order
+        # One node more, that of every n-gram which was not kept: it has no children, and backs off for nothing.
+        self.absent = len(log_probability)
+        self.log_probability = np.append(log_probability, np.float32(0))
+        self.log_backoff = np.append(log_backoff, np.float32(0))
+        self._keys_and_end = np.append(keys, np.uint64(2**64 - 1))
         self._symbols = _symbols_of_labels(alphabet)
 
-    @property
-    def order(self) -> int:
-        """Length of the longest n-grams."""
-        return len(self.levels) + 1
+    def symbols(self, labels: NDArray[np.integer]) -> NDArray[np.int64]:
+        """Symbols of the alphabet for labels, any shape."""
+        return self._symbols[labels]
+
+    def begin(self) -> NDArray[np.int64]:
+        """The contexts at the begin of a line, [1, order - 1]: see `extend`."""
+        contexts = np.full((1, self.order - 1), self.absent)
+        contexts[:, :1] = BEGIN_SYMBOL
+        return contexts
+
+    def extend(
+        self, contexts: NDArray[np.int64], symbols: NDArray[np.int64]
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """log P(symbol | context) [m, k], and the contexts behind it [m, k, order - 1].
+
+        contexts  [m, order - 1] node of the last 1, 2, ... symbols, `absent` where it was not kept
+        symbols   [m, k] or [1, k]
+        """
+        shape = (len(contexts), symbols.shape[1], self.order)
+        nodes = np.empty(shape, np.int64)  # node of the last 1, 2, ..., order symbols
+        nodes[:, :, 0] = symbols
+        if self.order > 1:
+            wanted = ((contexts[:, None, :] << SYMBOL_BITS) | symbols[:, :, None]).astype(np.uint64)
+            place = np.searchsorted(self.keys, wanted)
+            nodes[:, :, 1:] = np.where(self._keys_and_end[place] == wanted, place + len(self.alphabet), self.absent)
+        log_p = self.log_probability[nodes[:, :, 0]]
+        backoff = self.log_backoff[contexts]
+        for length in range(1, self.order):
+            node = nodes[:, :, length]
+            log_p = np.where(node == self.absent, log_p + backoff[:, length - 1, None], self.log_probability[node])
+        return log_p, nodes[:, :, :-1]
 
     def score(self, history: NDArray[np.integer], labels: NDArray[np.integer]) -> NDArray[np.float32]:
         """log P(label | history), natural logarithm, [m, k].
@@ -101,55 +114,38 @@ class LanguageModel:
         return self.score_symbols(self._symbols[history], self._symbols[labels])
 
     def score_symbols(self, before: NDArray[np.int64], symbols: NDArray[np.int64]) -> NDArray[np.float32]:
-        """`score`, of symbols of the alphabet instead of labels."""
-        log_p = self.log_unigram[symbols]
-        for length in range(1, min(self.order - 1, before.shape[1]) + 1):
-            context = self._context(before[:, -length:])
-            if not (context >= 0).any():
-                continue
-            log_p = log_p + np.where(context >= 0, self._backoff(length)[context], np.float32(0))[:, None]
-            level = self.levels[length - 1]
-            found = level.find(context[:, None], symbols)
-            log_p = np.where(found >= 0, level.log_probability[found], log_p)
-        return log_p.astype(np.float32, copy=False)
+        """`score`, of symbols instead of labels."""
+        contexts = np.full((len(before), self.order - 1), self.absent)
+        for symbol in before[:, max(0, before.shape[1] - self.order + 1) :].T:
+            contexts = self.extend(contexts, symbol[:, None])[1][:, 0]
+        return self.extend(contexts, symbols)[0]
 
-    def _context(self, symbols: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Number of the n-gram symbols[i] in the level of its length, [m]; -1 where it is not kept."""
-        context = symbols[:, 0]
-        for position in range(1, symbols.shape[1]):
-            context = self.levels[position - 1].find(context, symbols[:, position])
-        return context
-
-    def _backoff(self, length: int) -> NDArray[np.float32]:
-        return self.log_backoff if length == 1 else self.levels[length - 2].log_backoff
-
-    def log_probability(self, text: str) -> float:
+    def log_text_probability(self, text: str) -> float:
         """log P(the whole line, with its end), natural logarithm. `text` is folded first."""
-        encoded = characters.encode(text)
-        line = np.concatenate([np.full(self.order - 1, BEGIN), encoded, [END]])
-        windows = np.lib.stride_tricks.sliding_window_view(line, self.order)
-        return float(self.score(windows[:, :-1], windows[:, -1:]).sum())
+        contexts, total = self.begin(), 0.0
+        for symbol in self._symbols[np.append(characters.encode(text), END)]:
+            log_p, following = self.extend(contexts, np.array([[symbol]]))
+            contexts, total = following[:, 0], total + float(log_p[0, 0])
+        return total
 
     def save(self, path: Path) -> None:
         """Write the tables as an .npz without pickled objects, logarithms rounded to a byte each."""
+        symbol = (self.keys & np.uint64((1 << SYMBOL_BITS) - 1)).astype(np.uint16)
+        children = np.bincount((self.keys >> np.uint64(SYMBOL_BITS)).astype(np.int64), minlength=self.absent)
+        contexts = int(np.flatnonzero(children).max(initial=0)) + 1
+        size = len(self.alphabet)
         tables: dict[str, NDArray[np.generic]] = {
-            "alphabet": np.frombuffer(self.alphabet.encode(), np.uint8),
-            "unigram": np.asarray(self.log_unigram, np.float16),
-            "backoff_1": _backoff_bytes(self.log_backoff),
             "order": np.array(self.order, np.uint8),
+            "alphabet": np.frombuffer(self.alphabet.encode(), np.uint8),
+            "unigram": self.log_probability[:size].astype(np.float16),
+            # Per node that has children: how many, and its back-off weight.
+            "children": children[:contexts].astype(np.uint16),
+            "backoff": _backoff_bytes(self.log_backoff[:contexts]),
+            # Per n-gram above order 1. High and low bytes apart: symbols are numbered by frequency, most are low.
+            "symbol_low": (symbol & 0xFF).astype(np.uint8),
+            "symbol_high": (symbol >> 8).astype(np.uint8),
+            "probability": probability_bytes(self.log_probability[size:-1]),
         }
-        contexts = len(self.alphabet)
-        for order, level in enumerate(self.levels, start=2):
-            symbol = (level.keys & np.uint64((1 << SYMBOL_BITS) - 1)).astype(np.uint16)
-            children = np.bincount((level.keys >> np.uint64(SYMBOL_BITS)).astype(np.int64), minlength=contexts)
-            # High and low bytes apart: symbols are numbered by frequency, so the high bytes are nearly all 0.
-            tables[f"symbol_low_{order}"] = (symbol & 0xFF).astype(np.uint8)
-            tables[f"symbol_high_{order}"] = (symbol >> 8).astype(np.uint8)
-            tables[f"children_{order}"] = children.astype(np.uint16)
-            tables[f"probability_{order}"] = probability_bytes(level.log_probability)
-            if order < self.order:
-                tables[f"backoff_{order}"] = _backoff_bytes(level.log_backoff)
-            contexts = len(level.keys)
         with path.open("wb") as file:
             np.savez_compressed(file, **tables)  # type: ignore[arg-type]
 
@@ -169,16 +165,14 @@ class LanguageModel:
         alphabet = tables["alphabet"].tobytes().decode()
         if not alphabet.startswith(SPECIAL_SYMBOLS):
             raise ValueError("its alphabet does not begin with the special symbols")
-        levels = []
         order = int(tables["order"])
-        for n in range(2, order + 1):
-            children = tables[f"children_{n}"].astype(np.int64)
-            symbol = tables[f"symbol_low_{n}"].astype(np.uint64) | tables[f"symbol_high_{n}"].astype(np.uint64) << np.uint64(8)
-            context = np.repeat(np.arange(len(children), dtype=np.uint64), children)
-            log_probability = probability_logs(tables[f"probability_{n}"])
-            log_backoff = _backoff_logs(tables[f"backoff_{n}"]) if n < order else np.zeros(0, np.float32)
-            levels.append(Level(context << np.uint64(SYMBOL_BITS) | symbol, log_probability, log_backoff))
-        return cls(alphabet, tables["unigram"].astype(np.float32), _backoff_logs(tables["backoff_1"]), tuple(levels))
+        children = tables["children"].astype(np.int64)
+        context = np.repeat(np.arange(len(children), dtype=np.uint64), children)
+        symbol = tables["symbol_low"].astype(np.uint64) | tables["symbol_high"].astype(np.uint64) << np.uint64(8)
+        log_probability = np.concatenate([tables["unigram"].astype(np.float32), probability_logs(tables["probability"])])
+        log_backoff = np.zeros(len(log_probability), np.float32)
+        log_backoff[: len(children)] = _backoff_logs(tables["backoff"])
+        return cls(alphabet, context << np.uint64(SYMBOL_BITS) | symbol, log_probability, log_backoff, order)
 
 
 def _symbols_of_labels(alphabet: str) -> NDArray[np.int64]:

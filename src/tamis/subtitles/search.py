@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tamis.subtitles import characters
-from tamis.subtitles.language import BEGIN, END, SPACE, LanguageModel
+from tamis.subtitles.language import END, SPACE, LanguageModel
 from tamis.subtitles.lattice import Lattice
 
 # Least room in SCW. Set tight, or slanted, a full-width character keeps 0.65; punctuation shows half a cell or less.
@@ -91,144 +91,149 @@ def decode(
 
 
 class _Search:
-    """States in the order of their making; state 0 is the begin of the line. The frontier holds those still alive."""
+    """States, numbered as they are made; 0 is the begin of the line. The frontier holds the numbers of those alive.
+
+    A state is a candidate just visited, the class it was read as, whether a space stands before it, and the contexts of
+    the language model (`LanguageModel.extend`).
+    """
 
     def __init__(
         self, lattice: Lattice, model: LanguageModel | None, allowed: NDArray[np.bool_] | None, weights: SearchWeights
     ) -> None:
         self.lattice, self.model, self.weights = lattice, model, weights
-        self.allowed = allowed
-        # Labels that a state remembers: what the model can see, and two at least, to know of a space.
-        self.seen = max(2, model.order - 1) if model else 2
-        # Sum of log_skip over candidates before each.
-        self.skipped = np.concatenate([[0.0], np.cumsum(lattice.log_skip, dtype=float)])
+        gain = lattice.log_centre[:, None] + weights.recognition * lattice.log_class.astype(float) + weights.insertion
+        usable = np.isfinite(gain) if allowed is None else np.isfinite(gain) & allowed[lattice.labels]
+        self.gain = np.where(usable, gain, -np.inf)  # [n, k] what each class gains by itself
+        self.skipped = np.concatenate([[0.0], np.cumsum(lattice.log_skip, dtype=float)])  # by candidates before each
+        most = 1 + len(lattice) * 4 * weights.beam
+        self.states = 1
         self.frontier = np.zeros(1, np.int64)
-        self.last = np.full(1, -1)  # [states] candidate visited last
-        self.history = np.full((1, self.seen), BEGIN)  # [states, seen] labels
-        self.parent = np.full(1, -1)
-        self.best = np.zeros(1)  # [states] score of the best path to it
-        self.forward = np.zeros(1)  # [states] log of the sum over all paths to it
+        self.candidate = np.full(most, -1)
+        self.label = np.zeros(most, np.int64)
+        self.spaced = np.zeros(most, bool)
+        self.contexts = np.zeros((most, model.order - 1 if model else 0), np.int64)
+        if model:
+            self.contexts[:1] = model.begin()
+        self.parent = np.full(most, -1)
+        self.best = np.zeros(most)  # score of the best path to the state
+        self.forward = np.zeros(most)  # log of the sum over all paths to the state
         self.arcs: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]] = []
 
     def visit(self, candidate: int) -> None:
         """Extend every living state by each class of one candidate, and drop the worst."""
-        labels, gain = self._classes(candidate)
-        if len(labels) == 0:
+        gain = self.gain[candidate]
+        best_gain = gain.max(initial=-np.inf)
+        if best_gain == -np.inf:
             return
-        source, spaced = self._sources(candidate)
-        score = self._language(self._seen_before(source, spaced), labels) + gain
-        score += self._width(source, candidate, labels)
-        score += self._spacing(source, spaced, candidate)[:, None]
-        score += (self.skipped[candidate] - self.skipped[self.last[source] + 1])[:, None]
-        self._merge(candidate, labels, source, spaced, score)
+        useful = gain >= best_gain - self.weights.margin
+        labels, gain = self.lattice.labels[candidate, useful].astype(np.int64), gain[useful]
+        source, spaced, contexts, score = self._sources(candidate)
+        language, following = self._language(contexts, labels)
+        score = score[:, None] + gain + language + self._width(source, candidate, labels)
+        self._add(candidate, labels, source, spaced, score, following)
         self._drop(candidate + 1)
 
-    def _classes(self, candidate: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Classes of a candidate worth trying, and what each gains by itself."""
-        labels = self.lattice.labels[candidate].astype(np.int64)
-        log_class = self.lattice.log_class[candidate].astype(float)
-        usable = np.isfinite(log_class) if self.allowed is None else np.isfinite(log_class) & self.allowed[labels]
-        if not usable.any():
-            return labels[:0], log_class[:0]
-        usable &= log_class >= log_class[usable].max() - self.weights.margin
-        gain = self.lattice.log_centre[candidate] + self.weights.recognition * log_class + self.weights.insertion
-        return labels[usable], gain[usable]
+    def _sources(
+        self, candidate: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.int64], NDArray[np.float64]]:
+        """Living states, without and, where it is not hopeless, with a space behind them.
 
-    def _sources(self, candidate: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        """Living states, each without and, where it is not hopeless, with a space behind it."""
-        odds = self._space_odds(self.frontier, candidate)
-        spaceable = self.frontier[(self.last[self.frontier] >= 0) & (odds > -self.weights.margin)]
-        source = np.concatenate([self.frontier, spaceable])
-        return source, np.arange(len(source)) >= len(self.frontier)
+        Returns their numbers [m], whether spaced [m], contexts [m, order - 1], and the scores of the way to the candidate.
+        """
+        alive, before = self.frontier, self.candidate[self.frontier]
+        score = self.skipped[candidate] - self.skipped[before + 1]
+        # The best boundary between each state and the candidate. No space begins a line.
+        odds = np.maximum.accumulate(self.lattice.log_space[candidate::-1].astype(float))[candidate - before - 1]
+        odds[before < 0] = -np.inf
+        without = score - self.weights.space * np.logaddexp(0, odds)
+        hopeful = odds > -self.weights.margin
+        contexts = self.contexts[alive]
+        if not hopeful.any():
+            return alive, np.zeros(len(alive), bool), contexts, without
+        language, following = self._language(contexts[hopeful], np.array([SPACE]))
+        with_space = score[hopeful] - self.weights.space * np.logaddexp(0, -odds[hopeful]) + language[:, 0]
+        source = np.concatenate([alive, alive[hopeful]])
+        spaced = np.arange(len(source)) >= len(alive)
+        contexts = np.concatenate([contexts, following[:, 0]])
+        return source, spaced, contexts, np.concatenate([without, with_space])
 
-    def _space_odds(self, source: NDArray[np.int64], candidate: int) -> NDArray[np.float64]:
-        """Log-odds of a space between each state and the candidate: the best boundary between them, [m]."""
-        # The maximum over boundaries last + 1 .. candidate.
-        backwards = np.maximum.accumulate(self.lattice.log_space[candidate::-1].astype(float))
-        return backwards[candidate - self.last[source] - 1]
-
-    def _seen_before(self, source: NDArray[np.int64], spaced: NDArray[np.bool_]) -> NDArray[np.int64]:
-        """What the language model has seen before the new character, [m, seen]."""
-        history = self.history[source]
-        if spaced.any():
-            history[spaced, :-1] = history[spaced, 1:]
-            history[spaced, -1] = SPACE
-        return history
-
-    def _language(self, history: NDArray[np.int64], labels: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Weighted language scores, [m, k]."""
+    def _language(
+        self, contexts: NDArray[np.int64], labels: NDArray[np.int64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """Weighted language scores [m, k], and the contexts behind each label [m, k, order - 1]."""
         if self.model is None:
-            return np.zeros((len(history), len(labels)))
-        log_p = self.model.score(history, np.broadcast_to(labels, (len(history), len(labels))))
-        return self.weights.language * np.maximum(log_p, self.weights.least_log_language).astype(float)
-
-    def _spacing(self, source: NDArray[np.int64], spaced: NDArray[np.bool_], candidate: int) -> NDArray[np.float64]:
-        """Score of the space, or of its absence, before the candidate, [m]. No space begins a line."""
-        odds = self._space_odds(source, candidate)
-        signed = np.where(spaced, odds, -odds)
-        score = -self.weights.space * np.logaddexp(0, -signed)
-        score[self.last[source] < 0] = 0
-        if spaced.any():
-            score[spaced] += self._language(self.history[source[spaced]], np.array([SPACE]))[:, 0]
-        return score
+            return np.zeros((len(contexts), len(labels))), np.zeros((len(contexts), len(labels), 0), np.int64)
+        log_p, following = self.model.extend(contexts, self.model.symbols(labels)[None, :])
+        return self.weights.language * np.maximum(log_p, self.weights.least_log_language).astype(float), following
 
     def _width(self, source: NDArray[np.int64], candidate: int, labels: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Penalty for standing nearer to the last character than two such characters can, [m, k]."""
-        last = self.last[source]
-        distance = np.where(last >= 0, self.lattice.position[candidate] - self.lattice.position[last], np.inf)
+        """Penalty for standing nearer to the character before than two such characters can, [m, k]."""
+        before = self.candidate[source]
+        distance = np.where(before >= 0, self.lattice.position[candidate] - self.lattice.position[before], np.inf)
         widths = least_widths()
-        room = (widths[self.history[source, -1]][:, None] + widths[labels][None, :]) / 2
+        room = (widths[self.label[source]][:, None] + widths[labels]) / 2
         return -self.weights.width * np.maximum(0, 1 - distance[:, None] / room)
 
-    def _merge(
-        self, candidate: int, labels: NDArray[np.int64], source: NDArray[np.int64], spaced: NDArray[np.bool_], score: NDArray[np.float64]
+    def _add(
+        self,
+        candidate: int,
+        labels: NDArray[np.int64],
+        source: NDArray[np.int64],
+        spaced: NDArray[np.bool_],
+        score: NDArray[np.float64],
+        following: NDArray[np.int64],
     ) -> None:
-        """New states out of all ways (source, label) of visiting the candidate, [m, k] scores."""
-        temperature = self.weights.temperature
+        """New states out of all ways [m, k] of visiting the candidate; ways that end in the same state are merged."""
         total = (self.best[source][:, None] + score).ravel()
-        chosen = _largest(total, 4 * self.weights.beam, self.weights.margin)
-        way, which = np.divmod(chosen, len(labels))
-        history = np.column_stack([self._seen_before(source[way], spaced[way])[:, 1:], labels[which]])
-        key = _packed(history)
-        order = np.lexsort((-total[chosen], key))  # equal states together, the best first
-        first = np.flatnonzero(np.diff(key[order], prepend=np.uint64(0)) | (np.arange(len(order)) == 0))
-        chosen, way, history = chosen[order], way[order], history[order]
-        state = len(self.last) + np.repeat(np.arange(len(first)), np.diff(np.append(first, len(order))))
-        arc = score.ravel()[chosen] / temperature
-        forward = np.logaddexp.reduceat(self.forward[source[way]] + arc, first)
-        self.arcs.append((source[way], state, arc))
+        way = _largest(total, 4 * self.weights.beam, self.weights.margin)
+        row, column = np.divmod(way, len(labels))
+        # The longest context known decides all that the model can say later.
+        contexts = following[row, column]
+        deepest = contexts.max(axis=1, initial=0, where=contexts != (self.model.absent if self.model else 0))
+        key = (deepest * len(labels) + column) * 2 + spaced[row]
+        order = np.lexsort((-total[way], key))  # equal states together, the best way first
+        way, row, key = way[order], row[order], key[order]
+        new = np.ones(len(key), bool)
+        new[1:] = key[1:] != key[:-1]
+        first = np.flatnonzero(new)
+        state = self.states - 1 + np.cumsum(new)
+        arc = score.ravel()[way] / self.weights.temperature
+        self.arcs.append((source[row], state, arc))
+        made = slice(self.states, self.states + len(first))
+        self.candidate[made] = candidate
+        self.label[made] = labels[column[order][first]]
+        self.spaced[made] = spaced[row[first]]
+        self.contexts[made] = contexts[order][first]
+        self.parent[made] = source[row[first]]
+        self.best[made] = total[way[first]]
+        self.forward[made] = np.logaddexp.reduceat(self.forward[source[row]] + arc, first)
         self.frontier = np.concatenate([self.frontier, state[first]])
-        self.last = np.concatenate([self.last, np.full(len(first), candidate)])
-        self.history = np.concatenate([self.history, history[first]])
-        self.parent = np.concatenate([self.parent, source[way[first]]])
-        self.best = np.concatenate([self.best, total[chosen[first]]])
-        self.forward = np.concatenate([self.forward, forward])
+        self.states += len(first)
 
     def _drop(self, candidate: int) -> None:
         """Keep the best states, counting what each has skipped so far."""
-        score = self.best[self.frontier] + self.skipped[candidate] - self.skipped[self.last[self.frontier] + 1]
+        score = self.best[self.frontier] + self.skipped[candidate] - self.skipped[self.candidate[self.frontier] + 1]
         self.frontier = self.frontier[_largest(score, self.weights.beam, self.weights.margin)]
 
     def reading(self) -> Reading:
         """The best complete path and its posteriors."""
         alive = self.frontier
-        end = self.skipped[-1] - self.skipped[self.last[alive] + 1]
-        end = end + self._language(self.history[alive], np.array([END]))[:, 0]
-        path = self._path(int(alive[np.argmax(self.best[alive] + end)]))
-        total = float((self.best[alive] + end).max()) / self.weights.temperature
+        end = self.skipped[-1] - self.skipped[self.candidate[alive] + 1]
+        end = end + self._language(self.contexts[alive], np.array([END]))[0][:, 0]
+        total = self.best[alive] + end
         log_end = end / self.weights.temperature
         log_all = float(np.logaddexp.reduce(self.forward[alive] + log_end))
-        posterior = np.exp(np.minimum(0, self.forward + self._backward(alive, log_end) - log_all))
+        log_posterior = self.forward[: self.states] + self._backward(alive, log_end) - log_all
+        posterior = np.exp(np.minimum(0, log_posterior))
+        candidate, label, spaced = (array[: self.states] for array in (self.candidate, self.label, self.spaced))
         found: list[ReadCharacter] = []
-        for state in path:
-            same = (self.last == self.last[state]) & (self.history[:, -1] == self.history[state, -1])
-            confidence = min(1.0, float(posterior[same].sum()))
-            if self.history[state, -2] == SPACE:
-                spaces = (self.last == self.last[state]) & (self.history[:, -2] == SPACE)
-                found.append(ReadCharacter((), " ", min(1.0, float(posterior[spaces].sum()))))
-            text = characters.classes()[self.history[state, -1]]
-            found.append(ReadCharacter((int(self.last[state]),), text, confidence))
-        return Reading(tuple(found), min(0.0, total - log_all))
+        for state in self._path(int(alive[total.argmax()])):
+            here = candidate == candidate[state]
+            if spaced[state]:
+                found.append(ReadCharacter((), " ", min(1.0, float(posterior[here & spaced].sum()))))
+            confidence = min(1.0, float(posterior[here & (label == label[state])].sum()))
+            found.append(ReadCharacter((int(candidate[state]),), characters.classes()[label[state]], confidence))
+        return Reading(tuple(found), min(0.0, float(total.max()) / self.weights.temperature - log_all))
 
     def _path(self, state: int) -> list[int]:
         """States from the first visited to this one."""
@@ -240,7 +245,7 @@ class _Search:
 
     def _backward(self, alive: NDArray[np.int64], log_end: NDArray[np.float64]) -> NDArray[np.float64]:
         """Log of the sum over all ways from each state to the end, [states]."""
-        backward = np.full(len(self.last), -np.inf)
+        backward = np.full(self.states, -np.inf)
         backward[alive] = log_end
         for source, state, arc in reversed(self.arcs):
             np.logaddexp.at(backward, source, arc + backward[state])
@@ -266,11 +271,3 @@ def _largest(score: NDArray[np.float64], number: int, margin: float) -> NDArray[
     if len(chosen) > number:
         chosen = chosen[np.argpartition(-score[chosen], number - 1)[:number]]
     return chosen
-
-
-def _packed(rows: NDArray[np.int64]) -> NDArray[np.uint64]:
-    """One number for each row of up to four labels, equal only for equal rows."""
-    key = np.zeros(len(rows), np.uint64)
-    for column in rows.T:
-        key = key << np.uint64(16) | (column + 4).astype(np.uint64)
-    return key
