@@ -121,15 +121,18 @@ def look(image: CueImage, recogniser: Recogniser, *, pictures: bool = False) -> 
 
 def find_language(seen: Sequence[SeenCue], recogniser: Recogniser, enough: int = 400) -> str:
     """The language of a video from its first `enough` characters, read without any model of language."""
-    texts: list[str] = []
+    lattices: list[Lattice] = []
+    characters = 0
     for line in (line for cue in seen for line in cue.lines):
         lattice = recogniser.lattice(line.sighting)
-        sure = (lattice.log_centre > np.log(0.5)) & (lattice.log_class[:, 0] > np.log(0.6))
-        if sure.sum() >= 0.6 * max(1, (lattice.log_centre > np.log(0.5)).sum()):
-            texts.append(scripts.spell(lattice.labels[sure, 0]))
-        if sum(map(len, texts)) >= enough:
+        there = lattice.log_centre > np.log(0.5)
+        sure = there & (lattice.log_class[:, 0] > np.log(0.5))
+        if np.count_nonzero(sure) >= 0.6 * np.count_nonzero(there) > 0:  # scenery is seldom sure of itself
+            lattices.append(lattice)
+            characters += np.count_nonzero(sure)
+        if characters >= enough:
             break
-    return scripts.detect_language(texts)
+    return scripts.detect_language(lattices)[0]
 
 
 def recognise(cue: SeenCue, language: str, recogniser: Recogniser, settings: Settings) -> Cue | None:
