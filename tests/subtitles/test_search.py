@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from tamis.subtitles.language import BEGIN, END, SPACE, LanguageModel
 from tamis.subtitles.lattice import Lattice
 from tamis.subtitles.search import SearchWeights, decode
 
-EXACT = SearchWeights(beam=5000, margin=np.inf, least_log_language=-9.0)
+EXACT = SearchWeights(beam=1500, margin=np.inf, least_log_language=-9.0)
 
 
 @pytest.fixture(scope="module")
@@ -38,14 +40,22 @@ def lattice_of(random: np.random.Generator, n: int, k: int) -> Lattice:
     )
 
 
-def score_of(path: list[tuple[int, int, bool]], lattice: Lattice, model: LanguageModel | None, weights: SearchWeights) -> float:
+Path = list[tuple[int, int, bool]]
+
+
+@cache
+def log_language(model: LanguageModel | None, history: tuple[int, ...], label: int) -> float:
+    if model is None:
+        return 0.0
+    return EXACT.language * max(float(model.score(np.array([history]), np.array([[label]]))[0, 0]), EXACT.least_log_language)
+
+
+def score_of(path: Path, lattice: Lattice, model: LanguageModel | None) -> float:
     """Score of one path: (candidate, label, space before it) of each visited candidate. Slow and obvious."""
-    total, written, last = 0.0, [BEGIN] * 3, -1
+    total, written, last, weights = 0.0, [BEGIN] * 3, -1, EXACT
 
     def language(label: int) -> float:
-        if model is None:
-            return 0.0
-        return weights.language * max(float(model.score(np.array([written]), np.array([[label]]))[0, 0]), weights.least_log_language)
+        return log_language(model, tuple(written[-3:]), label)
 
     for candidate, label, space in path:
         total += float(lattice.log_skip[last + 1 : candidate].astype(float).sum())
@@ -66,7 +76,7 @@ def score_of(path: list[tuple[int, int, bool]], lattice: Lattice, model: Languag
     return total + float(lattice.log_skip[last + 1 :].astype(float).sum()) + language(END)
 
 
-def all_paths(lattice: Lattice) -> list[list[tuple[int, int, bool]]]:
+def all_paths(lattice: Lattice) -> list[Path]:
     paths = []
     for visited in itertools.product([False, True], repeat=len(lattice)):
         candidates = np.flatnonzero(visited)
@@ -85,7 +95,7 @@ def test_best_path_and_posteriors_are_those_of_all_paths(seed: int, with_model: 
     lattice = lattice_of(random, n=1 + seed % 4, k=1 + seed % 3)
     used = model if with_model else None
     paths = all_paths(lattice)
-    scores = np.array([score_of(path, lattice, used, EXACT) for path in paths])
+    scores = np.array([score_of(path, lattice, used) for path in paths])
     posterior = np.exp(scores - np.logaddexp.reduce(scores))
     best = paths[int(scores.argmax())]
 
@@ -105,3 +115,62 @@ def test_an_empty_lattice_reads_as_nothing() -> None:
     empty = lattice_of(np.random.default_rng(0), 0, 1)
     assert decode(empty, None).text == ""
     assert decode(empty, None).log_probability == 0.0
+
+
+def sure_lattice(text: str, probability: float = 0.9, odds: float = -4.0) -> Lattice:
+    """Every character of a text, one SCW apart, with a full stop of the rest; spaces in the text are gaps."""
+    inked = [character for character in text if character != " "]
+    log_space = np.full(len(inked) + 1, odds, np.float32)
+    log_space[[len(text[:i].replace(" ", "")) for i, character in enumerate(text) if character == " "]] = -odds
+    return Lattice(
+        position=np.arange(len(inked), dtype=np.float32),
+        log_centre=np.full(len(inked), -0.01, np.float32),
+        log_skip=np.full(len(inked), -4.6, np.float32),
+        log_space=log_space,
+        labels=np.stack([characters.encode("".join(inked)), np.full(len(inked), characters.index()["、"])], axis=1),
+        log_class=np.log(np.tile([probability, 1 - probability], (len(inked), 1))).astype(np.float32),
+    )
+
+
+def test_spaces_stand_where_gaps_are() -> None:
+    reading = decode(sure_lattice("他来了 我走了"), None)
+    assert reading.text == "他来了 我走了"
+    space = reading.characters[3]
+    assert space.candidates == () and 0.9 < space.confidence <= 1
+    assert [c.candidates for c in reading.characters if c.candidates] == [(i,) for i in range(6)]
+
+
+def test_a_class_that_the_script_lacks_is_never_read() -> None:
+    lattice = sure_lattice("他来了")
+    allowed = np.ones(len(characters.classes()), bool)
+    allowed[characters.index()["来"]] = False
+    assert "来" not in decode(lattice, None, allowed=allowed).text
+    assert decode(lattice, None, allowed=~allowed).text in ("来", "")
+
+
+def test_language_decides_between_equals(model: LanguageModel) -> None:
+    lattice = sure_lattice("我你", probability=0.5)
+    for swapped in (lattice, replace(lattice, labels=lattice.labels[:, ::-1])):
+        assert decode(swapped, model).text == "我你"
+
+
+def test_two_full_width_characters_do_not_stand_on_one_spot() -> None:
+    lattice = replace(sure_lattice("我你他"), position=np.array([0, 0.15, 1], np.float32))
+    assert len(decode(lattice, None).text) == 2
+    points = replace(sure_lattice("..."), position=np.array([0, 0.3, 0.6], np.float32))
+    assert decode(points, None).text == "..."
+
+
+def test_doubt_shows_in_the_confidence() -> None:
+    sure, doubtful = decode(sure_lattice("我你", 0.99), None), decode(sure_lattice("我你", 0.6), None)
+    assert doubtful.characters[0].confidence < 0.7 < 0.9 < sure.characters[0].confidence
+    assert doubtful.log_probability < sure.log_probability
+    softened = decode(sure_lattice("我你", 0.99), None, weights=SearchWeights(temperature=3.0))
+    assert softened.characters[0].confidence < sure.characters[0].confidence
+
+
+def test_a_narrow_beam_reads_an_easy_line_as_a_wide_one_does(model: LanguageModel) -> None:
+    lattice = sure_lattice("他的你我他的你我" * 4)
+    narrow = decode(lattice, model, weights=SearchWeights(beam=4, margin=6.0))
+    wide = decode(lattice, model, weights=SearchWeights(beam=200, margin=30.0))
+    assert narrow.text == wide.text == "他的你我他的你我" * 4
