@@ -39,13 +39,13 @@ class Container:
     """An open file and its main video stream.
 
     skipped  packets that could not be decoded so far
-    broken   reading stopped before the regular end of the file
+    broken   the file ends, or cannot be read on, before its regular end
     """
 
     def __init__(self, path: Path, threads: int | None) -> None:
         self.skipped = 0
-        self.broken = False
         self._file = _open(path)
+        self.broken = _riff_is_cut_off(path)
         try:
             self.stream = _main_stream(self._file, path)
         except InputError:
@@ -132,18 +132,18 @@ class Container:
                 yield frame, in_order.popleft() if in_order else frame.pts, frame.duration
 
     def _packets(self) -> Iterator[av.Packet[VideoStream]]:
+        """All packets and then an empty one, which asks the decoder for the frames it still holds."""
         packets = self._file.demux(self.stream)
         while True:
             try:
-                yield next(packets)
-            except StopIteration:
-                return
+                packet = next(packets)
             except av.FFmpegError:
-                break
-        self.broken = True
-        flush = cast("av.Packet[VideoStream]", av.Packet())
-        flush.stream = self.stream
-        yield flush
+                self.broken = True
+                packet = cast("av.Packet[VideoStream]", av.Packet())
+                packet.stream = self.stream
+            yield packet
+            if packet.size == 0 and packet.dts is None:
+                return
 
 
 def _open(path: Path) -> InputContainer:
@@ -179,6 +179,14 @@ def _check_file(path: Path) -> None:
         raise InputError(f"{path} is not a regular file; {_WANTED}.")
     if status.st_size == 0:
         raise InputError(f"{path} is empty (0 bytes); {_WANTED}.")
+
+
+def _riff_is_cut_off(path: Path) -> bool:
+    """Whether an AVI file is shorter than it says; libav then quietly corrects the length it reports."""
+    with path.open("rb") as file:
+        head = file.read(12)
+    stated = int.from_bytes(head[4:8], "little") + 8
+    return head[:4] == b"RIFF" and head[8:] == b"AVI " and path.stat().st_size < stated
 
 
 def _main_stream(file: InputContainer, path: Path) -> VideoStream:
