@@ -6,7 +6,7 @@ pytest tests/subtitles/test_timestamps.py
 from fractions import Fraction
 from itertools import pairwise
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tamis.subtitles.timestamps import RESTART_FRAMES, Timeline
@@ -82,6 +82,7 @@ def test_a_frame_before_the_promised_start_becomes_the_start():
     assert starts([10, 11, 12], origin=Fraction(12, 10)) == [0, 1, 2]
 
 
+@settings(max_examples=50, deadline=None)
 @given(
     st.lists(st.one_of(st.none(), st.integers(-(10**15), 10**15), st.integers(0, 60)), max_size=60),
     st.lists(st.integers(-5, 50), min_size=60, max_size=60),
@@ -95,6 +96,7 @@ def test_times_always_increase_without_gaps(stamps, durations):
     assert all(time >= 0 and duration > 0 for time, duration in out)
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.lists(st.integers(1, 99), min_size=2, max_size=60), st.data())
 def test_one_bad_stamp_never_moves_another_frame(gaps, data):
     good = [sum(gaps[: n + 1]) for n in range(len(gaps))]
