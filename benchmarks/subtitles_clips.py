@@ -27,6 +27,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from subtitles_footage import FOOTAGE, Frame, footage
@@ -37,7 +38,7 @@ from subtitles_sentences import Sentences
 ROOT = Path(__file__).resolve().parent.parent
 DATA = Path(os.environ.get("TAMIS_DATA", ROOT.parent / "shared" / "data"))
 SCRIPT = "cues.ass"  # in the temporary folder that ffmpeg runs in, so that no path needs escaping in a filter
-X264 = ["-c:v", "libx264", "-preset", "veryfast", "-threads", "1", "-pix_fmt", "yuv420p"]
+X264 = ["-c:v", "libx264", "-preset", "superfast", "-threads", "1", "-pix_fmt", "yuv420p"]
 
 
 def pictures(clip: Clip, data: Path, group: str) -> Iterator[Frame]:
@@ -68,7 +69,7 @@ def draw(clip: Clip, frames: Iterator[Frame], folder: Path) -> Path:
         codec = [*X264, "-crf", str(clip.crf)]
     first = folder / ("first.nut" if clip.round_trip else "clip.mp4")
     command = [
-        "ffmpeg", "-y", "-nostats", "-v", "info", "-f", "rawvideo", "-pix_fmt", "bgr24", "-video_size",
+        "ffmpeg", "-y", "-nostats", "-v", "info", "-f", "rawvideo", "-pix_fmt", "yuv420p", "-video_size",
         f"{width}x{height}", "-framerate", str(clip.rate), "-i", "-", "-filter_threads", "1", "-vf", chain,
         "-fps_mode", "vfr", "-enc_time_base", "-1", *codec, str(first),
     ]  # fmt: skip
@@ -78,7 +79,7 @@ def draw(clip: Clip, frames: Iterator[Frame], folder: Path) -> Path:
     ):
         assert process.stdin is not None
         for frame in frames:
-            process.stdin.write(frame.tobytes())
+            process.stdin.write(cv2.cvtColor(frame, cv2.COLOR_BGR2YUV_I420).tobytes())
         process.stdin.close()
     if process.returncode:
         raise RuntimeError(f"{clip.name}: ffmpeg failed: {(folder / 'log.txt').read_text()[-2000:]}")
@@ -195,10 +196,10 @@ def _check_cue(clip: Clip, cue: Planned, ink: NDArray[np.float64], changed: NDAr
 
 
 def presentation_times(path: Path) -> list[Fraction]:
-    """Seconds of every decoded frame, exact."""
+    """Seconds of every frame, exact, in order of presentation."""
     with av.open(str(path)) as container:
-        container.streams.video[0].thread_type = "NONE"
-        return [Fraction(frame.pts) * frame.time_base for frame in container.decode(video=0)]
+        packets = [packet for packet in container.demux(video=0) if packet.pts is not None]
+        return sorted(Fraction(packet.pts) * packet.time_base for packet in packets)
 
 
 def truth(clip: Clip, times: list[Fraction], boxes: list[tuple[int, int, int, int]]) -> dict[str, object]:
@@ -249,6 +250,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--only", default="", help="render clips whose name contains this")
     options = parser.parse_args(arguments)
     os.nice(5)  # inherited by ffmpeg
+    cv2.setNumThreads(1)
     data, out = DATA / "subtitles", options.out / options.group
     out.mkdir(parents=True, exist_ok=True)
     for language, count in COUNTS[options.group].items():

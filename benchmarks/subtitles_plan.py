@@ -19,6 +19,7 @@ COUNTS = {
     "dev": {"zh-hans": 16, "zh-hant": 16, "ja": 4, "ko": 4, "none": 4},
     "test": {"zh-hans": 40, "zh-hant": 40, "ja": 10, "ko": 10, "none": 8},
 }
+SECONDS = {"dev": (15, 36), "test": (15, 26)}  # length of a clip
 SEEDS = {"dev": 20161118, "test": 16111806159}
 # The first theme of each language, so that few clips still meet different difficulties.
 FIRST_THEME = {"zh-hans": 0, "zh-hant": 12, "ja": 5, "ko": 19}
@@ -250,7 +251,8 @@ def plan(group: str, language: str, number: int, sentences: Sentences) -> Clip:
     variable, tall = (language, number) in VARIABLE, (language, number) == PORTRAIT
     size = (720, 1280) if tall else theme.size or SIZES[int(rng.integers(len(SIZES)))]
     rate = _rate(rng, number, variable)
-    frames = round(float(rng.uniform(15, 22 if rate >= 50 or max(size) == 1920 else 36)) * rate)
+    shortest, longest = SECONDS[group]
+    frames = round(float(rng.uniform(shortest, 22 if rate >= 50 or max(size) == 1920 else longest)) * rate)
     round_trip = bool(rng.random() < theme.round_trip) and not variable
     drawn_size = _drawn_size(rng, size) if round_trip else size
     faces = FACES[group][sentences.language]
