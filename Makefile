@@ -27,18 +27,18 @@ check: $(VENV)/.dev ## Format, lint, types, import rules
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_architecture.py
 
-bench: $(VENV)/.bench fonts ## The numbers of README.md; hours
-	$(BIN)/python benchmarks/subtitles_clips.py
-	$(BIN)/python benchmarks/subtitles_accuracy.py
+bench: $(VENV)/.dev work/peers-venv/.made fonts ## The numbers of README.md; hours
+	$(BIN)/python benchmarks/subtitles_clips.py test -o work/clips
+	$(BIN)/python benchmarks/subtitles_accuracy.py test --real
 	$(BIN)/python benchmarks/subtitles_speed.py
-	$(BIN)/python benchmarks/subtitles_peers.py
+	$(BIN)/python benchmarks/subtitles_peers.py test
 
 fonts: work/.fonts ## Debian packages for training and benchmarks: fonts, and ffmpeg with libass
 
 work/.fonts: Makefile
 	@command -v apt-get >/dev/null || { \
 	  echo "The fonts and ffmpeg come from Debian packages, and this machine has no apt-get: install these by hand,"; \
-	  echo "then touch $@:  ffmpeg $(FONTS)"; exit 1; }
+	  echo "then touch $@:  ffmpeg tesseract-ocr $(FONTS)"; exit 1; }
 	$$([ "$$(id -u)" = 0 ] || echo sudo) apt-get update -q
 	$$([ "$$(id -u)" = 0 ] || echo sudo) apt-get install -qy --no-install-recommends ffmpeg tesseract-ocr \
 	  tesseract-ocr-chi-sim tesseract-ocr-chi-tra tesseract-ocr-jpn tesseract-ocr-kor $(FONTS)
@@ -65,6 +65,8 @@ $(VENV)/.dev: $(VENV)/.made pyproject.toml constraints.txt
 	$(INSTALL) --editable '.[dev]'
 	@touch $@ $(VENV)/.subtitles
 
-$(VENV)/.bench: $(VENV)/.dev
-	$(INSTALL) --editable '.[dev,bench]'
+# The peers bring their own OpenCV, which must not lie over ours.
+work/peers-venv/.made:
+	mkdir -p work && $(PYTHON) -m venv work/peers-venv
+	work/peers-venv/bin/python -m pip install --quiet --disable-pip-version-check rapidocr==3.10.0 onnxruntime==1.31.1
 	@touch $@

@@ -24,7 +24,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from multiprocessing import connection, get_context, parent_process
+from multiprocessing import connection, get_context, parent_process, resource_tracker
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import TracebackType
@@ -258,7 +258,9 @@ class _Worker:
         self.connection, theirs = context.Pipe()
         self.process = context.Process(target=_serve, args=(self.work, theirs), daemon=True)
         # Ctrl-C reaches the whole process group, and what then happens is for the parent to decide: the worker
-        # inherits a mask that keeps the signal out from its first instant on.
+        # inherits a mask that keeps the signal out from its first instant on. (The start of the resource tracker, which
+        # comes with the first worker, would lift the mask: so that goes before.)
+        resource_tracker.ensure_running()
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         self.process.start()
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
@@ -312,7 +314,7 @@ def _serve(work: Work, pipe: Connection) -> None:
     while True:
         try:
             item = pipe.recv()
-        except EOFError:
+        except (EOFError, ConnectionError):  # no more items; or the batch was stopped
             return
         try:
             answer: tuple[str, str, Result] = ("done", "", work(item))
@@ -322,7 +324,7 @@ def _serve(work: Work, pipe: Connection) -> None:
             answer = ("failed", _fault(item, fault), {})
         try:
             pipe.send(answer)
-        except BrokenPipeError:  # the batch was stopped
+        except ConnectionError:  # the batch was stopped
             return
 
 

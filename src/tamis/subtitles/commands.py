@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from tamis.batch import Item, Outcome, expand, plan, run
 from tamis.errors import InputError, InputWarning, UsageError
 from tamis.progress import Progress
-from tamis.writing import check_writable, replacing
+from tamis.writing import check_writable
 
 if TYPE_CHECKING:
     from tamis.subtitles.cue import Box, Cue
@@ -211,13 +211,12 @@ def _cues(
 
 def _write(cues: list[Cue], source: Path, output: Path, review: Path | None) -> None:
     from tamis.subtitles import formats
-    from tamis.subtitles import review as page
 
-    with replacing(output) as beside:
-        formats.write(cues, beside)
+    formats.write(cues, output, source=source.name)
     if review is not None:
-        with replacing(review) as beside:
-            page.write(cues, beside, title=source.stem)
+        from tamis.subtitles import review as page
+
+        page.write(cues, review, title=source.stem)
 
 
 def _print_cues(cues: list[Cue], *, as_json: bool) -> None:

@@ -15,8 +15,6 @@ from tamis.errors import InputError, UsageError
 from tamis.subtitles import formats
 from tamis.subtitles.evaluate import Summary, TrueCue, Truth, read_truth, score_clip, summarise
 
-ENDINGS = (".srt", ".vtt", ".ass", ".json")
-
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
@@ -57,7 +55,7 @@ def _pairs(hypotheses: Path, truth: Path) -> list[tuple[Path, Path]]:
         raise UsageError(f"{hypotheses} and {truth} must be two files or two folders.")
     wanted, found = _by_stem(truth), _by_stem(hypotheses)
     if not wanted:
-        raise UsageError(f"{truth} holds no file that ends in {', '.join(ENDINGS)}.")
+        raise UsageError(f"{truth} holds no file that ends in {', '.join(formats.ENDINGS)}.")
     missing = sorted(set(wanted) - set(found))
     if missing:
         raise InputError(
@@ -69,7 +67,7 @@ def _pairs(hypotheses: Path, truth: Path) -> list[tuple[Path, Path]]:
 
 def _by_stem(folder: Path) -> dict[str, Path]:
     """NAME.srt, NAME.gt.srt and NAME.truth.json are all about NAME. The JSON knows more, so it comes before others."""
-    files = [path for path in folder.iterdir() if path.suffix.lower() in ENDINGS]
+    files = [path for path in folder.iterdir() if path.suffix.lower() in formats.ENDINGS]
     files.sort(key=lambda path: (path.suffix.lower() == ".json", path.name))
     return {path.stem.removesuffix(".gt").removesuffix(".truth"): path for path in files}
 
