@@ -28,7 +28,8 @@ check: $(VENV)/.dev ## Format, lint, types, import rules
 	$(BIN)/python -m pytest -q tests/test_architecture.py
 
 bench: $(VENV)/.dev work/peers-venv/.made fonts ## The numbers of README.md; hours
-	$(BIN)/python benchmarks/subtitles_clips.py test -o work/clips
+	$(BIN)/python benchmarks/subtitles_clips.py dev
+	$(BIN)/python benchmarks/subtitles_clips.py test
 	$(BIN)/python benchmarks/subtitles_accuracy.py test --real
 	$(BIN)/python benchmarks/subtitles_speed.py
 	$(BIN)/python benchmarks/subtitles_peers.py test
