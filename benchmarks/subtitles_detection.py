@@ -177,7 +177,7 @@ def run(path: Path, sheet: Path | None, verbose: bool) -> Score:
             print(f"    missed {float(truth[i].start):.3f}-{float(truth[i].end):.3f} {truth[i].text!r}")
         for j in sorted(set(range(len(found))) - {j for _, j in pairs}):
             f = found[j]
-            print(f"    surplus {float(f.start):.3f}-{float(f.end):.3f} {[line.box for line in f.lines]} c {f.contrast:.0f} s {f.standing:.2f} b {f.before:.2f}")
+            print(f"    surplus {float(f.start):.3f}-{float(f.end):.3f} {[line.box for line in f.lines]} c {f.contrast:.0f} s {f.share:.2f} b {f.prior:.2f}")
     if sheet is not None:
         rows = []
         matched = {j: i for i, j in pairs}

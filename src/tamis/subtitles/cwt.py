@@ -85,3 +85,19 @@ def _pitch(columns: NDArray[np.float32], guess: float) -> tuple[float, float]:
     a, b, c = auto[best - 1], auto[best], auto[best + 1]
     shift = 0.5 * (a - c) / (a - 2 * b + c) if a - 2 * b + c < 0 else 0.0
     return best + float(np.clip(shift, -0.5, 0.5)), float(auto[best])
+
+
+class Scale:
+    """What the lines of a clip have in common: the character width, its ratio to the ink height, the rows of lines."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[Measure, int]] = []
+
+    def add(self, measure: Measure, top: int) -> None:
+        """Takes a line's measure; `top`: frame row of the picture it was measured in."""
+        self.seen.append((measure, top))
+        del self.seen[:-64]
+
+    def fit(self, measure: Measure, top: int) -> tuple[float, float]:
+        """(SCW in px, frame row of the middle of the em box) of a line."""
+        return measure.scw, top + (measure.top + measure.bottom) / 2

@@ -16,22 +16,43 @@ from numpy.typing import NDArray
 Plane = NDArray[np.uint8]
 
 CELL = 4  # px of the working picture
-FILLED = 0.11  # share of a cell's pixels that are strokes: 2 of 16
-STRENGTHS = (0, 60, 110)  # brightness steps at which a group is looked at, weakest first
 HIGHEST = 64  # px of the working picture (640 wide): a character of a tenth of the width
-FEWEST = 12  # stroke pixels of a line; a lone full stop has about so many
-GAP = 2.0  # pieces of one line stand at most so many line heights apart
+LOWEST = 7
+FEWEST = 24  # stroke pixels of a line; measured: one character has 130 and more
+GAP = 0.8  # pieces of one line stand at most so many line heights apart; wider ones are joined when their times agree
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """One way of looking at newborn pixels: which count, and how closely they must stand.
+
+    strength  brightness step that a pixel must exceed
+    filled    share of pixels that count, around a cell (measured over whole lines of text: 0.3 to 0.7)
+    run       cells that must be filled side by side; cuts the lines of drawings that cross the text
+    """
+
+    strength: int
+    filled: float
+    run: int
+
+
+EMPTY, THIN = 0.06, 0.4
+LOOKS = (Look(0, 0.20, 1), Look(0, 0.30, 4), Look(60, 0.25, 3), Look(110, 0.25, 3))
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Box of a line-shaped group in px of the stroke plane (right and bottom exclusive) and its number of pixels."""
+    """Box of a line-shaped group in px of the stroke plane (right and bottom exclusive) and its number of pixels.
+
+    weight: how much it stands out, the sum of its brightness steps times their density
+    """
 
     left: int
     top: int
     right: int
     bottom: int
     count: int
+    weight: float
 
     @property
     def width(self) -> int:
@@ -43,34 +64,47 @@ class Group:
 
 
 def find_lines(newborn: Plane) -> list[Group]:
-    """Line-shaped groups in `newborn` ([H, W], 0 = no stroke pixel), most pixels first."""
+    """Line-shaped groups in `newborn` ([H, W], 0 = no stroke pixel), heaviest first."""
     high, wide = newborn.shape[0] // CELL, newborn.shape[1] // CELL
     if high < 2 or wide < 2:
         return []
     plane = np.ascontiguousarray(newborn[: high * CELL, : wide * CELL])
     found: list[Group] = []
-    for strength in STRENGTHS:
-        _, ink = cv2.threshold(plane, strength, 255, cv2.THRESH_BINARY)
-        pieces, blobs = _pieces(ink)
+    for look in LOOKS:
+        ink = plane
+        if look.strength:
+            _, ink = cv2.threshold(plane, look.strength, 255, cv2.THRESH_TOZERO)
+        pieces, blobs = _pieces(ink, look)
         for piece in _join(pieces):
-            found.extend(_rows(ink, piece))
+            found.extend(_rows(ink, piece, EMPTY))
+        if look.run > 1:  # lines so close that they hang together, or with a drawing between them
+            for blob in blobs:
+                found.extend(g for g in _rows(ink, blob, THIN) if g.height <= HIGHEST)
         if not blobs:
             break
         rest = np.zeros_like(plane)
         for left, top, right, bottom in blobs:
             rest[top:bottom, left:right] = plane[top:bottom, left:right]
         plane = rest
-    return sorted((g for g in found if g.count >= FEWEST), key=lambda g: -g.count)
+    return sorted((g for g in found if _texty(g)), key=lambda g: -g.weight)
 
 
 Box = tuple[int, int, int, int]
 
 
-def _pieces(ink: Plane) -> tuple[list[Box], list[Box]]:
+def _texty(group: Group) -> bool:
+    area = group.width * group.height
+    return group.count >= FEWEST and group.height >= LOWEST and group.count >= max(0.14 * area, 0.25 * group.height**2)
+
+
+def _pieces(ink: Plane, look: Look) -> tuple[list[Box], list[Box]]:
     """Connected groups of filled cells, as boxes in px: those that may be (part of) a line, and those too high."""
-    density = cv2.resize(ink, (ink.shape[1] // CELL, ink.shape[0] // CELL), interpolation=cv2.INTER_AREA)
-    _, cells = cv2.threshold(density, 255 * FILLED, 1, cv2.THRESH_BINARY)
+    _, mask = cv2.threshold(ink, 0, 255, cv2.THRESH_BINARY)
+    density = cv2.resize(mask, (ink.shape[1] // CELL, ink.shape[0] // CELL), interpolation=cv2.INTER_AREA)
+    _, cells = cv2.threshold(cv2.blur(density, (3, 1)), 255 * look.filled, 1, cv2.THRESH_BINARY)
     cells = cv2.morphologyEx(cells, cv2.MORPH_CLOSE, np.ones((1, 3), np.uint8))
+    if look.run > 1:
+        cells = cv2.morphologyEx(cells, cv2.MORPH_OPEN, np.ones((1, look.run), np.uint8))
     count, _, stats, _ = cv2.connectedComponentsWithStats(cells, connectivity=8)
     pieces, blobs = [], []
     for left, top, width, height, area in stats[1:count].tolist():
@@ -87,30 +121,33 @@ def _join(pieces: list[Box]) -> list[Box]:
     """Joins pieces that lie on the same rows with gaps of at most `GAP` heights (clause spaces, narrow strokes)."""
     lines: list[Box] = []
     for piece in sorted(pieces):
-        best = None
-        for i, line in enumerate(lines):
-            overlap = min(line[3], piece[3]) - max(line[1], piece[1])
-            tall = max(line[3] - line[1], piece[3] - piece[1])
-            low = min(line[3] - line[1], piece[3] - piece[1])
-            union = max(line[3], piece[3]) - min(line[1], piece[1])
-            if overlap >= 0.5 * low and union <= 1.35 * tall + CELL and piece[0] - line[2] <= GAP * tall:
-                if best is None or line[2] > lines[best][2]:
-                    best = i
-        if best is None:
+        fitting = [i for i, line in enumerate(lines) if _same_line(line, piece)]
+        if not fitting:
             lines.append(piece)
-        else:
-            line = lines[best]
-            lines[best] = (line[0], min(line[1], piece[1]), max(line[2], piece[2]), max(line[3], piece[3]))
+            continue
+        nearest = max(fitting, key=lambda i: lines[i][2])
+        left, top, right, bottom = lines[nearest]
+        lines[nearest] = (left, min(top, piece[1]), max(right, piece[2]), max(bottom, piece[3]))
     return lines
 
 
-def _rows(ink: Plane, box: Box) -> list[Group]:
-    """The lines inside a box: split at empty rows where both parts are wide enough to be lines of their own, and trimmed
-    to the rows and columns that hold strokes."""
+def _same_line(line: Box, piece: Box) -> bool:
+    """Whether a piece right of a line continues it. The wider of the two says how high the line is."""
+    heights = line[3] - line[1], piece[3] - piece[1]
+    wider = heights[0] if line[2] - line[0] >= piece[2] - piece[0] else heights[1]
+    overlap = min(line[3], piece[3]) - max(line[1], piece[1])
+    union = max(line[3], piece[3]) - min(line[1], piece[1])
+    return overlap >= 0.5 * min(heights) and union <= 1.2 * wider + CELL and piece[0] - line[2] <= GAP * wider
+
+
+def _rows(ink: Plane, box: Box, thin: float) -> list[Group]:
+    """The lines inside a box: split at rows with less than the share `thin` of the strokes of full rows, where both parts
+    are large enough to be lines of their own, and trimmed to the rows and columns that hold strokes."""
     left, top, right, bottom = box
     part = ink[top:bottom, left:right]
-    profile = cv2.reduce(part, 1, cv2.REDUCE_SUM, dtype=cv2.CV_32S).ravel() // 255
-    level = 0.06 * float(np.percentile(profile, 90))
+    _, mask = cv2.threshold(part, 0, 1, cv2.THRESH_BINARY)
+    profile = cv2.reduce(mask, 1, cv2.REDUCE_SUM, dtype=cv2.CV_32S).ravel()
+    level = thin * float(np.percentile(profile, 90))
     filled = np.flatnonzero(profile > level)
     if len(filled) == 0:
         return []
@@ -124,11 +161,12 @@ def _rows(ink: Plane, box: Box) -> list[Group]:
             lines.append((first, last))
     groups = []
     for first, last in lines:
-        columns = np.flatnonzero(part[first:last].any(axis=0))
+        columns = np.flatnonzero(mask[first:last].any(axis=0))
         if len(columns):
-            count = cv2.countNonZero(part[first:last])
-            x0, x1 = left + int(columns[0]), left + int(columns[-1]) + 1
-            groups.append(Group(x0, top + first, x1, top + last, count))
+            x0, x1 = int(columns[0]), int(columns[-1]) + 1
+            count = cv2.countNonZero(mask[first:last, x0:x1])
+            weight = count / ((x1 - x0) * (last - first)) * float(part[first:last, x0:x1].sum(dtype=np.int64))
+            groups.append(Group(left + x0, top + first, left + x1, top + last, count, weight))
     return groups
 
 

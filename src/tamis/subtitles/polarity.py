@@ -16,10 +16,9 @@ from tamis.subtitles.cwt import Measure
 Plane = NDArray[np.uint8]
 
 
-def text_polarity(picture: Plane, line: Measure) -> int:
-    """+1 when the line of text in `picture` is bright, -1 when it is dark."""
-    score = sum(_vote(picture, line, left) for left in np.arange(line.left, line.right - 0.5 * line.scw, 2 * line.scw))
-    return 1 if score >= 0 else -1
+def text_polarity(picture: Plane, line: Measure) -> float:
+    """Positive when the line of text in `picture` is bright, negative when it is dark; the more, the surer."""
+    return sum(_vote(picture, line, left) for left in np.arange(line.left, line.right - 0.5 * line.scw, 2 * line.scw))
 
 
 def _vote(picture: Plane, line: Measure, left: float) -> float:

@@ -1,7 +1,7 @@
-"""The frames that the detector still remembers: all of the last seconds, and samples of the last twenty.
+"""The frames that the detector still remembers: all of the last second and a half, and samples of the last twenty.
 
-Memory is constant: about 1.5 s of frames at full rate (by reference where the decoder allows), the last `DENSE` samples, and
-beyond them every fourth sample up to `LONGEST_S`.
+Memory is constant. Frames of full rate are held by reference where the decoder allows it; samples are copies, all of
+the last three seconds and every fourth beyond.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
-LONGEST_S = 20  # text that stands longer is a logo or a sign, see detect.py
 RECENT = 13  # samples whose frames are all kept, for frame-exact times
-DENSE = 24
-SPARSE = 4
+DENSE = 24  # samples kept without gaps
+SPARSE = 4  # of older samples every fourth is kept
+LONGEST_S = 21  # for so long
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,14 +33,14 @@ class Reel:
     """Remembers frames as they pass."""
 
     def __init__(self) -> None:
-        self.recent: deque[Shot] = deque()
+        self._recent: deque[Shot] = deque()
         self._dense: deque[Shot] = deque()
         self._sparse: deque[Shot] = deque()
 
     def add(self, shot: Shot, sampled: bool) -> None:
-        self.recent.append(shot)
-        while self.recent[0].sample < shot.sample - RECENT:
-            self.recent.popleft()
+        self._recent.append(shot)
+        while self._recent[0].sample < shot.sample - RECENT:
+            self._recent.popleft()
         if not sampled:
             return
         self._dense.append(shot)
@@ -48,9 +48,14 @@ class Reel:
             old = self._dense.popleft()
             if old.sample % SPARSE == 0:
                 self._sparse.append(old)
-        while self._sparse and self._sparse[0].time < shot.time - LONGEST_S - 1:
+        while self._sparse and self._sparse[0].time < shot.time - LONGEST_S:
             self._sparse.popleft()
 
-    def samples(self, start: Fraction, end: Fraction) -> list[Shot]:
-        """Remembered samples that began in [start, end)."""
-        return [s for part in (self._sparse, self._dense) for s in part if start <= s.time < end]
+    def frames(self, first: int, last: int) -> list[Shot]:
+        """All frames from sample `first` to `last`, as far as they are remembered."""
+        return [s for s in self._recent if first <= s.sample <= last]
+
+    def shown(self, start: Fraction, end: Fraction) -> list[Shot]:
+        """Remembered samples (or, if there is none, frames) that began in [start, end)."""
+        samples = [s for part in (self._sparse, self._dense) for s in part if start <= s.time < end]
+        return samples or [s for s in self._recent if start <= s.time < end]

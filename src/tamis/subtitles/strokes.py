@@ -28,6 +28,8 @@ WORKING_WIDTH = 640
 STEP_X, STEP_Y = 2, 1
 # Brightness step of the faintest stroke that counts. Codec noise on plain areas stays below 10.
 FAINTEST = 22
+# A stroke pixel is newborn for so many samples: in a fade, dark and bright ones do not pass FAINTEST together.
+NEWBORN = 2
 
 
 def reduce(luma: Plane, width: int = WORKING_WIDTH) -> Plane:
@@ -56,7 +58,7 @@ class StrokeOperator:
 
     def observe(self, picture: Plane) -> None:
         """Takes the next sample's working picture. Afterwards `newborn` holds the brightness step of every stroke pixel
-        that has stood for exactly two samples, 0 elsewhere; None after the first sample."""
+        that stands since at most NEWBORN samples (and stood in the one before), 0 elsewhere; None after the first."""
         low, high = picture[:-STEP_Y, :-STEP_X], picture[STEP_Y:, STEP_X:]
         rise, fall = cv2.subtract(high, low), cv2.subtract(low, high)
         if self._rise is None or self._rise_age is None:
@@ -68,10 +70,17 @@ class StrokeOperator:
         self._rise, self._fall = rise, fall
 
 
+    def claim(self, y: NDArray[np.int32], x: NDArray[np.int32]) -> None:
+        """These pixels belong to a track: they are newborn no longer."""
+        for age in (self._rise_age, self._fall_age):
+            if age is not None:
+                age[y, x] += NEWBORN  # at most 2 + 2, far from wrapping
+
+
 def _stand(before: Plane, now: Plane, age: Plane) -> Plane:
     """Advances `age` in place (saturating) where a step stands in both samples; returns the steps of age one."""
     step = cv2.min(before, now)
     _, stands = cv2.threshold(step, FAINTEST, 255, cv2.THRESH_BINARY)
     cv2.add(age, 1, dst=age)
     cv2.bitwise_and(age, stands, dst=age)
-    return cv2.bitwise_and(step, cv2.compare(age, 1, cv2.CMP_EQ))
+    return cv2.bitwise_and(cv2.bitwise_and(step, stands), cv2.compare(age, NEWBORN, cv2.CMP_LE))

@@ -11,87 +11,139 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from fractions import Fraction
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from tamis.subtitles.lines import Group
 from tamis.subtitles.strokes import STEP_X, STEP_Y
 
 Plane = NDArray[np.uint8]
 Flags = NDArray[np.bool_]
+Ints = NDArray[np.int32]
+Box = tuple[int, int, int, int]
 
-YOUNG = 4  # samples during which a track still takes in newborn pixels and raises its reference (fades)
-MOST_POINTS = 4000
-CONTRAST_POINTS = 600
+SETTLED = 4  # samples after which a track's start can be told: a fade in is over
+RISING = 1.08  # a sample's mean step relative to the greatest before, beyond which the text is fading in
+CONTRAST_POINTS = 600  # are enough for a mean
+# Of two unrelated texts at one place, about a sixth of the points agree by chance; of the same text, nearly all.
+STANDS, CHANGED = 0.5, 0.4
 
 
 @dataclass(eq=False)
-class Track:
-    """y, x: points of the stroke plane; sign: +1 rise, -1 fall; step: reference, positive.
+class Points:
+    """Stroke pixels: row y, column x, sign (+1 rise, -1 fall) and brightness step (positive), each [n] int32."""
 
-    born: number of the sample at which it was first seen (its pixels stand in samples born - 1 and born)
-    """
-
-    y: NDArray[np.int32]
-    x: NDArray[np.int32]
-    sign: NDArray[np.int16]
-    step: NDArray[np.int16]
-    born: int
-    shape: tuple[int, int]  # of the working picture
-    group: Group
-    alive: Flags = field(init=False)
-    before: Flags = field(init=False)
-    fresh: Flags = field(init=False)  # points that appeared with this track, not inherited from the text before
-    share: list[float] = field(default_factory=list)  # of points alive, per sample since born
-    weak: int = 0  # samples in a row with less than half of the points alive
-    start: Fraction | None = None  # time of the first visible frame, once known
-    full: float = 0.0  # contrast when fully shown
-    prior: float = 0.0  # contrast just before the start, as a share of `full`
-    static: bool = False  # stood too long for a subtitle
-
-    def __post_init__(self) -> None:
-        self.alive = self.before = self.fresh = np.ones(len(self.y), bool)
+    y: Ints
+    x: Ints
+    sign: Ints
+    step: Ints
 
     def __len__(self) -> int:
         return len(self.y)
 
-    def steps(self, picture: Plane) -> NDArray[np.int16]:
-        """Signed steps of the points in a working picture: the reference where the text is fully visible."""
-        flat = picture.ravel()
-        at = self.y * picture.shape[1] + self.x
-        across = flat.take(at + STEP_Y * picture.shape[1] + STEP_X).astype(np.int16) - flat.take(at)
-        return across * self.sign
+    def __getitem__(self, which: Flags | Ints) -> Points:
+        return Points(self.y[which], self.x[which], self.sign[which], self.step[which])
 
-    def observe(self, picture: Plane) -> None:
-        """Looks at the next sample: which points are alive, and while young, how strong they are at most."""
-        now = self.steps(picture)
-        self.before, self.alive = self.alive, 2 * now >= self.step
-        share = float(np.count_nonzero(self.alive)) / len(self.alive)
-        self.share.append(share)
-        self.weak = self.weak + 1 if share < 0.5 else 0
-        if len(self.share) <= YOUNG and share > 0.5:
-            self.step = np.maximum(self.step, now)
+    def joined(self, other: Points) -> Points:
+        pairs = ((self.y, other.y), (self.x, other.x), (self.sign, other.sign), (self.step, other.step))
+        return Points(*(np.concatenate(pair) for pair in pairs))
 
-    def box(self) -> tuple[int, int, int, int]:
+    def box(self) -> Box:
         return int(self.x.min()), int(self.y.min()), int(self.x.max()) + 1, int(self.y.max()) + 1
 
-    def add(
-        self,
-        y: NDArray[np.int32],
-        x: NDArray[np.int32],
-        sign: NDArray[np.int16],
-        step: NDArray[np.int16],
-        fresh: bool = True,
-    ) -> None:
-        self.y, self.x = np.concatenate([self.y, y]), np.concatenate([self.x, x])
-        self.sign, self.step = np.concatenate([self.sign, sign]), np.concatenate([self.step, step])
-        self.alive = np.concatenate([self.alive, np.ones(len(y), bool)])
-        self.before = np.concatenate([self.before, np.ones(len(y), bool)])
-        self.fresh = np.concatenate([self.fresh, np.full(len(y), fresh)])
+    def steps(self, picture: Plane) -> Ints:
+        """Signed steps of the points in a working picture: about `step` where the text is fully visible."""
+        flat = picture.ravel()
+        at = self.y * picture.shape[1] + self.x
+        across = flat.take(at + STEP_Y * picture.shape[1] + STEP_X).astype(np.int32) - flat.take(at)
+        return across * self.sign
 
-    def keep(self, points: Flags) -> None:
-        """Forgets the other points."""
-        self.y, self.x, self.sign, self.step = self.y[points], self.x[points], self.sign[points], self.step[points]
-        self.alive, self.before = self.alive[points], self.before[points]
-        self.fresh = self.fresh[points]
+    def contrast(self, luma: Plane, working: tuple[int, int], which: Flags | None = None) -> float:
+        """Mean signed step in a full frame. working: height and width of the working picture."""
+        points = self if which is None else self[which]
+        if len(points) > CONTRAST_POINTS:
+            points = points[np.linspace(0, len(points) - 1, CONTRAST_POINTS).astype(np.int32)]
+        down, across = luma.shape[0] / working[0], luma.shape[1] / working[1]
+        low = ((points.y + 0.5) * down).astype(np.int32), ((points.x + 0.5) * across).astype(np.int32)
+        high = ((points.y + STEP_Y + 0.5) * down).astype(np.int32), ((points.x + STEP_X + 0.5) * across).astype(np.int32)
+        return float(np.mean((luma[high].astype(np.int32) - luma[low]) * points.sign))
+
+
+def points_in(newborn: Plane, picture: Plane, box: Box) -> Points:
+    """The stroke pixels of `newborn` inside a box (clipped to the plane)."""
+    left, top = max(0, box[0]), max(0, box[1])
+    y, x = np.nonzero(newborn[top : max(top, box[3]), left : max(left, box[2])])
+    y, x = (y + top).astype(np.int32), (x + left).astype(np.int32)
+    across = picture[y + STEP_Y, x + STEP_X].astype(np.int32) - picture[y, x]
+    return Points(y, x, np.where(across >= 0, 1, -1).astype(np.int32), newborn[y, x].astype(np.int32))
+
+
+@dataclass(eq=False)
+class Track:
+    """born: number of the sample at which it was first seen; its points stand in that sample and the one before."""
+
+    points: Points
+    born: int
+    box: Box = field(init=False)
+    fresh: Flags = field(init=False)  # points that appeared with this track, not inherited from the text before
+    alive: Flags = field(init=False)
+    alive_before: Flags = field(init=False)
+    share: list[float] = field(default_factory=list)  # of points alive, per sample since born
+    weak: int = 0  # samples in a row with less than `STANDS` of the points alive
+    rising: bool = False  # fading in: stronger than in any sample before
+    start: Fraction | None = None  # time of the first visible frame, once known
+    full: float = 0.0  # contrast when fully shown
+    prior: float = 0.0  # contrast just before the start, as a share of `full`
+
+    def __post_init__(self) -> None:
+        self.box = self.points.box()
+        self.alive = self.alive_before = self.fresh = np.ones(len(self.points), bool)
+        self._level = float(self.points.step.mean())
+
+    @property
+    def height(self) -> int:
+        return self.box[3] - self.box[1]
+
+    def observe(self, picture: Plane) -> None:
+        """Looks at the next sample: which points are alive, and while fading in, how strong they become."""
+        now = self.points.steps(picture)
+        self.alive_before, self.alive = self.alive, 2 * now >= self.points.step
+        share = np.count_nonzero(self.alive) / len(self.alive)
+        level = float(now.mean())
+        self.rising = len(self.share) < 2 * SETTLED and level > RISING * self._level and share > 0.7
+        self._level = max(self._level, level)
+        if self.rising:
+            self.points.step = np.maximum(self.points.step, now)
+        self.share.append(share)
+        self.weak = self.weak + 1 if share < STANDS else 0
+
+    def add(self, more: Points, fresh: bool = True) -> None:
+        self.points = self.points.joined(more)
+        here = np.ones(len(more), bool)
+        self.alive = np.concatenate([self.alive, here])
+        self.alive_before = np.concatenate([self.alive_before, here])
+        self.fresh = np.concatenate([self.fresh, here & fresh])
+        self.box = self.points.box()
+
+    def keep(self, which: Flags) -> None:
+        """Forgets all other points."""
+        self.points, self.fresh = self.points[which], self.fresh[which]
+        self.alive, self.alive_before = self.alive[which], self.alive_before[which]
+        self.box = self.points.box()
+        self.weak = 0
+
+    def changed_character(self) -> tuple[int, int] | None:
+        """Columns (left, right) of a character that vanished at the sample before last while most of the line stands."""
+        if self.share[-1] < STANDS or self.share[-1] > 0.985 or len(self.share) < 3:
+            return None
+        em = max(8, self.height)
+        bins = (self.points.x - self.box[0]) // max(1, em // 4)
+        count = np.bincount(bins)
+        dead = np.bincount(bins, weights=~self.alive & ~self.alive_before, minlength=len(count))
+        window = np.ones(min(4, len(count)))
+        count, dead = np.convolve(count, window, "valid"), np.convolve(dead, window, "valid")
+        share = np.where(count >= max(16, 0.3 * count.mean()), dead / np.maximum(1, count), 0)
+        at = int(np.argmax(share))
+        if share[at] < 1 - CHANGED:
+            return None
+        left = self.box[0] + at * (em // 4)
+        return left, left + em

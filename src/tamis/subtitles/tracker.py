@@ -1,0 +1,246 @@
+"""From samples to finished lines: newborn groups become tracks, tracks become lines with exact first and last frames.
+
+What ends a track:
+    its points vanish (two samples in a row with less than half of them);
+    a newborn group takes its place (back-to-back cues), or one character of it is replaced (near-identical neighbours).
+What does not: a scene cut or motion behind it, a moment of bright ground on which bright text cannot be seen, and the
+loss of points that were background and stood only by chance.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from tamis.subtitles.lines import Group, find_lines
+from tamis.subtitles.reel import Reel
+from tamis.subtitles.strokes import StrokeOperator
+from tamis.subtitles.timing import first_visible, last_visible
+from tamis.subtitles.track import CHANGED, SETTLED, STANDS, Flags, Points, Track, points_in
+
+Plane = NDArray[np.uint8]
+
+MOST_NEW = 6  # tracks begun per sample: a true line is nearly always the heaviest or second heaviest group
+MOST_TRACKS = 32
+FLOOD = 0.03  # share of newborn pixels in the picture, beyond which the scene itself has changed
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Ended:
+    """A line that has come and gone.
+
+    share     of its points that stood, median over its samples
+    prior     its contrast just before it came, as a share of the full contrast (a logo that was only dimmed has it)
+    sample    number of the sample at which the end was seen
+    """
+
+    points: Points
+    start: Fraction
+    end: Fraction
+    contrast: float
+    share: float
+    prior: float
+    sample: int
+
+
+class Tracker:
+    """Follows all lines of a video, sample by sample."""
+
+    def __init__(self, reel: Reel) -> None:
+        self.tracks: list[Track] = []
+        self.sample = 0
+        self.flood = 0.0
+        self._reel = reel
+        self._operator = StrokeOperator()
+        self._ended: list[Ended] = []
+
+    def observe(self, picture: Plane) -> list[Ended]:
+        """Takes the next sample's working picture; returns the lines that have ended."""
+        self.sample += 1
+        self._picture = picture
+        self._operator.observe(picture)
+        for track in self.tracks:
+            track.observe(picture)
+        newborn = self._operator.newborn
+        if newborn is not None:
+            self.flood = cv2.countNonZero(newborn) / newborn.size
+            for track in self.tracks:
+                if track.rising:
+                    self._grow(track, newborn)
+            for group in find_lines(newborn)[:MOST_NEW]:
+                self._appear(group, newborn)
+            for track in list(self.tracks):
+                self._change(track, newborn)
+        for track in list(self.tracks):
+            self._age(track)
+        return self._take()
+
+    def finish(self, end: Fraction) -> list[Ended]:
+        """The lines that are still visible when the video ends."""
+        for track in self.tracks:
+            self._settle(track)
+            self._hand_on(track, end)
+        self.tracks = []
+        return self._take()
+
+    def _take(self) -> list[Ended]:
+        ended, self._ended = self._ended, []
+        return ended
+
+    # -- how tracks begin ------------------------------------------------------------------------------------------
+
+    def _grow(self, track: Track, newborn: Plane) -> None:
+        """A line that is fading in takes in the pixels that become visible in and beside it."""
+        left, top, right, bottom = track.box
+        high = track.height
+        self._claim(track, newborn, (left - high, top - high // 6, right + high, bottom + high // 6))
+
+    def _claim(self, track: Track, newborn: Plane, box: tuple[int, int, int, int]) -> None:
+        points = points_in(newborn, self._picture, box)
+        if len(points):
+            track.add(points)
+            newborn[points.y, points.x] = 0
+            self._operator.claim(points.y, points.x)
+
+    def _appear(self, group: Group, newborn: Plane) -> None:
+        """A line-shaped group appeared: a new track, and perhaps the end of the text that stood there."""
+        points = points_in(newborn, self._picture, (group.left, group.top, group.right, group.bottom))
+        if len(self.tracks) >= MOST_TRACKS or not _balanced(points):
+            return
+        replaced: list[tuple[Track, Flags]] = []
+        for track in self.tracks:
+            inside = _covered(track, group)
+            if inside is None:
+                continue
+            verdict = _replaces(group, track, inside)
+            if verdict is None:
+                return
+            if verdict:
+                replaced.append((track, inside))
+        new = Track(points, self.sample)
+        self._begin(new, replaced, newborn)
+        if self.flood < FLOOD:
+            self._extend(new, newborn)
+
+    def _begin(self, new: Track, replaced: list[tuple[Track, Flags]], newborn: Plane) -> None:
+        """Starts a track. What still stands of a text that it replaces in part belongs to it, too."""
+        for track, inside in replaced:
+            stays = track.alive & track.alive_before & ~inside
+            if track.share[-1] >= STANDS or np.count_nonzero(stays) > 0.75 * np.count_nonzero(~inside):
+                new.add(track.points[stays], fresh=False)
+            self._end(track, inside & ~track.alive)
+        newborn[new.points.y, new.points.x] = 0
+        self._operator.claim(new.points.y[new.fresh], new.points.x[new.fresh])
+        new.observe(self._picture)
+        self.tracks.append(new)
+
+    def _extend(self, track: Track, newborn: Plane) -> None:
+        """Takes in newborn pixels on the line's rows that are too few to be a group: punctuation, thin characters."""
+        left, top, right, bottom = track.box
+        columns = np.flatnonzero(newborn[top:bottom].any(axis=0))
+        reach = track.height
+        for column in columns[columns >= right]:
+            if column - right > reach:
+                break
+            right = int(column) + 1
+        for column in columns[columns < left][::-1]:
+            if left - column > reach:
+                break
+            left = int(column)
+        if (left, right) != (track.box[0], track.box[2]):
+            self._claim(track, newborn, (left, top, right, bottom))
+
+    def _change(self, track: Track, newborn: Plane) -> None:
+        """Begins a new track where one character of a line was replaced by another."""
+        columns = track.changed_character()
+        if columns is None:
+            return
+        box = (columns[0], track.box[1], columns[1], track.box[3])
+        points = points_in(newborn, self._picture, box)
+        inside = (track.points.x >= columns[0]) & (track.points.x < columns[1])
+        if len(points) >= 0.4 * np.count_nonzero(inside) and _balanced(points):
+            self._begin(Track(points, self.sample), [(track, inside)], newborn)
+
+    # -- how tracks end --------------------------------------------------------------------------------------------
+
+    def _age(self, track: Track) -> None:
+        if track.start is None and self.sample - track.born > SETTLED:
+            self._settle(track)
+        if track.weak < 2:
+            return
+        stood = track.alive & track.alive_before
+        now = track.points.steps(self._picture)
+        # Points that still have their full step are text that has lost its background; chance agreement is looser.
+        full = stood & (np.abs(now - track.points.step) <= 0.3 * track.points.step)
+        n = int(np.count_nonzero(full))
+        if n >= max(30, 0.3 * len(stood), 0.75 * np.count_nonzero(stood)) and len(track.share) > SETTLED:
+            track.keep(stood)
+        else:
+            self._end(track, ~track.alive)
+
+    def _settle(self, track: Track) -> None:
+        """Finds the first visible frame while the frames around it are still remembered."""
+        if track.start is not None:
+            return
+        shots = self._reel.frames(track.born - 5, min(self.sample, track.born + SETTLED + 1))
+        contrast = [track.points.contrast(s.luma, self._picture.shape, track.fresh) for s in shots]
+        inside = next((i for i, s in enumerate(shots) if s.sample >= track.born), len(shots) - 1)
+        track.full = float(np.median(contrast[inside : inside + 12]))
+        first = first_visible(contrast, inside, track.full)
+        track.start = shots[first].time
+        before = contrast[max(0, first - 3) : first]
+        track.prior = float(np.mean(before)) / max(1.0, track.full) if before else 0.0
+
+    def _end(self, track: Track, vanished: Flags) -> None:
+        """Finds the last visible frame, by the points that vanished, and hands the line on."""
+        self._settle(track)
+        self.tracks.remove(track)
+        if np.count_nonzero(vanished) < 8:
+            vanished = np.ones(len(vanished), bool)
+        assert track.start is not None
+        shots = [s for s in self._reel.frames(self.sample - 9, self.sample) if s.time >= track.start]
+        if not shots:
+            return
+        contrast = [track.points.contrast(s.luma, self._picture.shape, vanished) for s in shots]
+        stood = [c for c, s in zip(contrast, shots, strict=True) if s.sample < self.sample - max(1, track.weak)]
+        full = float(np.median(stood[-16:])) if stood else max(contrast)
+        last = last_visible(contrast, max(0, len(stood) - 1), full)
+        self._hand_on(track, shots[last].end)
+
+    def _hand_on(self, track: Track, end: Fraction) -> None:
+        assert track.start is not None
+        share = float(np.median(track.share))
+        self._ended.append(Ended(track.points, track.start, end, track.full, share, track.prior, self.sample))
+
+
+def _balanced(points: Points) -> bool:
+    """Strokes have two sides: as many steps up as down. The edge of a large object has one."""
+    return len(points) > 0 and 0.25 < np.count_nonzero(points.sign > 0) / len(points) < 0.75
+
+
+def _covered(track: Track, group: Group) -> Flags | None:
+    """The points of a track in the columns of a group on the same rows; None when there are too few to matter."""
+    left, top, right, bottom = track.box
+    rows = min(bottom, group.bottom) - max(top, group.top)
+    if rows < 0.5 * min(bottom - top, group.height) or group.right < left or group.left > right:
+        return None
+    inside = (track.points.x >= group.left - 2) & (track.points.x < group.right + 2)
+    return inside if np.count_nonzero(inside) >= 8 else None
+
+
+def _replaces(group: Group, track: Track, inside: Flags) -> bool | None:
+    """Whether a newborn group replaces (True) the text of a track in its columns, stands beside it (False), or is but
+    background within it (None)."""
+    n_in = int(np.count_nonzero(inside))
+    alive_in = np.count_nonzero(track.alive & inside) / n_in
+    if track.share[-1] < STANDS:
+        return alive_in < STANDS or (None if group.count < 0.7 * n_in else False)
+    # The rest of the line stands: only a whole character that changed makes it another cue (走吧！ -> 走吗！).
+    whole = group.height >= 0.6 * track.height and group.width >= 0.4 * track.height and group.count >= 0.5 * n_in
+    if alive_in < CHANGED and whole and n_in >= 16:
+        return True
+    return None if alive_in < STANDS or group.count < 0.7 * n_in else False
