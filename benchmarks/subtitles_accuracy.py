@@ -47,6 +47,7 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("set", nargs="?", help="dev, test, or a folder of NAME.mp4 with NAME.truth.json")
     result.add_argument("--real", action="store_true", help="the real clips too (or alone, without a set)")
     result.add_argument("--only", default="", help="clips whose name contains this")
+    result.add_argument("--without", default="", help="leave out clips with this tag")
     result.add_argument("--tell-language", action="store_true", help="do not leave the language to be found")
     result.add_argument("--answers", type=Path, default=ROOT / "work" / "answers" / "tamis")
     result.add_argument("--again", action="store_true", help="read clips again that have an answer")
@@ -62,7 +63,7 @@ def main(arguments: list[str] | None = None) -> int:
         clip
         for name in (options.set, "real" if options.real else None)
         if name
-        for clip in clips(name, options.only)
+        for clip in clips(name, options.only, options.without)
     ]
     found = []
     for clip in chosen:

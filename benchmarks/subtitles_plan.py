@@ -263,6 +263,9 @@ def plan(group: str, language: str, number: int, sentences: Sentences) -> Clip:
     tags += ["round-trip"] * round_trip + ["variable-frame-rate"] * variable + ["portrait"] * tall
     everything = tuple(range(frames)), ""
     kept, select = kept_frames(frames, np.random.default_rng([seed, 2])) if variable else everything
+    shots = planner.shots(frames, cues)
+    # The peers' detectors take coloured strokes badly, so it shall be seen how much hangs on them.
+    tags += ["texture"] * any(kind == "texture" for kind, _ in shots)
     return Clip(
         name=f"{language}-{number:02d}-{theme.name}",
         language=language,
@@ -280,7 +283,7 @@ def plan(group: str, language: str, number: int, sentences: Sentences) -> Clip:
         margin_px=round(min(drawn_size) * float(rng.uniform(0.035, 0.08))),
         crf=int(rng.integers(theme.quality[0], theme.quality[1] + 1)),
         cues=cues,
-        shots=planner.shots(frames, cues),
+        shots=shots,
         stickers=stickers,
         tags=tuple(dict.fromkeys([theme.name, *tags])),
     )

@@ -59,14 +59,19 @@ class Answer:
     cpu_s: float
 
 
-def clips(name: str, only: str = "") -> list[Clip]:
-    """The clips of a set ("dev", "test", "real") or of a folder, whose names contain `only`, in order of name."""
+def clips(name: str, only: str = "", without: str = "") -> list[Clip]:
+    """The clips of a set ("dev", "test", "real") or of a folder, in order of name.
+
+    only      those whose names contain this
+    without   not those that have this tag
+    """
     folder = SETS.get(name, Path(name))
     found = []
     for video in sorted(folder.glob("*.mp4")):
         truth = next((p for e in ("truth", "gt") if (p := folder / f"{video.stem}.{e}.json").exists()), None)
         if truth is not None and only in video.stem:
             found.append(Clip(video.stem, video, read_truth(truth)))
+    found = [clip for clip in found if without not in clip.truth.tags]
     if not found:
         raise SystemExit(
             f"{folder} holds no clips with truth: make them with  python benchmarks/subtitles_clips.py {name}"
