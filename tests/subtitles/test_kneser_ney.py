@@ -18,9 +18,14 @@ ORDER = 4
 def random_lines(number: int, seed: int = 0) -> list[str]:
     """Lines of Zipf-like text, in which every order has n-grams seen once, twice, three and four times."""
     random = np.random.default_rng(seed)
-    alphabet = list("我你他是的。、不了在有人这上大来和国个到说们为子中你地出道也时年得就那要下以生会自着去之过家学对可")
+    alphabet = list(
+        "我你他是的。、不了在有人这上大来和国个到说们为子中你地出道也时年得就那要下以生会自着去之过家学对可"
+    )
     p = 1 / np.arange(1, len(alphabet) + 1) ** 1.3
-    return ["".join(random.choice(alphabet, size=random.integers(1, 9), p=p / p.sum())).strip() or "我" for _ in range(number)]
+    return [
+        "".join(random.choice(alphabet, size=random.integers(1, 9), p=p / p.sum())).strip() or "我"
+        for _ in range(number)
+    ]
 
 
 def text_of(lines: list[str], times: int = 1, weight: float = 1.0) -> Text:
@@ -100,7 +105,14 @@ def test_backing_off_agrees_with_the_textbook() -> None:
     lines = random_lines(400)
     model, reference = unpruned(text_of(lines)), Reference(lines)
     # Line begins, n-grams seen and not, a class never seen. Probabilities are stored in a byte: 10 % apart at most.
-    for history, character in (("<", "我"), ("<我", "你"), ("我你他", "是"), ("的家可", "我"), ("我是", "丁"), ("学学学", ">")):
+    for history, character in (
+        ("<", "我"),
+        ("<我", "你"),
+        ("我你他", "是"),
+        ("的家可", "我"),
+        ("我是", "丁"),
+        ("学学学", ">"),
+    ):
         padded = history.replace("<", "")
         label = END if character == ">" else int(characters.encode(character)[0])
         log_p = float(model.score(after(padded)[:, -3:], np.array([[label]]))[0, 0])
@@ -126,7 +138,10 @@ def test_fragments_teach_words_but_no_line_ends() -> None:
     with_word = unpruned(Text.join([text_of(random_lines(100)), word]))
     without = unpruned(text_of(random_lines(100)))
     friend = characters.encode("朋友")[None, :]
-    assert with_word.score(friend[:, :1], friend[:, 1:])[0, 0] > without.score(friend[:, :1], friend[:, 1:])[0, 0] + 2
+    assert (
+        with_word.score(friend[:, :1], friend[:, 1:])[0, 0]
+        > without.score(friend[:, :1], friend[:, 1:])[0, 0] + 2
+    )
     end = np.array([[END]])
     assert with_word.score(friend, end)[0, 0] < np.log(0.5)
 
@@ -141,10 +156,14 @@ def test_pruning_keeps_the_number_asked_for_and_most_of_the_quality() -> None:
     full = kneser_ney.perplexity(unpruned(text_of(lines)), fresh)
     assert kneser_ney.perplexity(pruned, fresh) < 1.1 * full
     for history in ("", "我", "你他"):
-        assert np.exp(pruned.score(after(history), everything()).astype(float)).sum() == pytest.approx(1, abs=1e-5)
+        assert np.exp(pruned.score(after(history), everything()).astype(float)).sum() == pytest.approx(
+            1, abs=1e-5
+        )
 
 
 def test_sums_to_one_over_the_vocabulary() -> None:
     model = unpruned(text_of(random_lines(100)))
     for history in ("", "我", "你他", "是的。", "丁我", "  "):
-        assert np.exp(model.score(after(history), everything()).astype(float)).sum() == pytest.approx(1, abs=1e-5)
+        assert np.exp(model.score(after(history), everything()).astype(float)).sum() == pytest.approx(
+            1, abs=1e-5
+        )

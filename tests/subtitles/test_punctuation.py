@@ -12,7 +12,9 @@ from tamis.subtitles.search import ReadCharacter
 
 
 def restored(text: str, language: str) -> str:
-    return "".join(c.text for c in restore([ReadCharacter((i,), c, 0.9) for i, c in enumerate(text)], language))
+    return "".join(
+        c.text for c in restore([ReadCharacter((i,), c, 0.9) for i, c in enumerate(text)], language)
+    )
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,9 @@ EXACT = SearchWeights(beam=1500, margin=np.inf, least_log_language=-9.0)
 @pytest.fixture(scope="module")
 def model() -> LanguageModel:
     random = np.random.default_rng(1)
-    lines = ["".join(random.choice(list("我你他的 .a。"), size=random.integers(1, 9))).strip() for _ in range(200)]
+    lines = [
+        "".join(random.choice(list("我你他的 .a。"), size=random.integers(1, 9))).strip() for _ in range(200)
+    ]
     text = kneser_ney.Text.of([kneser_ney.line(line) for line in lines], [1] * 200, [1.0] * 200)
     estimated = kneser_ney.estimate(text, 4)
     return kneser_ney.finish(estimated, kneser_ney.prune(estimated, 10_000))
@@ -47,7 +49,9 @@ Path = list[tuple[int, int, bool]]
 def log_language(model: LanguageModel | None, history: tuple[int, ...], label: int) -> float:
     if model is None:
         return 0.0
-    return EXACT.language * max(float(model.score(np.array([history]), np.array([[label]]))[0, 0]), EXACT.least_log_language)
+    return EXACT.language * max(
+        float(model.score(np.array([history]), np.array([[label]]))[0, 0]), EXACT.least_log_language
+    )
 
 
 def score_of(path: Path, lattice: Lattice, model: LanguageModel | None) -> float:
@@ -69,7 +73,9 @@ def score_of(path: Path, lattice: Lattice, model: LanguageModel | None) -> float
             total += language(SPACE)
             written.append(SPACE)
         k = list(lattice.labels[candidate]).index(label)
-        total += float(lattice.log_centre[candidate]) + weights.recognition * float(lattice.log_class[candidate, k])
+        total += float(lattice.log_centre[candidate]) + weights.recognition * float(
+            lattice.log_class[candidate, k]
+        )
         total += language(label) + weights.insertion
         written.append(label)
         last = candidate
@@ -81,7 +87,11 @@ def all_paths(lattice: Lattice) -> list[Path]:
     for visited in itertools.product([False, True], repeat=len(lattice)):
         candidates = np.flatnonzero(visited)
         choices = [
-            [(int(c), int(label), space) for label in lattice.labels[c] for space in ((False, True) if place else (False,))]
+            [
+                (int(c), int(label), space)
+                for label in lattice.labels[c]
+                for space in ((False, True) if place else (False,))
+            ]
             for place, c in enumerate(candidates)
         ]
         paths += [list(path) for path in itertools.product(*choices)]
@@ -90,7 +100,9 @@ def all_paths(lattice: Lattice) -> list[Path]:
 
 @pytest.mark.parametrize("with_model", [False, True])
 @pytest.mark.parametrize("seed", range(12))
-def test_best_path_and_posteriors_are_those_of_all_paths(seed: int, with_model: bool, model: LanguageModel) -> None:
+def test_best_path_and_posteriors_are_those_of_all_paths(
+    seed: int, with_model: bool, model: LanguageModel
+) -> None:
     random = np.random.default_rng(seed)
     lattice = lattice_of(random, n=1 + seed % 4, k=1 + seed % 3)
     used = model if with_model else None
@@ -121,13 +133,17 @@ def sure_lattice(text: str, probability: float = 0.9, odds: float = -4.0) -> Lat
     """Every character of a text, one SCW apart, with a full stop of the rest; spaces in the text are gaps."""
     inked = [character for character in text if character != " "]
     log_space = np.full(len(inked) + 1, odds, np.float32)
-    log_space[[len(text[:i].replace(" ", "")) for i, character in enumerate(text) if character == " "]] = -odds
+    log_space[
+        [len(text[:i].replace(" ", "")) for i, character in enumerate(text) if character == " "]
+    ] = -odds
     return Lattice(
         position=np.arange(len(inked), dtype=np.float32),
         log_centre=np.full(len(inked), -0.01, np.float32),
         log_skip=np.full(len(inked), -4.6, np.float32),
         log_space=log_space,
-        labels=np.stack([characters.encode("".join(inked)), np.full(len(inked), characters.index()["、"])], axis=1),
+        labels=np.stack(
+            [characters.encode("".join(inked)), np.full(len(inked), characters.index()["、"])], axis=1
+        ),
         log_class=np.log(np.tile([probability, 1 - probability], (len(inked), 1))).astype(np.float32),
     )
 

@@ -4,7 +4,7 @@ Film subtitles are short. Sentences are cut at their punctuation into lines of u
 of real subtitles: as written; one clause a line without its closing comma or full stop; several clauses with spaces
 instead of commas. No free text of films is known, but word frequencies of films are: they come in as fragments.
 
-    python -m tamis.subtitles.corpus DATA LANGUAGE [-o OUT.npz]     make a language model and print its perplexities
+    python -m tamis.subtitles.corpus DATA LANGUAGE [-o FOLDER]     make a language model and print its perplexities
 
 DATA is the folder with `text/` and `words/`. Needs the package opencc.
 """
@@ -20,31 +20,33 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-import numpy as np
-
+from tamis import weights
 from tamis.subtitles import characters, kneser_ney
-from tamis.subtitles.language import LANGUAGES, UNKNOWN
+from tamis.subtitles.language import LANGUAGES, UNKNOWN, LanguageModel
 
 LONGEST_LINE = 25
-# A clause and the punctuation that closes it. A full stop of ASCII closes one only before a space or the end (not 3.5).
-CLAUSE = re.compile(r"(?:[^，。！？；…,!?;\s.]|\.(?!\s|$)|\s(?=[^\u2e80-\ud7ff]|[가-힣])|[,](?=\d))+"
-                    r"(?:[，。！？；…,!?;.」』”’）)]|\s(?![\uac00-\ud7ff]))*")  # fmt: skip
-SILENT = re.compile(r"[，。；,;、\s]+$|(?<!\.)\.\s*$")
+# A clause with the punctuation that closes it; that of ASCII closes one only before a space or the end (not in 3.5).
+CLAUSE = re.compile(r""".+?(?:[，。！？；…]+[」』”’）]*|[,.!?;]+["')]*(?=\s|$)|$)""")
+UNSAID = re.compile(r"[，。；,;、\s]+$|(?<!\.)\.$")  # closing punctuation that subtitles leave out
 SIMPLIFIED_MACHINE_LINE = 74_600  # zh_hans.txt from this line on is machine-generated (counselling dialogues)
+
+LICENCE = "CC BY-SA 4.0: statistics of texts under CC0, MIT, Unlicense, Apache-2.0, CC BY 2.0 FR, CC BY-SA 3.0 and 4.0"
+
+# (line number, text, times) of each sentence or word under a data folder
+Reader = Callable[[Path], Iterator[tuple[int, str, int]]]
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Lines or words of one origin.
+    """Sentences, or words (fragments without begin and end), of one origin.
 
     weight  what one occurrence counts against the other sources
-    kind    "sentences" (to be cut) or "words" (fragments)
     """
 
     name: str
     weight: float
-    kind: str
-    read: Callable[[Path], Iterator[tuple[int, str, int]]]  # (line number, text, times) of each
+    read: Reader
+    words: bool = False
 
 
 def part(number: int) -> str:
@@ -62,9 +64,9 @@ def lines_of(sentence: str, manner: int) -> list[str]:
     """
     clauses = [clause.strip() for clause in CLAUSE.findall(sentence)]
     if manner == 1:
-        lines = [SILENT.sub("", clause) for clause in clauses]
+        lines = [UNSAID.sub("", clause) for clause in clauses]
     elif manner == 2:
-        lines = _grouped([SILENT.sub("", clause) for clause in clauses], " ")
+        lines = _grouped([UNSAID.sub("", clause) for clause in clauses], " ")
     else:
         lines = _grouped(clauses, " " if re.search(r"[A-Za-z가-힣]", sentence) else "")
     return [piece for line in lines for piece in _broken(line) if piece]
@@ -88,7 +90,7 @@ def _broken(line: str) -> list[str]:
     return _grouped(line.split(), " ")
 
 
-def _sentences(name: str, first: int = 0, last: int | None = None) -> Callable[[Path], Iterator[tuple[int, str, int]]]:
+def _sentences(name: str, first: int = 0, last: int | None = None) -> Reader:
     def read(data: Path) -> Iterator[tuple[int, str, int]]:
         with lzma.open(data / "text" / name, "rt", encoding="utf-8") as file:
             for number, line in enumerate(file):
@@ -98,11 +100,11 @@ def _sentences(name: str, first: int = 0, last: int | None = None) -> Callable[[
     return read
 
 
-def _tatoeba(script: str) -> Callable[[Path], Iterator[tuple[int, str, int]]]:
+def _tatoeba(configuration: str) -> Reader:
     """All Chinese sentences, converted to one script. A sentence that a held-out line has as well is left out."""
-    to_simplified, to_script = _converter("t2s"), _converter({"hans": "t2s", "hant": "s2twp"}[script])
 
     def read(data: Path) -> Iterator[tuple[int, str, int]]:
+        to_simplified, to_script = _converter("t2s"), _converter(configuration)
         with (data / "text" / "tatoeba_cmn_eng.txt").open(encoding="utf-8") as file:
             sentences = [(number, line.split("\t")[1]) for number, line in enumerate(file)]
         key = {text: re.sub(r"\W", "", to_simplified(text)) for _, text in sentences}
@@ -114,7 +116,7 @@ def _tatoeba(script: str) -> Callable[[Path], Iterator[tuple[int, str, int]]]:
     return read
 
 
-def _words(name: str, power: float) -> Callable[[Path], Iterator[tuple[int, str, int]]]:
+def _words(name: str, power: float) -> Reader:
     """Words of a frequency list, each as often as a power of its count; never held out, so all numbered 2."""
 
     def read(data: Path) -> Iterator[tuple[int, str, int]]:
@@ -127,7 +129,7 @@ def _words(name: str, power: float) -> Callable[[Path], Iterator[tuple[int, str,
     return read
 
 
-def _converted(read: Callable[[Path], Iterator[tuple[int, str, int]]], configuration: str, share: int) -> Callable[[Path], Iterator[tuple[int, str, int]]]:
+def _converted(read: Reader, configuration: str, share: int) -> Reader:
     """Training lines of another script, one in `share`, through OpenCC."""
 
     def converted(data: Path) -> Iterator[tuple[int, str, int]]:
@@ -149,29 +151,33 @@ def _converter(configuration: str) -> Callable[[str], str]:
 # What each language is made of. Weights and powers were chosen by the perplexity of the held-out lines (see LOG.md).
 SOURCES: dict[str, tuple[Source, ...]] = {
     "zh-hans": (
-        Source("human", 1.0, "sentences", _sentences("zh_hans.txt.xz", last=SIMPLIFIED_MACHINE_LINE)),
-        Source("machine", 0.3, "sentences", _sentences("zh_hans.txt.xz", first=SIMPLIFIED_MACHINE_LINE)),
-        Source("tatoeba", 3.0, "sentences", _tatoeba("hans")),
-        Source("converted", 0.3, "sentences", _converted(_sentences("zh_hant.txt.xz"), "tw2sp", 2)),
-        Source("film words", 1.0, "words", _words("freqwords_zh_cn_50k.txt", 0.5)),
-        Source("dictionary", 1.0, "words", _words("jieba_dict.txt", 0.3)),
+        Source("human", 1.0, _sentences("zh_hans.txt.xz", last=SIMPLIFIED_MACHINE_LINE)),
+        Source("machine", 0.5, _sentences("zh_hans.txt.xz", first=SIMPLIFIED_MACHINE_LINE)),
+        Source("tatoeba", 3.0, _tatoeba("t2s")),
+        Source("converted", 0.3, _converted(_sentences("zh_hant.txt.xz"), "tw2sp", 2)),
+        Source("film words", 0.1, _words("freqwords_zh_cn_50k.txt", 0.5), words=True),
+        Source("dictionary", 0.05, _words("jieba_dict.txt", 0.3), words=True),
     ),
     "zh-hant": (
-        Source("human", 1.0, "sentences", _sentences("zh_hant.txt.xz")),
-        Source("tatoeba", 3.0, "sentences", _tatoeba("hant")),
-        Source("converted", 1.0, "sentences", _converted(_sentences("zh_hans.txt.xz", last=SIMPLIFIED_MACHINE_LINE), "s2twp", 1)),
-        Source("film words", 1.0, "words", _words("freqwords_zh_tw_50k.txt", 0.5)),
-        Source("dictionary", 1.0, "words", _words("rime_essay.txt", 0.3)),
+        Source("human", 0.3, _sentences("zh_hant.txt.xz")),
+        Source("tatoeba", 3.0, _tatoeba("s2twp")),
+        Source(
+            "converted",
+            1.0,
+            _converted(_sentences("zh_hans.txt.xz", last=SIMPLIFIED_MACHINE_LINE), "s2twp", 1),
+        ),
+        Source("film words", 0.1, _words("freqwords_zh_tw_50k.txt", 0.5), words=True),
+        Source("dictionary", 0.05, _converted(_words("jieba_dict.txt", 0.3), "s2twp", 1), words=True),
     ),
     "ja": (
-        Source("human", 1.0, "sentences", _sentences("ja.txt.xz")),
-        Source("film words", 1.0, "words", _words("freqwords_ja_full.txt", 0.5)),
+        Source("human", 1.0, _sentences("ja.txt.xz")),
+        Source("film words", 1.0, _words("freqwords_ja_full.txt", 0.5), words=True),
     ),
     "ko": (
-        Source("human", 1.0, "sentences", _sentences("ko.txt.xz")),
-        Source("film words", 1.0, "words", _words("freqwords_ko_50k.txt", 0.5)),
+        Source("human", 1.0, _sentences("ko.txt.xz")),
+        Source("film words", 0.3, _words("freqwords_ko_50k.txt", 0.5), words=True),
     ),
-}  # fmt: skip
+}
 
 
 def text_of(source: Source, data: Path, wanted: str) -> kneser_ney.Text:
@@ -180,7 +186,7 @@ def text_of(source: Source, data: Path, wanted: str) -> kneser_ney.Text:
     for number, text, count in source.read(data):
         if part(number) != wanted:
             continue
-        if source.kind == "words":
+        if source.words:
             found = [characters.encode(text)]
         else:
             # The manner must not depend on the number that decides the part.
@@ -192,25 +198,53 @@ def text_of(source: Source, data: Path, wanted: str) -> kneser_ney.Text:
     return kneser_ney.Text.of(pieces, times, [source.weight] * len(pieces))
 
 
+def make(data: Path, language: str, order: int, keep: int) -> tuple[LanguageModel, dict[str, float]]:
+    """The language model, and its perplexity on the held-out lines of each source."""
+    sources = SOURCES[language]
+    train = kneser_ney.Text.join([text_of(source, data, "train") for source in sources])
+    estimated = kneser_ney.estimate(train, order)
+    model = kneser_ney.finish(estimated, kneser_ney.prune(estimated, keep))
+    held_out = {source.name: text_of(source, data, "dev") for source in sources}
+    return model, {
+        name: kneser_ney.perplexity(model, text) for name, text in held_out.items() if len(text.labels)
+    }
+
+
+def publish(model: LanguageModel, language: str, perplexities: dict[str, float], folder: Path) -> Path:
+    """Write `lm.LANGUAGE.npz` and its record into a folder. Returns the path of the model."""
+    path = folder / f"lm.{language}.npz"
+    model.save(path)
+    record = weights.Weights(
+        name=f"lm.{language}",
+        file=path.name,
+        sha256="",
+        licence=LICENCE,
+        training_data=", ".join(f"{source.name} ({source.weight:g})" for source in SOURCES[language]),
+        command=f"runs/subtitles_language.sh (python -m tamis.subtitles.corpus DATA {language} -o FOLDER)",
+        preprocessing={"fold": "tamis.subtitles.characters.fold"},
+        vocabulary=f"tamis.subtitles.characters.classes(), {len(model.alphabet)} of them seen",
+        score={
+            f"perplexity, {name}, lines n % 20 == 1": round(value, 2) for name, value in perplexities.items()
+        },
+    )
+    weights.publish(record, folder)
+    return path
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Make the language model of one language.")
     parser.add_argument("data", type=Path, help="folder with text/ and words/")
     parser.add_argument("language", choices=LANGUAGES)
-    parser.add_argument("-o", "--output", type=Path, help="write the model here (.npz)")
+    parser.add_argument("-o", "--output", type=Path, help="folder for the model and its record")
     parser.add_argument("--order", type=int, default=4)
-    parser.add_argument("--keep", type=int, default=500_000, help="n-grams above order 1 to keep")
+    parser.add_argument("--keep", type=int, default=600_000, help="n-grams above order 1 to keep")
     arguments = parser.parse_args()
-    sources = SOURCES[arguments.language]
-    train = kneser_ney.Text.join([text_of(source, arguments.data, "train") for source in sources])
-    estimated = kneser_ney.estimate(train, arguments.order)
-    model = kneser_ney.finish(estimated, kneser_ney.prune(estimated, arguments.keep))
-    for source in sources:
-        held_out = text_of(source, arguments.data, "dev")
-        if len(held_out.labels):
-            print(f"{arguments.language} {source.name}: perplexity {kneser_ney.perplexity(model, held_out):.2f}")
+    model, perplexities = make(arguments.data, arguments.language, arguments.order, arguments.keep)
+    for name, value in perplexities.items():
+        print(f"{arguments.language}, {name}: perplexity {value:.2f}")
     if arguments.output:
-        model.save(arguments.output)
-        print(f"{arguments.output}: {len(model.keys)} n-grams, {arguments.output.stat().st_size} bytes")
+        path = publish(model, arguments.language, perplexities, arguments.output)
+        print(f"{path.name}: {len(model.keys)} n-grams, {path.stat().st_size} bytes")
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +30,8 @@ from tamis.subtitles.language import (
     probability_bytes,
     probability_logs,
 )
+
+Float = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +66,9 @@ class Text:
         first = np.cumsum([0] + [int(text.piece[-1]) + 1 if len(text.piece) else 0 for text in texts])
         return Text(
             labels=np.concatenate([text.labels for text in texts]),
-            piece=np.concatenate([text.piece + number for text, number in zip(texts, first, strict=False)]).astype(np.int32),
+            piece=np.concatenate(
+                [text.piece + number for text, number in zip(texts, first, strict=False)]
+            ).astype(np.int32),
             times=np.concatenate([text.times for text in texts]),
             weight=np.concatenate([text.weight for text in texts]),
         )
@@ -86,8 +91,8 @@ class Grams:
     keys: NDArray[np.uint64]
     context: NDArray[np.int64]
     suffix: NDArray[np.int64]
-    mass: NDArray[np.float64]
-    probability: NDArray[np.float64]
+    mass: Float
+    probability: Float
 
 
 @dataclass(slots=True)
@@ -102,7 +107,8 @@ class Estimate:
 def estimate(text: Text, order: int) -> Estimate:
     """Interpolated modified Kneser-Ney of this order over all classes, SPACE and END."""
     alphabet, symbols = _alphabet(text)
-    grams, counts, masses = _count(symbols, text, order, len(alphabet))
+    grams, occurrences = _count(symbols, text, order, len(alphabet))
+    counts, masses = _adjusted(grams, occurrences)
     floor = 0.0
     for n in range(order):
         contexts = 1 if n == 0 else len(grams[n - 1].keys)
@@ -132,50 +138,61 @@ def _alphabet(text: Text) -> tuple[str, NDArray[np.int64]]:
     return alphabet, symbol[text.labels]
 
 
+@dataclass(frozen=True, slots=True)
+class Occurrences:
+    """Of the n-grams of one order: times seen; times seen with nothing to their left, and the weight of those, [g]."""
+
+    times: Float
+    first_times: Float
+    first_mass: Float
+
+
 def _count(
     symbols: NDArray[np.int64], text: Text, order: int, size: int
-) -> tuple[list[Grams], list[NDArray[np.float64]], list[NDArray[np.float64]]]:
-    """The n-grams of each order; their counts for the discounts; and their weighted counts (equation 17).
+) -> tuple[list[Grams], list[Occurrences]]:
+    """The n-grams of each order, with their mass, and how they occur."""
+    numbers = np.arange(size, dtype=np.uint64)
+    gram = Grams(numbers, np.zeros(size, np.int64), np.zeros(size, np.int64), np.zeros(0), np.zeros(0))
+    at = symbols  # number of the n-gram that starts at each place; -1 where the piece is too short
+    grams: list[Grams] = []
+    occurrences: list[Occurrences] = []
+    begins = np.diff(text.piece, prepend=-1).astype(bool)
+    times, weight = text.times.astype(float), text.times * text.weight.astype(float)
+    for n in range(1, order + 1):
+        if n > 1:
+            at, gram = _extend(symbols, text.piece, at, n)
+        inside, first, total = at >= 0, (at >= 0) & begins, len(gram.keys)
+        gram.mass = _sums(at[inside], weight[inside], total)
+        grams.append(gram)
+        occurrences.append(
+            Occurrences(
+                _sums(at[inside], times[inside], total),
+                _sums(at[first], times[first], total),
+                _sums(at[first], weight[first], total),
+            )
+        )
+    return grams, occurrences
+
+
+def _adjusted(grams: Sequence[Grams], occurrences: Sequence[Occurrences]) -> tuple[list[Float], list[Float]]:
+    """Counts for the discounts and weighted counts of each order (Chen & Goodman, equation 17).
 
     Below the highest order a count is the number of different symbols to the left (of kinds, not of occurrences);
     occurrences that have nothing to their left, at the begin of a piece, count themselves.
     """
-    at = symbols  # number of the n-gram that starts at each place; -1 where the piece is too short
-    grams, occurrences = [], []
-    for n in range(1, order + 1):
-        if n == 1:
-            grams.append(Grams(np.arange(size, dtype=np.uint64), np.zeros(size, np.int64), np.zeros(size, np.int64), *_empty(2)))
-        else:
-            at, gram = _extend(symbols, text.piece, at, n)
-            grams.append(gram)
-        inside = at >= 0
-        first = inside & np.diff(text.piece, prepend=-1).astype(bool)
-        times, weight = text.times, text.times * text.weight
-        total = len(grams[-1].keys)
-        grams[-1].mass = np.bincount(at[inside], weight[inside], total)
-        occurrences.append(
-            (
-                np.bincount(at[inside], times[inside], total),
-                np.bincount(at[first], times[first], total),
-                np.bincount(at[first], weight[first], total),
-            )
-        )
-    counts, masses = [], []
-    for n in range(order):
-        if n == order - 1:
-            counts.append(occurrences[n][0])
-            masses.append(grams[n].mass)
-        else:
-            suffix, size = grams[n + 1].suffix, len(grams[n].keys)
-            mean_weight = grams[n + 1].mass / occurrences[n + 1][0]
-            counts.append(np.bincount(suffix, minlength=size) + occurrences[n][1])
-            masses.append(np.bincount(suffix, mean_weight, size) + occurrences[n][2])
+    counts, masses = [occurrences[-1].times], [grams[-1].mass]
+    for n in range(len(grams) - 2, -1, -1):
+        longer, own, size = grams[n + 1], occurrences[n], len(grams[n].keys)
+        mean_weight = longer.mass / occurrences[n + 1].times
+        counts.insert(0, np.bincount(longer.suffix, minlength=size) + own.first_times)
+        masses.insert(0, _sums(longer.suffix, mean_weight, size) + own.first_mass)
     counts[0][BEGIN_SYMBOL] = masses[0][BEGIN_SYMBOL] = 0  # never predicted
-    return grams, counts, masses
+    return counts, masses
 
 
-def _empty(number: int) -> list[NDArray[np.float64]]:
-    return [np.zeros(0) for _ in range(number)]
+def _sums(number: NDArray[np.int64], values: Float, size: int) -> Float:
+    """Sum of the values that have each number, [size]."""
+    return np.bincount(number, weights=values, minlength=size).astype(np.float64)
 
 
 def _extend(
@@ -189,21 +206,20 @@ def _extend(
     suffix[inverse] = at[place + 1]
     extended = np.full(len(symbols), -1, np.int64)
     extended[place] = inverse
-    return extended, Grams(keys, (keys >> np.uint64(SYMBOL_BITS)).astype(np.int64), suffix, *_empty(2))
+    context = (keys >> np.uint64(SYMBOL_BITS)).astype(np.int64)
+    return extended, Grams(keys, context, suffix, np.zeros(0), np.zeros(0))
 
 
-def _discount(
-    count: NDArray[np.float64], mass: NDArray[np.float64], context: NDArray[np.int64], contexts: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _discount(count: Float, mass: Float, context: NDArray[np.int64], contexts: int) -> tuple[Float, Float]:
     """(discounted relative frequency [g], back-off weight of each context [contexts])."""
     fraction = discounts(count)[np.minimum(count, 3).astype(int)] / np.maximum(count, 1)
-    total = np.bincount(context, mass, contexts)
-    freed = np.bincount(context, mass * fraction, contexts)
+    total = _sums(context, mass, contexts)
+    freed = _sums(context, mass * fraction, contexts)
     total[total == 0] = np.inf
     return mass * (1 - fraction) / total[context], freed / total
 
 
-def discounts(count: NDArray[np.float64]) -> NDArray[np.float64]:
+def discounts(count: Float) -> Float:
     """Discounts for counts 0, 1, 2, 3 or more (Chen & Goodman, equation 26).
 
     A text too small to have counts of 1 to 4 gets 1/2, 1 and 3/2.
@@ -217,47 +233,39 @@ def discounts(count: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def prune(model: Estimate, keep: int) -> list[NDArray[np.bool_]]:
-    """Which n-grams of each order to keep, so that about `keep` are left above order 1.
+    """Which n-grams of each order to keep: all of order 1, and of the others those whose going would cost the most.
 
-    An n-gram goes when the relative entropy that its going costs is below a threshold, found by bisection.
+    The cost is relative entropy; an n-gram that is the context of a longer one costs at least as much as that one.
     """
-    low, high = -30.0, -5.0
-    marks = [np.ones(len(gram.keys), bool) for gram in model.grams]
-    if sum(int(mark.sum()) for mark in marks[1:]) <= keep:
-        return marks
-    for _ in range(18):
-        middle = (low + high) / 2
-        marks = _pruned(model, float(np.exp(middle)))
-        if sum(int(mark.sum()) for mark in marks[1:]) > keep:
-            low = middle
-        else:
-            high = middle
-    return _pruned(model, float(np.exp(high)))
-
-
-def _pruned(model: Estimate, threshold: float) -> list[NDArray[np.bool_]]:
-    marks = [np.ones(len(gram.keys), bool) for gram in model.grams]
+    costs = [np.full(len(model.grams[0].keys), np.inf)]
     total = model.grams[0].mass.sum()
-    for n in range(len(model.grams) - 1, 0, -1):
-        gram, below = model.grams[n], model.grams[n - 1]
+    for below, gram in pairwise(model.grams):
         # The probability of a context is its share of the text: the lower orders of Kneser-Ney are no marginals.
-        cost = _cost(gram.probability, below.probability[gram.suffix], gram.context, below.mass / total)
-        marks[n] = cost >= threshold
-        if n + 1 < len(model.grams):
-            longer = model.grams[n + 1]
-            marks[n][longer.context[marks[n + 1]]] = True  # a context of a longer one stays
-    return marks
+        costs.append(
+            _cost(gram.probability, below.probability[gram.suffix], gram.context, below.mass / total)
+        )
+    for n in range(len(costs) - 1, 1, -1):
+        np.maximum.at(costs[n - 1], model.grams[n].context, costs[n])
+    everything = np.concatenate([*costs[1:], np.zeros(0)])
+    if len(everything) <= keep:
+        return [np.ones(len(cost), bool) for cost in costs]
+    least = np.partition(everything, -keep - 1)[-keep - 1]
+    return [cost > least for cost in costs]
 
 
 def _cost(
-    p: NDArray[np.float64], p_lower: NDArray[np.float64], context: NDArray[np.int64], p_context: NDArray[np.float64]
-) -> NDArray[np.float64]:
+    p: Float,
+    p_lower: Float,
+    context: NDArray[np.int64],
+    p_context: Float,
+) -> Float:
     """Relative entropy between the models with and without each n-gram (Stolcke, equations 6 and 7)."""
-    left = np.maximum(1 - np.bincount(context, p, len(p_context)), 1e-9)[context]
-    left_lower = np.maximum(1 - np.bincount(context, p_lower, len(p_context)), 1e-9)[context]
+    left = np.maximum(1 - _sums(context, p, len(p_context)), 1e-9)[context]
+    left_lower = np.maximum(1 - _sums(context, p_lower, len(p_context)), 1e-9)[context]
     log_backoff = np.log(left / left_lower)
     log_backoff_without = np.log((left + p) / (left_lower + p_lower))
-    change = p * (np.log(p_lower) + log_backoff_without - np.log(p)) + left * (log_backoff_without - log_backoff)
+    change: Float = p * (np.log(p_lower) + log_backoff_without - np.log(p))
+    change += left * (log_backoff_without - log_backoff)
     return -p_context[context] * change
 
 
@@ -289,12 +297,16 @@ def _with_order(
     """
     p_lower = np.exp(lower.score_symbols(words[:, 1:-1], words[:, -1:])[:, 0].astype(float))
     left = np.maximum(1 - np.bincount(context, np.exp(log_p.astype(float)), lower.absent), 1e-4)
-    left_lower = np.maximum(1 - np.bincount(context, p_lower, lower.absent), 1e-4)
+    left_lower = np.maximum(1 - _sums(context, p_lower, lower.absent), 1e-4)
     return LanguageModel(
         lower.alphabet,
-        np.concatenate([lower.keys, context.astype(np.uint64) << np.uint64(SYMBOL_BITS) | words[:, -1].astype(np.uint64)]),
+        np.concatenate(
+            [lower.keys, context.astype(np.uint64) << np.uint64(SYMBOL_BITS) | words[:, -1].astype(np.uint64)]
+        ),
         np.concatenate([lower.log_probability[:-1], log_p]),
-        np.concatenate([lower.log_backoff[:-1] + np.log(left / left_lower), np.zeros(len(log_p))]).astype(np.float32),
+        np.concatenate([lower.log_backoff[:-1] + np.log(left / left_lower), np.zeros(len(log_p))]).astype(
+            np.float32
+        ),
         lower.order + 1,
     )
 

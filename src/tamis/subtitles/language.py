@@ -71,11 +71,12 @@ class LanguageModel:
         self.log_probability = np.append(log_probability, np.float32(0))
         self.log_backoff = np.append(log_backoff, np.float32(0))
         self._keys_and_end = np.append(keys, np.uint64(2**64 - 1))
-        self._symbols = _symbols_of_labels(alphabet)
+        self._symbols: NDArray[np.int64] = _symbols_of_labels(alphabet)
 
     def symbols(self, labels: NDArray[np.integer]) -> NDArray[np.int64]:
         """Symbols of the alphabet for labels, any shape."""
-        return self._symbols[labels]
+        symbols: NDArray[np.int64] = self._symbols[labels]
+        return symbols
 
     def begin(self) -> NDArray[np.int64]:
         """The contexts at the begin of a line, [1, order - 1]: see `extend`."""
@@ -97,12 +98,16 @@ class LanguageModel:
         if self.order > 1:
             wanted = ((contexts[:, None, :] << SYMBOL_BITS) | symbols[:, :, None]).astype(np.uint64)
             place = np.searchsorted(self.keys, wanted)
-            nodes[:, :, 1:] = np.where(self._keys_and_end[place] == wanted, place + len(self.alphabet), self.absent)
+            nodes[:, :, 1:] = np.where(
+                self._keys_and_end[place] == wanted, place + len(self.alphabet), self.absent
+            )
         log_p = self.log_probability[nodes[:, :, 0]]
         backoff = self.log_backoff[contexts]
         for length in range(1, self.order):
             node = nodes[:, :, length]
-            log_p = np.where(node == self.absent, log_p + backoff[:, length - 1, None], self.log_probability[node])
+            log_p = np.where(
+                node == self.absent, log_p + backoff[:, length - 1, None], self.log_probability[node]
+            )
         return log_p, nodes[:, :, :-1]
 
     def score(self, history: NDArray[np.integer], labels: NDArray[np.integer]) -> NDArray[np.float32]:
@@ -168,8 +173,12 @@ class LanguageModel:
         order = int(tables["order"])
         children = tables["children"].astype(np.int64)
         context = np.repeat(np.arange(len(children), dtype=np.uint64), children)
-        symbol = tables["symbol_low"].astype(np.uint64) | tables["symbol_high"].astype(np.uint64) << np.uint64(8)
-        log_probability = np.concatenate([tables["unigram"].astype(np.float32), probability_logs(tables["probability"])])
+        symbol = tables["symbol_low"].astype(np.uint64) | tables["symbol_high"].astype(
+            np.uint64
+        ) << np.uint64(8)
+        log_probability = np.concatenate(
+            [tables["unigram"].astype(np.float32), probability_logs(tables["probability"])]
+        )
         log_backoff = np.zeros(len(log_probability), np.float32)
         log_backoff[: len(children)] = _backoff_logs(tables["backoff"])
         return cls(alphabet, context << np.uint64(SYMBOL_BITS) | symbol, log_probability, log_backoff, order)
@@ -185,17 +194,22 @@ def _symbols_of_labels(alphabet: str) -> NDArray[np.int64]:
 
 def probability_bytes(log_probability: NDArray[np.floating]) -> NDArray[np.uint8]:
     """As stored. The inverse of `probability_logs`, but for the rounding."""
-    return np.round(np.sqrt(-np.minimum(log_probability, 0)) / ROOT_STEP).clip(0, 255).astype(np.uint8)
+    return _rounded(np.sqrt(-np.minimum(log_probability, 0)) / ROOT_STEP)
 
 
 def probability_logs(stored: NDArray[np.generic]) -> NDArray[np.float32]:
     """log P of stored bytes."""
-    return -np.square(stored.astype(np.float32) * np.float32(ROOT_STEP))
+    root = stored.astype(np.float32) * np.float32(ROOT_STEP)
+    return -root * root
 
 
 def _backoff_bytes(log_backoff: NDArray[np.float32]) -> NDArray[np.uint8]:
-    return np.round(BACKOFF_ZERO - log_backoff / BACKOFF_STEP).clip(0, 255).astype(np.uint8)
+    return _rounded(BACKOFF_ZERO - log_backoff / BACKOFF_STEP)
 
 
 def _backoff_logs(stored: NDArray[np.generic]) -> NDArray[np.float32]:
     return (BACKOFF_ZERO - stored.astype(np.float32)) * np.float32(BACKOFF_STEP)
+
+
+def _rounded(values: NDArray[np.floating]) -> NDArray[np.uint8]:
+    return np.clip(np.round(values), 0, 255).astype(np.uint8)

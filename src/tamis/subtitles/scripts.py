@@ -82,26 +82,34 @@ def detect_language(read: Iterable[Lattice | str]) -> tuple[str, float]:
 def _evidence_of_text(text: str) -> NDArray[np.float64]:
     labels = characters.encode(text)
     share = shares()[:, labels[labels >= 0]]
-    return np.log(share[:, share.any(axis=0)]).sum(axis=1)
+    evidence: NDArray[np.float64] = np.log(share[:, share.any(axis=0)]).sum(axis=1)
+    return evidence
 
 
 def _evidence_of_lattice(lattice: Lattice) -> NDArray[np.float64]:
     if len(lattice) == 0:
         return np.zeros(len(LANGUAGES))
     share = shares()[:, lattice.labels]  # [languages, n, k]
-    probability = np.exp(lattice.log_class.astype(float)) * share.any(axis=0)  # of the characters that tell, [n, k]
+    tells = share.any(axis=0)
+    probability = np.where(tells, np.exp(lattice.log_class.astype(float)), 0)  # [n, k]
     telling = probability.sum(axis=1)
     weight = np.exp(lattice.log_centre.astype(float)) * np.minimum(telling, 1)
     mixed = (share * probability).sum(axis=2) / np.maximum(telling, 1e-9) + FOREIGN
-    return (weight * np.log(mixed)).sum(axis=1)
+    evidence: NDArray[np.float64] = (weight * np.log(mixed)).sum(axis=1)
+    return evidence
 
 
 def _make(data: Path, models: Path) -> dict[str, str]:
     """The characters of each language, from character tables, OpenCC's tables and what texts really use."""
     vocabulary = set(characters.hanzi())
-    table = {path.stem: set(path.read_text(encoding="utf-8").split()) for path in (data / "charlists").glob("*.txt")}
+    table = {
+        path.stem: set(path.read_text(encoding="utf-8").split())
+        for path in (data / "charlists").glob("*.txt")
+    }
     to_traditional, to_simplified = _opencc("STCharacters"), _opencc("TSCharacters")
-    standard = {form for name in ("TWVariants", "HKVariants") for forms in _opencc(name).values() for form in forms}
+    standard = {
+        form for name in ("TWVariants", "HKVariants") for forms in _opencc(name).values() for form in forms
+    }
     simplified_only = {c for c in vocabulary if c in to_traditional and c not in to_traditional[c]}
     traditional_only = {c for c in vocabulary if c in to_simplified and c not in to_simplified[c]}
     seen, entries = _usage(data)
@@ -110,16 +118,21 @@ def _make(data: Path, models: Path) -> dict[str, str]:
     kept = {
         c
         for c in simplified_only
-        if c in standard or entries[c] >= 4 or seen[c] >= max(10, 0.01 * sum(seen[form] for form in to_traditional[c]))
+        if c in standard
+        or entries[c] >= 4
+        or seen[c] >= max(10, 0.01 * sum(seen[form] for form in to_traditional[c]))
     }
     used = {c for c in vocabulary - simplified_only if seen[c] >= 12}  # 裏 爲 and others that Big 5 lacks
     wanted = {
         "zh-hans": table["tgscc_8105"] | (table["gb2312_hanzi_6763"] - traditional_only) | set("囧〇"),
-        "zh-hant": (table["big5_hanzi"] - simplified_only) | (kept & table["big5_hanzi"]) | used | set("〇" + characters.BOPOMOFO),
+        "zh-hant": table["big5_hanzi"] - (simplified_only - kept) | used | set("〇着" + characters.BOPOMOFO),
         "ja": table["jisx0208_kanji"] | set(characters.KANA),
         "ko": _hanja() | set(characters.classes()[-characters.HANGUL_COUNT :]) | set(characters.JAMO),
     }  # fmt: skip
-    return {language: _by_frequency(found, LanguageModel.load(models / f"lm.{language}.npz")) for language, found in wanted.items()}
+    return {
+        language: _by_frequency(found, LanguageModel.load(models / f"lm.{language}.npz"))
+        for language, found in wanted.items()
+    }
 
 
 def _opencc(name: str) -> dict[str, Sequence[str]]:
@@ -163,7 +176,9 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, default=here / "scripts.txt")
     arguments = parser.parse_args()
     made = _make(arguments.data, arguments.models)
-    arguments.output.write_text("".join(f"{language}\t{found}\n" for language, found in made.items()), encoding="utf-8")
+    arguments.output.write_text(
+        "".join(f"{language}\t{found}\n" for language, found in made.items()), encoding="utf-8"
+    )
     for language, found in made.items():
         print(f"{language}: {len(found)} characters")
 

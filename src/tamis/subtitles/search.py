@@ -98,13 +98,23 @@ class _Search:
     """
 
     def __init__(
-        self, lattice: Lattice, model: LanguageModel | None, allowed: NDArray[np.bool_] | None, weights: SearchWeights
+        self,
+        lattice: Lattice,
+        model: LanguageModel | None,
+        allowed: NDArray[np.bool_] | None,
+        weights: SearchWeights,
     ) -> None:
         self.lattice, self.model, self.weights = lattice, model, weights
-        gain = lattice.log_centre[:, None] + weights.recognition * lattice.log_class.astype(float) + weights.insertion
+        gain = (
+            lattice.log_centre[:, None]
+            + weights.recognition * lattice.log_class.astype(float)
+            + weights.insertion
+        )
         usable = np.isfinite(gain) if allowed is None else np.isfinite(gain) & allowed[lattice.labels]
         self.gain = np.where(usable, gain, -np.inf)  # [n, k] what each class gains by itself
-        self.skipped = np.concatenate([[0.0], np.cumsum(lattice.log_skip, dtype=float)])  # by candidates before each
+        self.skipped = np.concatenate(
+            [[0.0], np.cumsum(lattice.log_skip, dtype=float)]
+        )  # by candidates before each
         most = 1 + len(lattice) * 4 * weights.beam
         self.states = 1
         self.frontier = np.zeros(1, np.int64)
@@ -143,7 +153,9 @@ class _Search:
         alive, before = self.frontier, self.candidate[self.frontier]
         score = self.skipped[candidate] - self.skipped[before + 1]
         # The best boundary between each state and the candidate. No space begins a line.
-        odds = np.maximum.accumulate(self.lattice.log_space[candidate::-1].astype(float))[candidate - before - 1]
+        odds = np.maximum.accumulate(self.lattice.log_space[candidate::-1].astype(float))[
+            candidate - before - 1
+        ]
         odds[before < 0] = -np.inf
         without = score - self.weights.space * np.logaddexp(0, odds)
         hopeful = odds > -self.weights.margin
@@ -164,12 +176,18 @@ class _Search:
         if self.model is None:
             return np.zeros((len(contexts), len(labels))), np.zeros((len(contexts), len(labels), 0), np.int64)
         log_p, following = self.model.extend(contexts, self.model.symbols(labels)[None, :])
-        return self.weights.language * np.maximum(log_p, self.weights.least_log_language).astype(float), following
+        return self.weights.language * np.maximum(log_p, self.weights.least_log_language).astype(
+            float
+        ), following
 
-    def _width(self, source: NDArray[np.int64], candidate: int, labels: NDArray[np.int64]) -> NDArray[np.float64]:
+    def _width(
+        self, source: NDArray[np.int64], candidate: int, labels: NDArray[np.int64]
+    ) -> NDArray[np.float64]:
         """Penalty for standing nearer to the character before than two such characters can, [m, k]."""
         before = self.candidate[source]
-        distance = np.where(before >= 0, self.lattice.position[candidate] - self.lattice.position[before], np.inf)
+        distance = np.where(
+            before >= 0, self.lattice.position[candidate] - self.lattice.position[before], np.inf
+        )
         widths = least_widths()
         room = (widths[self.label[source]][:, None] + widths[labels]) / 2
         return -self.weights.width * np.maximum(0, 1 - distance[:, None] / room)
@@ -212,7 +230,11 @@ class _Search:
 
     def _drop(self, candidate: int) -> None:
         """Keep the best states, counting what each has skipped so far."""
-        score = self.best[self.frontier] + self.skipped[candidate] - self.skipped[self.candidate[self.frontier] + 1]
+        score = (
+            self.best[self.frontier]
+            + self.skipped[candidate]
+            - self.skipped[self.candidate[self.frontier] + 1]
+        )
         self.frontier = self.frontier[_largest(score, self.weights.beam, self.weights.margin)]
 
     def reading(self) -> Reading:
@@ -225,14 +247,18 @@ class _Search:
         log_all = float(np.logaddexp.reduce(self.forward[alive] + log_end))
         log_posterior = self.forward[: self.states] + self._backward(alive, log_end) - log_all
         posterior = np.exp(np.minimum(0, log_posterior))
-        candidate, label, spaced = (array[: self.states] for array in (self.candidate, self.label, self.spaced))
+        candidate, label, spaced = (
+            array[: self.states] for array in (self.candidate, self.label, self.spaced)
+        )
         found: list[ReadCharacter] = []
         for state in self._path(int(alive[total.argmax()])):
             here = candidate == candidate[state]
             if spaced[state]:
                 found.append(ReadCharacter((), " ", min(1.0, float(posterior[here & spaced].sum()))))
             confidence = min(1.0, float(posterior[here & (label == label[state])].sum()))
-            found.append(ReadCharacter((int(candidate[state]),), characters.classes()[label[state]], confidence))
+            found.append(
+                ReadCharacter((int(candidate[state]),), characters.classes()[label[state]], confidence)
+            )
         return Reading(tuple(found), min(0.0, float(total.max()) / self.weights.temperature - log_all))
 
     def _path(self, state: int) -> list[int]:

@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# The language models and the table of scripts: texts in, src/tamis/subtitles/weights/lm.*.npz and scripts.txt out.
+# About ten minutes of one core and 3 GB of memory; nothing is drawn at random, so a second run gives the same bytes.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+data=${TAMIS_DATA:-../shared/data}/subtitles
+python=${PYTHON:-.venv/bin/python}
+export OMP_NUM_THREADS=1
+
+for language in zh-hans zh-hant ja ko; do
+    "$python" -m tamis.subtitles.corpus "$data" "$language" -o "${OUT:-src/tamis/subtitles/weights}"
+done
+"$python" -m tamis.subtitles.scripts "$data" --models "${OUT:-src/tamis/subtitles/weights}"
