@@ -45,7 +45,8 @@ class Looked:
         self.truth: Truth = read_truth(truth if truth.exists() else path.with_name(path.stem + ".gt.json"))
         with open_video(path) as video:
             self.duration = video.duration or Fraction(1)
-            self.seen: list[SeenCue] = [reader.look(image, recogniser) for image in detect(video.frames())]
+            looked = (reader.look(image, recogniser) for image in detect(video.frames()))
+            self.seen: list[SeenCue] = [cue for cue in looked if cue is not None]
         self.seen.sort(key=lambda cue: (cue.start, cue.end))
         self.found = reader.find_language(self.seen, recogniser)
         self.language = self.truth.language or self.found

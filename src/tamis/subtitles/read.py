@@ -30,6 +30,9 @@ from tamis.subtitles.search import Reading, SearchWeights, decode
 from tamis.subtitles.video import Frame, Video, open_video
 
 
+LEAST_DECIDED = 0.35  # lines below are dropped before their classes are scored; see `decided`
+
+
 @dataclass(frozen=True)
 class SeenLine:
     """A line once looked at: its image is gone, what may stand in it is kept."""
@@ -89,7 +92,8 @@ def read(
     settings = settings or default_settings()
     with open_video(path) as video:
         images = detect(_watched(video, progress), region=region)
-        seen = [look(image, recogniser, pictures=pictures) for image in images]
+        looked = (look(image, recogniser, pictures=pictures) for image in images)
+        seen = [cue for cue in looked if cue is not None]
         for sentence in video.warnings:
             warnings.warn(sentence, InputWarning, stacklevel=2)
     seen.sort(key=lambda cue: (cue.start, cue.end))
@@ -112,11 +116,22 @@ def _watched(video: Video, progress: Callable[[float], None] | None) -> Iterator
         yield frame
 
 
-def look(image: CueImage, recogniser: Recogniser, *, pictures: bool = False) -> SeenCue:
-    """Run the networks over a candidate cue's lines."""
-    lines = tuple(SeenLine(recogniser.sight(line.pixels), line.box, line.scw) for line in image.lines)
+def look(image: CueImage, recogniser: Recogniser, *, pictures: bool = False) -> SeenCue | None:
+    """Run the networks over a candidate cue's lines; None when none of them looks like text at all."""
+    sighted = ((recogniser.sight(line.pixels), line) for line in image.lines)
+    lines = tuple(SeenLine(s, line.box, line.scw) for s, line in sighted if decided(s) >= LEAST_DECIDED)
+    if not lines:
+        return None
     picture = cv2.imencode(".png", image.picture)[1].tobytes() if pictures else b""
     return SeenCue(image.start, image.end, lines, picture)
+
+
+def decided(sighting: Sighting) -> float:
+    """How sure the networks are of where characters are: the mean of P(centre), weighted by itself. 0 for an empty line.
+
+    Cheap, for it needs no classes. On development clips lines of text have 0.96 (median), scenery 0.46.
+    """
+    return float((sighting.mass**2).sum() / max(1e-6, sighting.mass.sum()))
 
 
 def find_language(seen: Sequence[SeenCue], recogniser: Recogniser, enough: int = 400) -> str:

@@ -129,8 +129,7 @@ def train(arguments: argparse.Namespace) -> Fitted:
     torch.manual_seed(arguments.seed)
     model = Recogniser(arguments.design, freeze_head=arguments.head is not None)
     if arguments.head is not None:
-        stored = load_weights(arguments.head)
-        model.head.load_state_dict({k[5:]: v for k, v in stored.items() if k.startswith("head.")})
+        adopt_head(model, arguments.head, arguments.out / f"{arguments.design}.pt")
     model = model.to(memory_format=torch.channels_last)
     lines = Lines(arguments.lines / "train", arguments.shards, arguments.batch, arguments.seed)
     config = FitConfig(
@@ -151,6 +150,22 @@ def train(arguments: argparse.Namespace) -> Fitted:
     return fit(
         model, lines.batches, recognition_loss, config, evaluate=evaluator(arguments.lines / "dev"), report=report
     )
+
+
+def adopt_head(model: Recogniser, source: Path, checkpoint: Path) -> None:
+    """Give a member the class vectors of `source`, also in the checkpoint that it goes on from, if there is one.
+
+    So a member can start while the first one still trains, and take over its final class vectors later.
+    """
+    head = {name: value for name, value in load_weights(source).items() if name.startswith("head.")}
+    model.load_state_dict(head, strict=False)
+    if checkpoint.exists():
+        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        for weights in filter(None, (state["model"], state["averaged"])):
+            weights.update(head)
+        beside = checkpoint.with_suffix(".part")
+        torch.save(state, beside)
+        beside.replace(checkpoint)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
