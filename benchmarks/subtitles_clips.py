@@ -253,10 +253,15 @@ def main(arguments: list[str] | None = None) -> int:
     cv2.setNumThreads(1)
     data, out = DATA / "subtitles", options.out / options.group
     out.mkdir(parents=True, exist_ok=True)
-    for language, count in COUNTS[options.group].items():
-        sentences = Sentences(data, "zh-hant" if language == "none" else language, options.group)
-        for number in range(count):
-            clip = plan(options.group, language, number, sentences)
+    counts = COUNTS[options.group]
+    sentences = {
+        language: Sentences(data, "zh-hant" if language == "none" else language, options.group)
+        for language in counts
+    }
+    # Languages in turn, so that a set cut short still has all of them.
+    for number in range(max(counts.values())):
+        for language in [language for language, count in counts.items() if number < count]:
+            clip = plan(options.group, language, number, sentences[language])
             if options.only not in clip.name or (out / f"{clip.name}.truth.json").exists():
                 continue
             render(clip, options.group, data, out)
