@@ -28,8 +28,8 @@ from tamis.subtitles.merge import Merged, cut_strip, merge
 from tamis.subtitles.polarity import text_polarity
 from tamis.subtitles.reel import Reel, Shot
 from tamis.subtitles.strokes import reduce
-from tamis.subtitles.track import Points
-from tamis.subtitles.tracker import Ended, Tracker
+from tamis.subtitles.track import Ended, Points
+from tamis.subtitles.tracker import Tracker
 
 Plane = NDArray[np.uint8]
 
@@ -38,9 +38,11 @@ Plane = NDArray[np.uint8]
 SAMPLE_S = Fraction(97, 1000)
 MOST_ROWS = 1200  # taller frames are halved: text is large enough then
 SHORTEST_S, LONGEST_S = Fraction(1, 6), Fraction(20)  # what stands longer is a sign or a logo
-FAINTEST = 18  # mean brightness step of a text's strokes
+FAINTEST = 22  # mean brightness step of a text's strokes; measured: 50 and more
+LOWEST = 8  # px of the working picture
 PATIENCE = 3  # samples to wait for other lines of the same cue
 SAME_TIME = 2 * SAMPLE_S
+MOST_TOGETHER = 3  # candidates with the same first and last frame: more are the drawing of a scene between two cuts
 HELD_CUES = 8  # cues held back until the clip's character width and rows are known
 
 
@@ -180,7 +182,8 @@ class Detector:
         while ready := [line for line in self._ended if line.sample <= sample]:
             group = [line for line in self._ended if _together(ready[0], line)]
             self._ended = [line for line in self._ended if line not in group]
-            for lines in _stacks(_rejoin(group)):
+            stacks = sorted(_stacks(_rejoin(group)), key=lambda lines: -sum(map(_weight, lines)))
+            for lines in stacks[:MOST_TOGETHER]:
                 held = self._measure(lines)
                 if held is not None:
                     self._held.append(held)
@@ -188,7 +191,7 @@ class Detector:
     def _plausible(self, line: Ended) -> bool:
         if not SHORTEST_S <= line.end - line.start <= LONGEST_S:
             return False
-        if line.contrast < FAINTEST or line.prior > 0.4 or line.share < 0.4:
+        if line.contrast < FAINTEST or line.prior > 0.45:
             return False
         left, top, right, bottom = line.points.box()
         if line.start == self._first and line.end == self._until and line.end - line.start > 2:
@@ -196,14 +199,17 @@ class Detector:
             middle = (left + right) / 2 / self._working[1]
             if abs(middle - 0.5) > 0.2:
                 return False
-        return len(line.points) >= 0.2 * (bottom - top) ** 2
+        if line.end - line.start < 1 and (line.contrast < 2 * FAINTEST or line.share < 0.75):
+            return False
+        high = bottom - top
+        return high >= LOWEST and len(line.points) >= max(0.3 * high**2, 0.08 * high * (right - left))
 
     def _measure(self, lines: list[Ended]) -> _Held | None:
         start, end = lines[0].start, lines[0].end
         shots = self._reel.shown(start, end)
         if not shots:
             return None
-        contrast = np.array([lines[0].points.contrast(s.luma, self._working) for s in shots])
+        contrast = np.array(lines[0].points.contrasts([s.luma for s in shots], self._working))
         steady = [s for s, c in zip(shots, contrast, strict=True) if c >= 0.85 * np.median(contrast)] or shots
         measured = [line for points in lines if (line := self._measure_line(points.points, steady)) is not None]
         if not measured:
@@ -256,6 +262,13 @@ class Detector:
         edges = (left, centre - 0.625 * scw, right, centre + 0.625 * scw)
         x0, y0, x1, y1 = (round(self._zoom * e) for e in edges)
         return LineImage(pixels, (x0 + x, y0 + y, x1 + x, y1 + y), self._zoom * scw, polarity)
+
+
+def _weight(line: Ended) -> float:
+    """How much a line looks like text: many strokes, close together, of strong contrast."""
+    left, top, right, bottom = line.points.box()
+    n = len(line.points)
+    return line.contrast * line.share * n * n / ((right - left) * (bottom - top))
 
 
 def _together(a: Ended, b: Ended) -> bool:

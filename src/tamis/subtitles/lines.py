@@ -19,6 +19,9 @@ CELL = 4  # px of the working picture
 HIGHEST = 64  # px of the working picture (640 wide): a character of a tenth of the width
 LOWEST = 7
 FEWEST = 24  # stroke pixels of a line; measured: one character has 130 and more
+LIGHTEST = 1200  # `Group.weight` of a line; measured: one character weighs 3500 and more
+SMALLEST = 3  # cells of a piece
+MOST_PIECES = 20  # looked at, the largest: a picture full of newborn texture must not cost more
 GAP = 0.8  # pieces of one line stand at most so many line heights apart; wider ones are joined when their times agree
 
 
@@ -94,7 +97,9 @@ Box = tuple[int, int, int, int]
 
 def _texty(group: Group) -> bool:
     area = group.width * group.height
-    return group.count >= FEWEST and group.height >= LOWEST and group.count >= max(0.14 * area, 0.25 * group.height**2)
+    if group.count < FEWEST or group.weight < LIGHTEST:
+        return False
+    return group.height >= LOWEST and group.count >= max(0.14 * area, 0.25 * group.height**2)
 
 
 def _pieces(ink: Plane, look: Look) -> tuple[list[Box], list[Box]]:
@@ -107,11 +112,14 @@ def _pieces(ink: Plane, look: Look) -> tuple[list[Box], list[Box]]:
         cells = cv2.morphologyEx(cells, cv2.MORPH_OPEN, np.ones((1, look.run), np.uint8))
     count, _, stats, _ = cv2.connectedComponentsWithStats(cells, connectivity=8)
     pieces, blobs = [], []
-    for left, top, width, height, area in stats[1:count].tolist():
+    stats = stats[1:count]
+    stats = stats[stats[:, cv2.CC_STAT_AREA] >= SMALLEST]
+    if len(stats) > MOST_PIECES:
+        stats = stats[np.argpartition(stats[:, cv2.CC_STAT_AREA], -MOST_PIECES)[-MOST_PIECES:]]
+    for left, top, width, height, _ in stats.tolist():
         box = (left * CELL, top * CELL, (left + width) * CELL, (top + height) * CELL)
         if height * CELL > HIGHEST or height > 2 * width + 1:
-            if area >= 6:
-                blobs.append(box)
+            blobs.append(box)
         else:
             pieces.append(box)
     return pieces, blobs
@@ -147,7 +155,7 @@ def _rows(ink: Plane, box: Box, thin: float) -> list[Group]:
     part = ink[top:bottom, left:right]
     _, mask = cv2.threshold(part, 0, 1, cv2.THRESH_BINARY)
     profile = cv2.reduce(mask, 1, cv2.REDUCE_SUM, dtype=cv2.CV_32S).ravel()
-    level = thin * float(np.percentile(profile, 90))
+    level = thin * float(np.sort(profile)[int(0.9 * (len(profile) - 1))])
     filled = np.flatnonzero(profile > level)
     if len(filled) == 0:
         return []

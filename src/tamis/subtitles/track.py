@@ -8,6 +8,7 @@ its points, so background, which adds steps of random sign, cancels.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 
@@ -24,8 +25,8 @@ Box = tuple[int, int, int, int]
 SETTLED = 4  # samples after which a track's start can be told: a fade in is over
 RISING = 1.08  # a sample's mean step relative to the greatest before, beyond which the text is fading in
 CONTRAST_POINTS = 600  # are enough for a mean
-# Of two unrelated texts at one place, about a sixth of the points agree by chance; of the same text, nearly all.
-STANDS, CHANGED = 0.5, 0.4
+# Of two unrelated texts at one place, a sixth to two fifths of the points agree by chance; of the same text, nearly all.
+STANDS, CHANGED = 0.5, 0.55
 
 
 @dataclass(eq=False)
@@ -57,15 +58,22 @@ class Points:
         across = flat.take(at + STEP_Y * picture.shape[1] + STEP_X).astype(np.int32) - flat.take(at)
         return across * self.sign
 
-    def contrast(self, luma: Plane, working: tuple[int, int], which: Flags | None = None) -> float:
-        """Mean signed step in a full frame. working: height and width of the working picture."""
-        points = self if which is None else self[which]
+    def contrasts(self, frames: Sequence[Plane], working: tuple[int, int]) -> list[float]:
+        """Mean signed step in each of some full frames of one size. working: height and width of the working picture."""
+        if not frames:
+            return []
+        points = self
         if len(points) > CONTRAST_POINTS:
             points = points[np.linspace(0, len(points) - 1, CONTRAST_POINTS).astype(np.int32)]
-        down, across = luma.shape[0] / working[0], luma.shape[1] / working[1]
-        low = ((points.y + 0.5) * down).astype(np.int32), ((points.x + 0.5) * across).astype(np.int32)
-        high = ((points.y + STEP_Y + 0.5) * down).astype(np.int32), ((points.x + STEP_X + 0.5) * across).astype(np.int32)
-        return float(np.mean((luma[high].astype(np.int32) - luma[low]) * points.sign))
+        down, across = frames[0].shape[0] / working[0], frames[0].shape[1] / working[1]
+        y0, x0 = ((points.y + 0.5) * down).astype(np.int32), ((points.x + 0.5) * across).astype(np.int32)
+        y1 = ((points.y + STEP_Y + 0.5) * down).astype(np.int32)
+        x1 = ((points.x + STEP_X + 0.5) * across).astype(np.int32)
+        brighter = np.where(points.sign > 0, (y1, x1), (y0, x0))
+        darker = np.where(points.sign > 0, (y0, x0), (y1, x1))
+        # Sums of unsigned bytes: exact, and far cheaper than signed differences.
+        high, low = tuple(brighter), tuple(darker)
+        return [(int(f[high].sum()) - int(f[low].sum())) / len(points) for f in frames]
 
 
 def points_in(newborn: Plane, picture: Plane, box: Box) -> Points:
@@ -75,6 +83,24 @@ def points_in(newborn: Plane, picture: Plane, box: Box) -> Points:
     y, x = (y + top).astype(np.int32), (x + left).astype(np.int32)
     across = picture[y + STEP_Y, x + STEP_X].astype(np.int32) - picture[y, x]
     return Points(y, x, np.where(across >= 0, 1, -1).astype(np.int32), newborn[y, x].astype(np.int32))
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Ended:
+    """A line that has come and gone.
+
+    share     of its points that stood, median over its samples
+    prior     its contrast just before it came, as a share of the full contrast (a logo that was only dimmed has it)
+    sample    number of the sample at which the end was seen
+    """
+
+    points: Points
+    start: Fraction
+    end: Fraction
+    contrast: float
+    share: float
+    prior: float
+    sample: int
 
 
 @dataclass(eq=False)
@@ -93,10 +119,12 @@ class Track:
     start: Fraction | None = None  # time of the first visible frame, once known
     full: float = 0.0  # contrast when fully shown
     prior: float = 0.0  # contrast just before the start, as a share of `full`
+    replaced: Ended | None = None  # the line of which it changed a part
 
     def __post_init__(self) -> None:
         self.box = self.points.box()
         self.alive = self.alive_before = self.fresh = np.ones(len(self.points), bool)
+        self._stood = np.zeros(len(self.points), np.int32)  # samples in which each point was alive
         self._level = float(self.points.step.mean())
 
     @property
@@ -107,6 +135,7 @@ class Track:
         """Looks at the next sample: which points are alive, and while fading in, how strong they become."""
         now = self.points.steps(picture)
         self.alive_before, self.alive = self.alive, 2 * now >= self.points.step
+        self._stood += self.alive
         share = np.count_nonzero(self.alive) / len(self.alive)
         level = float(now.mean())
         self.rising = len(self.share) < 2 * SETTLED and level > RISING * self._level and share > 0.7
@@ -122,28 +151,37 @@ class Track:
         self.alive = np.concatenate([self.alive, here])
         self.alive_before = np.concatenate([self.alive_before, here])
         self.fresh = np.concatenate([self.fresh, here & fresh])
+        self._stood = np.concatenate([self._stood, np.full(len(more), len(self.share), np.int32)])
         self.box = self.points.box()
 
     def keep(self, which: Flags) -> None:
         """Forgets all other points."""
         self.points, self.fresh = self.points[which], self.fresh[which]
         self.alive, self.alive_before = self.alive[which], self.alive_before[which]
+        self._stood = self._stood[which]
         self.box = self.points.box()
         self.weak = 0
 
+    def settle(self) -> None:
+        """Forgets points that came and went since the beginning: background that moved, or that text edges lie on."""
+        steady = self._stood >= 0.6 * len(self.share)
+        if 0.4 * len(steady) <= np.count_nonzero(steady) < len(steady):
+            self.keep(steady)
+
     def changed_character(self) -> tuple[int, int] | None:
         """Columns (left, right) of a character that vanished at the sample before last while most of the line stands."""
-        if self.share[-1] < STANDS or self.share[-1] > 0.985 or len(self.share) < 3:
+        if not STANDS <= self.share[-1] <= 0.985 or len(self.share) < 3:
             return None
         em = max(8, self.height)
         bins = (self.points.x - self.box[0]) // max(1, em // 4)
         count = np.bincount(bins)
         dead = np.bincount(bins, weights=~self.alive & ~self.alive_before, minlength=len(count))
         window = np.ones(min(4, len(count)))
-        count, dead = np.convolve(count, window, "valid"), np.convolve(dead, window, "valid")
-        share = np.where(count >= max(16, 0.3 * count.mean()), dead / np.maximum(1, count), 0)
+        in_window, dead_in = np.convolve(count, window, "valid"), np.convolve(dead, window, "valid")
+        share = np.where(in_window >= max(16, 0.3 * in_window.mean()), dead_in / np.maximum(1, in_window), 0)
         at = int(np.argmax(share))
-        if share[at] < 1 - CHANGED:
+        outside = max(1, len(bins) - in_window[at])
+        if share[at] < 1 - CHANGED or (dead.sum() - dead_in[at]) / outside > 0.25:
             return None
         left = self.box[0] + at * (em // 4)
         return left, left + em

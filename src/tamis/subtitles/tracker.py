@@ -9,7 +9,6 @@ loss of points that were background and stood only by chance.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from fractions import Fraction
 
 import cv2
@@ -20,31 +19,15 @@ from tamis.subtitles.lines import Group, find_lines
 from tamis.subtitles.reel import Reel
 from tamis.subtitles.strokes import StrokeOperator
 from tamis.subtitles.timing import first_visible, last_visible
-from tamis.subtitles.track import CHANGED, SETTLED, STANDS, Flags, Points, Track, points_in
+from tamis.subtitles.track import CHANGED, SETTLED, STANDS, Ended, Flags, Points, Track, points_in
 
 Plane = NDArray[np.uint8]
 
 MOST_NEW = 6  # tracks begun per sample: a true line is nearly always the heaviest or second heaviest group
 MOST_TRACKS = 32
+DELAY = SETTLED + 2  # samples for which an ended line is held back, in case its end was none
+STEADY = 0.7  # median share of a text's points that stand; drifting texture reaches 0.75, text rarely falls below 0.95
 FLOOD = 0.03  # share of newborn pixels in the picture, beyond which the scene itself has changed
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class Ended:
-    """A line that has come and gone.
-
-    share     of its points that stood, median over its samples
-    prior     its contrast just before it came, as a share of the full contrast (a logo that was only dimmed has it)
-    sample    number of the sample at which the end was seen
-    """
-
-    points: Points
-    start: Fraction
-    end: Fraction
-    contrast: float
-    share: float
-    prior: float
-    sample: int
 
 
 class Tracker:
@@ -77,7 +60,7 @@ class Tracker:
                 self._change(track, newborn)
         for track in list(self.tracks):
             self._age(track)
-        return self._take()
+        return self._take(self.sample - DELAY)
 
     def finish(self, end: Fraction) -> list[Ended]:
         """The lines that are still visible when the video ends."""
@@ -85,10 +68,11 @@ class Tracker:
             self._settle(track)
             self._hand_on(track, end)
         self.tracks = []
-        return self._take()
+        return self._take(self.sample)
 
-    def _take(self) -> list[Ended]:
-        ended, self._ended = self._ended, []
+    def _take(self, sample: int) -> list[Ended]:
+        ended = [line for line in self._ended if line.sample <= sample]
+        self._ended = [line for line in self._ended if line.sample > sample]
         return ended
 
     # -- how tracks begin ------------------------------------------------------------------------------------------
@@ -132,7 +116,9 @@ class Tracker:
             stays = track.alive & track.alive_before & ~inside
             if track.share[-1] >= STANDS or np.count_nonzero(stays) > 0.75 * np.count_nonzero(~inside):
                 new.add(track.points[stays], fresh=False)
-            self._end(track, inside & ~track.alive)
+                new.replaced = self._end(track, inside & ~track.alive)
+            else:
+                self._end(track, inside & ~track.alive)
         newborn[new.points.y, new.points.x] = 0
         self._operator.claim(new.points.y[new.fresh], new.points.x[new.fresh])
         new.observe(self._picture)
@@ -162,14 +148,16 @@ class Tracker:
         box = (columns[0], track.box[1], columns[1], track.box[3])
         points = points_in(newborn, self._picture, box)
         inside = (track.points.x >= columns[0]) & (track.points.x < columns[1])
-        if len(points) >= 0.4 * np.count_nonzero(inside) and _balanced(points):
+        if len(points) >= 0.3 * np.count_nonzero(inside) and _balanced(points):
             self._begin(Track(points, self.sample), [(track, inside)], newborn)
 
     # -- how tracks end --------------------------------------------------------------------------------------------
 
     def _age(self, track: Track) -> None:
         if track.start is None and self.sample - track.born > SETTLED:
+            self._undo(track)
             self._settle(track)
+            track.settle()
         if track.weak < 2:
             return
         stood = track.alive & track.alive_before
@@ -182,12 +170,23 @@ class Tracker:
         else:
             self._end(track, ~track.alive)
 
+    def _undo(self, track: Track) -> None:
+        """Takes a split back when what had appeared in place of a character has gone: it was background."""
+        before = track.replaced
+        if before is None or before not in self._ended:
+            return
+        if np.count_nonzero(track.alive & track.fresh) >= 0.5 * np.count_nonzero(track.fresh):
+            return
+        self._ended.remove(before)
+        track.keep(~track.fresh)
+        track.start, track.full, track.prior = before.start, before.contrast, before.prior
+
     def _settle(self, track: Track) -> None:
         """Finds the first visible frame while the frames around it are still remembered."""
         if track.start is not None:
             return
         shots = self._reel.frames(track.born - 5, min(self.sample, track.born + SETTLED + 1))
-        contrast = [track.points.contrast(s.luma, self._picture.shape, track.fresh) for s in shots]
+        contrast = track.points[track.fresh].contrasts([s.luma for s in shots], self._picture.shape)
         inside = next((i for i, s in enumerate(shots) if s.sample >= track.born), len(shots) - 1)
         track.full = float(np.median(contrast[inside : inside + 12]))
         first = first_visible(contrast, inside, track.full)
@@ -195,26 +194,30 @@ class Tracker:
         before = contrast[max(0, first - 3) : first]
         track.prior = float(np.mean(before)) / max(1.0, track.full) if before else 0.0
 
-    def _end(self, track: Track, vanished: Flags) -> None:
+    def _end(self, track: Track, vanished: Flags) -> Ended | None:
         """Finds the last visible frame, by the points that vanished, and hands the line on."""
-        self._settle(track)
         self.tracks.remove(track)
+        if float(np.median(track.share)) < STEADY:
+            return None
+        self._settle(track)
         if np.count_nonzero(vanished) < 8:
             vanished = np.ones(len(vanished), bool)
         assert track.start is not None
         shots = [s for s in self._reel.frames(self.sample - 9, self.sample) if s.time >= track.start]
         if not shots:
-            return
-        contrast = [track.points.contrast(s.luma, self._picture.shape, vanished) for s in shots]
+            return None
+        contrast = track.points[vanished].contrasts([s.luma for s in shots], self._picture.shape)
         stood = [c for c, s in zip(contrast, shots, strict=True) if s.sample < self.sample - max(1, track.weak)]
         full = float(np.median(stood[-16:])) if stood else max(contrast)
         last = last_visible(contrast, max(0, len(stood) - 1), full)
-        self._hand_on(track, shots[last].end)
+        return self._hand_on(track, shots[last].end)
 
-    def _hand_on(self, track: Track, end: Fraction) -> None:
+    def _hand_on(self, track: Track, end: Fraction) -> Ended:
         assert track.start is not None
         share = float(np.median(track.share))
-        self._ended.append(Ended(track.points, track.start, end, track.full, share, track.prior, self.sample))
+        ended = Ended(track.points, track.start, end, track.full, share, track.prior, self.sample)
+        self._ended.append(ended)
+        return ended
 
 
 def _balanced(points: Points) -> bool:
