@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from subtitles_footage import FOOTAGE, Sticker, footage
+from subtitles_footage import FOOTAGE, Move, Sticker, footage
 from subtitles_looks import THEMES, Event, Look, ass_file, centiseconds
 from subtitles_plan import (
     COUNTS,
@@ -87,6 +87,19 @@ def test_footage_is_the_same_from_the_same_seed() -> None:
     assert first.shape == (7, 136, 240, 3)
     assert np.array_equal(first, second)
     assert not np.array_equal(first, np.stack(list(footage(8, [], shots, (240, 136), 25.0))))
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_a_view_has_its_size_and_shows_the_right_part(flip: bool) -> None:
+    """Grey levels rise across the picture, so that a view's own levels say which part it shows."""
+    ramp = np.repeat(np.linspace(0, 255, 301, dtype=np.uint8)[None, :, None], 200, axis=0).repeat(3, axis=2)
+    move = Move((1.0, 0.0, 0.0), (2.0, 1.0, 1.0), flip)
+    for part in np.linspace(0, 1, 11):
+        seen = move.view(ramp, float(part), (320, 180))
+        assert seen.shape == (180, 320, 3)
+    # Twice enlarged at the far end: the right half of the picture, or the left half seen in a mirror.
+    assert seen[0, 0, 0] == pytest.approx(127, abs=3)
+    assert seen[0, -1, 0] == pytest.approx(0 if flip else 255, abs=3)
 
 
 def test_a_sticker_is_cut_at_the_edge_and_moves() -> None:
