@@ -33,7 +33,8 @@ Tamis = Callable[..., Done]
 def tamis(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Tamis:
     """The command with the toy reader, in a folder of its own, within this process."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(sys.modules, "tamis.subtitles.read", toy_reader.module())
+    for name, module in toy_reader.modules().items():
+        monkeypatch.setitem(sys.modules, name, module)
 
     def run(*arguments: str) -> Done:
         try:

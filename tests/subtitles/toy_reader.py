@@ -51,15 +51,32 @@ def cue(second: int, text: str) -> Cue:
     return Cue(Fraction(second), Fraction(second + 1), (Line(characters, (0, 0, 10 * len(text), 10)),), 0.9)
 
 
-def module() -> types.ModuleType:
-    toy = types.ModuleType("tamis.subtitles.read")
-    toy.read = read  # type: ignore[attr-defined]
-    return toy
+class Video:
+    """What is asked of a video that was read before."""
+
+    width, height = 640, 360
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __enter__(self) -> Video:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+
+def modules() -> dict[str, types.ModuleType]:
+    """Stand-ins for the modules of the real reader, by name."""
+    reader, video = types.ModuleType("tamis.subtitles.read"), types.ModuleType("tamis.subtitles.video")
+    reader.read = read  # type: ignore[attr-defined]
+    video.open_video = Video  # type: ignore[attr-defined]
+    return {module.__name__: module for module in (reader, video)}
 
 
 # Not only when run: a worker process imports this file by another name, and must have the toy as well.
 if __name__ in ("__main__", "__mp_main__"):
-    sys.modules["tamis.subtitles.read"] = module()
+    sys.modules.update(modules())
 
 if __name__ == "__main__":
     from tamis.cli import main

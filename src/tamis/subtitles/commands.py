@@ -211,12 +211,15 @@ def _cues(
 
 def _write(cues: list[Cue], source: Path, output: Path, review: Path | None) -> None:
     from tamis.subtitles import formats
+    from tamis.subtitles.video import open_video
 
-    formats.write(cues, output, source=source.name)
+    with open_video(source) as video:
+        size = video.width, video.height
+    formats.write(cues, output, source=source.name, frame_size=size)
     if review is not None:
         from tamis.subtitles import review as page
 
-        page.write(cues, review, title=source.stem)
+        page.write(cues, review, title=source.stem, frame_size=size)
 
 
 def _print_cues(cues: list[Cue], *, as_json: bool) -> None:
