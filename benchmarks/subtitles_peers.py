@@ -167,14 +167,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("set", help="dev, test, real, or a folder of clips with truth")
     parser.add_argument("--only", default="", help="clips whose name contains this")
     parser.add_argument("--without", default="", help="leave out clips with this tag")
-    parser.add_argument("--first", type=int, help="only so many clips")
+    parser.add_argument("--every", type=int, default=1, help="every so many clips, for a sample of the set")
     parser.add_argument("--readers", default="tamis,ppocr,tesseract")
     parser.add_argument("--answers", type=Path, default=ROOT / "work" / "answers")
     parser.add_argument("--again", action="store_true")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args(arguments)
     readers = options.readers.split(",")
-    chosen = clips(options.set, options.only, options.without)[: options.first]
+    chosen = clips(options.set, options.only, options.without)[:: options.every]
     found: dict[str, list[Answer]] = {}
     for clip in chosen:
         if "tamis" in readers:
