@@ -14,7 +14,7 @@ from tamis.subtitles.language import BEGIN, END, SPACE, LanguageModel
 from tamis.subtitles.lattice import Lattice
 from tamis.subtitles.search import SearchWeights, decode
 
-EXACT = SearchWeights(beam=1500, margin=np.inf, least_log_language=-9.0)
+EXACT = SearchWeights(beam=1500, margin=np.inf, certainty=0.4, least_log_language=-9.0)
 
 
 @pytest.fixture(scope="module")
@@ -73,9 +73,9 @@ def score_of(path: Path, lattice: Lattice, model: LanguageModel | None) -> float
             total += language(SPACE)
             written.append(SPACE)
         k = list(lattice.labels[candidate]).index(label)
-        total += float(lattice.log_centre[candidate]) + weights.recognition * float(
-            lattice.log_class[candidate, k]
-        )
+        own, best = float(lattice.log_class[candidate, k]), float(lattice.log_class[candidate].max())
+        total += float(lattice.log_centre[candidate])
+        total += weights.recognition * (own - (1 - weights.certainty) * best)
         total += language(label) + weights.insertion
         written.append(label)
         last = candidate
@@ -190,3 +190,11 @@ def test_a_narrow_beam_reads_an_easy_line_as_a_wide_one_does(model: LanguageMode
     narrow = decode(lattice, model, weights=SearchWeights(beam=4, margin=6.0))
     wide = decode(lattice, model, weights=SearchWeights(beam=200, margin=30.0))
     assert narrow.text == wide.text == "他的你我他的你我" * 4
+
+
+def test_doubt_about_the_class_is_no_reason_to_skip_a_character() -> None:
+    labels = np.stack([characters.encode("问间同向")] * 3)
+    lattice = replace(
+        sure_lattice("我我我"), labels=labels, log_class=np.full((3, 4), np.log(0.25), np.float32)
+    )
+    assert len(decode(lattice, None, weights=SearchWeights(insertion=0.0)).text) == 3

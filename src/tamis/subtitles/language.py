@@ -64,13 +64,13 @@ class LanguageModel:
         log_backoff      [nodes] of each node as a context; 0 where it is none
         """
         self.alphabet = alphabet
-        self.keys = keys
         self.order = order
         # One node more, that of every n-gram which was not kept: it has no children, and backs off for nothing.
         self.absent = len(log_probability)
         self.log_probability = np.append(log_probability, np.float32(0))
         self.log_backoff = np.append(log_backoff, np.float32(0))
-        self._keys_and_end = np.append(keys, np.uint64(2**64 - 1))
+        self._keys_and_end = np.append(keys, np.uint64(2**64 - 1))  # so that every place has a key
+        self.keys = self._keys_and_end[:-1]
         self._symbols: NDArray[np.int64] = _symbols_of_labels(alphabet)
 
     def symbols(self, labels: NDArray[np.integer]) -> NDArray[np.int64]:

@@ -2,7 +2,8 @@
 
 A path visits some candidates from left to right and skips the others. Its score is the sum of
 
-    visited candidate    log_centre + recognition * log_class + language * log P(character | before) + insertion
+    visited candidate    log_centre + recognition * (log_class - (1 - certainty) * that of its best class)
+                         + language * log P(character | before) + insertion
     skipped candidate    log_skip
     between two visited  with a space: space * log P(space)     + language * log P(" " | before)
                          without:      space * log(1 - P(space))
@@ -36,14 +37,15 @@ class SearchWeights:
     """What each term counts, and how far the search looks."""
 
     recognition: float = 1.0
-    language: float = 0.3
-    insertion: float = 1.0  # nats; what the language model costs an average character
+    language: float = 0.4
+    certainty: float = 0.0  # in [0, 1]: how far doubt about the class speaks against there being a character
+    insertion: float = 3.0  # nats; pays for what the language model charges an average character
     space: float = 1.0
     width: float = 15.0  # nats when two characters stand on the same spot
     least_log_language: float = -12.0  # nats; no character is less likely than this to the language model
     temperature: float = 1.0  # scores are divided by it before they become probabilities
-    beam: int = 24
-    margin: float = 10.0  # nats; states and classes this much worse than the best are dropped
+    beam: int = 20
+    margin: float = 8.0  # nats; states and classes this much worse than the best are dropped
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,16 +107,14 @@ class _Search:
         weights: SearchWeights,
     ) -> None:
         self.lattice, self.model, self.weights = lattice, model, weights
-        gain = (
-            lattice.log_centre[:, None]
-            + weights.recognition * lattice.log_class.astype(float)
-            + weights.insertion
-        )
+        log_class = lattice.log_class.astype(float)
+        best = log_class.max(axis=1, keepdims=True, initial=-np.inf)
+        log_class = log_class - (1 - weights.certainty) * np.where(np.isfinite(best), best, 0)
+        gain = lattice.log_centre[:, None] + weights.recognition * log_class + weights.insertion
         usable = np.isfinite(gain) if allowed is None else np.isfinite(gain) & allowed[lattice.labels]
         self.gain = np.where(usable, gain, -np.inf)  # [n, k] what each class gains by itself
-        self.skipped = np.concatenate(
-            [[0.0], np.cumsum(lattice.log_skip, dtype=float)]
-        )  # by candidates before each
+        # By candidates before each.
+        self.skipped = np.concatenate([[0.0], np.cumsum(lattice.log_skip, dtype=float)])
         most = 1 + len(lattice) * 4 * weights.beam
         self.states = 1
         self.frontier = np.zeros(1, np.int64)
@@ -158,7 +158,7 @@ class _Search:
         ]
         odds[before < 0] = -np.inf
         without = score - self.weights.space * np.logaddexp(0, odds)
-        hopeful = odds > -self.weights.margin
+        hopeful = odds > -self.weights.margin / 2  # the language model speaks against most spaces, too
         contexts = self.contexts[alive]
         if not hopeful.any():
             return alive, np.zeros(len(alive), bool), contexts, without
