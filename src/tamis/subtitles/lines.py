@@ -39,7 +39,8 @@ class Look:
     run: int
 
 
-EMPTY, THIN = 0.06, 0.4
+EMPTY, THIN = 0.06, 0.35  # of the strokes of a full row: what divides lines, in clear and in cluttered pictures
+TWO_LINES = 36  # px: pieces so high are mostly two lines, or a line with a drawing
 LOOKS = (Look(0, 0.20, 1), Look(0, 0.30, 4), Look(60, 0.25, 3), Look(110, 0.25, 3))
 
 
@@ -79,7 +80,7 @@ def find_lines(newborn: Plane) -> list[Group]:
             _, ink = cv2.threshold(plane, look.strength, 255, cv2.THRESH_TOZERO)
         pieces, blobs = _pieces(ink, look)
         for piece in _join(pieces):
-            found.extend(_rows(ink, piece, EMPTY))
+            found.extend(_rows(ink, piece, THIN if piece[3] - piece[1] >= TWO_LINES else EMPTY))
         if look.run > 1:  # lines so close that they hang together, or with a drawing between them
             for blob in blobs:
                 found.extend(g for g in _rows(ink, blob, THIN) if g.height <= HIGHEST)
@@ -181,4 +182,4 @@ def _rows(ink: Plane, box: Box, thin: float) -> list[Group]:
 def _separate(above: tuple[int, int], below: tuple[int, int], width: int) -> bool:
     """Whether two runs of rows are two lines, not the parts of one character such as 二."""
     heights = above[1] - above[0], below[1] - below[0]
-    return min(heights) >= 8 and min(heights) > 0.5 * max(heights) and width >= 2 * max(heights)
+    return min(heights) >= 10 and min(heights) > 0.5 * max(heights) and width >= 1.5 * max(heights)

@@ -22,6 +22,7 @@ Flags = NDArray[np.bool_]
 Ints = NDArray[np.int32]
 Box = tuple[int, int, int, int]
 
+PRUNED = 6  # samples after which points that do not stand are forgotten
 SETTLED = 4  # samples after which a track's start can be told: a fade in is over
 RISING = 1.08  # a sample's mean step relative to the greatest before, beyond which the text is fading in
 CONTRAST_POINTS = 600  # are enough for a mean
@@ -113,7 +114,8 @@ class Track:
     fresh: Flags = field(init=False)  # points that appeared with this track, not inherited from the text before
     alive: Flags = field(init=False)
     alive_before: Flags = field(init=False)
-    share: list[float] = field(default_factory=list)  # of points alive, per sample since born
+    share: list[float] = field(default_factory=list)  # of points alive, per sample since points were last forgotten
+    age: int = 0  # samples observed
     weak: int = 0  # samples in a row with less than `STANDS` of the points alive
     rising: bool = False  # fading in: stronger than in any sample before
     start: Fraction | None = None  # time of the first visible frame, once known
@@ -138,7 +140,8 @@ class Track:
         self._stood += self.alive
         share = np.count_nonzero(self.alive) / len(self.alive)
         level = float(now.mean())
-        self.rising = len(self.share) < 2 * SETTLED and level > RISING * self._level and share > 0.7
+        self.age += 1
+        self.rising = self.age <= 2 * SETTLED and level > RISING * self._level and share > 0.7
         self._level = max(self._level, level)
         if self.rising:
             self.points.step = np.maximum(self.points.step, now)
@@ -158,19 +161,30 @@ class Track:
         """Forgets all other points."""
         self.points, self.fresh = self.points[which], self.fresh[which]
         self.alive, self.alive_before = self.alive[which], self.alive_before[which]
-        self._stood = self._stood[which]
+        self._stood = np.zeros(len(self.points), np.int32)
+        self.share = []
         self.box = self.points.box()
         self.weak = 0
 
-    def settle(self) -> None:
-        """Forgets points that came and went since the beginning: background that moved, or that text edges lie on."""
+    def prune(self) -> None:
+        """Forgets points that mostly did not stand of late: background that moved, edges that it made with the text."""
+        if len(self.share) < PRUNED:
+            return
         steady = self._stood >= 0.6 * len(self.share)
-        if 0.4 * len(steady) <= np.count_nonzero(steady) < len(steady):
+        if 0.3 * len(steady) <= np.count_nonzero(steady) < 0.97 * len(steady) and self.share[-1] >= STANDS:
             self.keep(steady)
+        self._stood[:] = 0
+        self.share = [self.steadiness]
+
+    @property
+    def steadiness(self) -> float:
+        """Share of the points that stand: the median over samples, leaving out those in which the line was going."""
+        body = self.share[: len(self.share) - self.weak] or self.share or [1.0]
+        return sorted(body)[len(body) // 2]
 
     def changed_character(self) -> tuple[int, int] | None:
         """Columns (left, right) of a character that vanished at the sample before last while most of the line stands."""
-        if not STANDS <= self.share[-1] <= 0.985 or len(self.share) < 3:
+        if not self.share or not STANDS <= self.share[-1] <= 0.985 or self.age < 3:
             return None
         em = max(8, self.height)
         bins = (self.points.x - self.box[0]) // max(1, em // 4)

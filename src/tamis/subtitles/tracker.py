@@ -19,7 +19,7 @@ from tamis.subtitles.lines import Group, find_lines
 from tamis.subtitles.reel import Reel
 from tamis.subtitles.strokes import StrokeOperator
 from tamis.subtitles.timing import first_visible, last_visible
-from tamis.subtitles.track import CHANGED, SETTLED, STANDS, Ended, Flags, Points, Track, points_in
+from tamis.subtitles.track import CHANGED, PRUNED, SETTLED, STANDS, Ended, Flags, Points, Track, points_in
 
 Plane = NDArray[np.uint8]
 
@@ -114,7 +114,7 @@ class Tracker:
         """Starts a track. What still stands of a text that it replaces in part belongs to it, too."""
         for track, inside in replaced:
             stays = track.alive & track.alive_before & ~inside
-            if track.share[-1] >= STANDS or np.count_nonzero(stays) > 0.75 * np.count_nonzero(~inside):
+            if _share(track) >= STANDS or np.count_nonzero(stays) > 0.75 * np.count_nonzero(~inside):
                 new.add(track.points[stays], fresh=False)
                 new.replaced = self._end(track, inside & ~track.alive)
             else:
@@ -127,8 +127,9 @@ class Tracker:
     def _extend(self, track: Track, newborn: Plane) -> None:
         """Takes in newborn pixels on the line's rows that are too few to be a group: punctuation, thin characters."""
         left, top, right, bottom = track.box
-        columns = np.flatnonzero(newborn[top:bottom].any(axis=0))
         reach = track.height
+        first, last = max(0, left - 3 * reach), min(newborn.shape[1], right + 3 * reach)
+        columns = first + np.flatnonzero(np.count_nonzero(newborn[top:bottom, first:last], axis=0) >= 2)
         for column in columns[columns >= right]:
             if column - right > reach:
                 break
@@ -142,7 +143,8 @@ class Tracker:
 
     def _change(self, track: Track, newborn: Plane) -> None:
         """Begins a new track where one character of a line was replaced by another."""
-        columns = track.changed_character()
+        # A line just born may hold background that goes away: wait until that is forgotten.
+        columns = track.changed_character() if track.age > PRUNED else None
         if columns is None:
             return
         box = (columns[0], track.box[1], columns[1], track.box[3])
@@ -157,7 +159,7 @@ class Tracker:
         if track.start is None and self.sample - track.born > SETTLED:
             self._undo(track)
             self._settle(track)
-            track.settle()
+        track.prune()
         if track.weak < 2:
             return
         stood = track.alive & track.alive_before
@@ -165,7 +167,7 @@ class Tracker:
         # Points that still have their full step are text that has lost its background; chance agreement is looser.
         full = stood & (np.abs(now - track.points.step) <= 0.3 * track.points.step)
         n = int(np.count_nonzero(full))
-        if n >= max(30, 0.3 * len(stood), 0.75 * np.count_nonzero(stood)) and len(track.share) > SETTLED:
+        if n >= max(30, 0.3 * len(stood), 0.75 * np.count_nonzero(stood)) and track.age > SETTLED:
             track.keep(stood)
         else:
             self._end(track, ~track.alive)
@@ -197,7 +199,7 @@ class Tracker:
     def _end(self, track: Track, vanished: Flags) -> Ended | None:
         """Finds the last visible frame, by the points that vanished, and hands the line on."""
         self.tracks.remove(track)
-        if float(np.median(track.share)) < STEADY:
+        if track.steadiness < STEADY:
             return None
         self._settle(track)
         if np.count_nonzero(vanished) < 8:
@@ -214,10 +216,13 @@ class Tracker:
 
     def _hand_on(self, track: Track, end: Fraction) -> Ended:
         assert track.start is not None
-        share = float(np.median(track.share))
-        ended = Ended(track.points, track.start, end, track.full, share, track.prior, self.sample)
+        ended = Ended(track.points, track.start, end, track.full, track.steadiness, track.prior, self.sample)
         self._ended.append(ended)
         return ended
+
+
+def _share(track: Track) -> float:
+    return np.count_nonzero(track.alive) / len(track.alive)
 
 
 def _balanced(points: Points) -> bool:
@@ -226,12 +231,14 @@ def _balanced(points: Points) -> bool:
 
 
 def _covered(track: Track, group: Group) -> Flags | None:
-    """The points of a track in the columns of a group on the same rows; None when there are too few to matter."""
+    """The points of a track within a group's box; None when there are too few to matter."""
     left, top, right, bottom = track.box
     rows = min(bottom, group.bottom) - max(top, group.top)
     if rows < 0.5 * min(bottom - top, group.height) or group.right < left or group.left > right:
         return None
-    inside = (track.points.x >= group.left - 2) & (track.points.x < group.right + 2)
+    points = track.points
+    inside = (points.x >= group.left - 2) & (points.x < group.right + 2)
+    inside &= (points.y >= group.top - 2) & (points.y < group.bottom + 2)
     return inside if np.count_nonzero(inside) >= 8 else None
 
 
@@ -240,10 +247,13 @@ def _replaces(group: Group, track: Track, inside: Flags) -> bool | None:
     background within it (None)."""
     n_in = int(np.count_nonzero(inside))
     alive_in = np.count_nonzero(track.alive & inside) / n_in
-    if track.share[-1] < STANDS:
-        return alive_in < STANDS or (None if group.count < 0.7 * n_in else False)
+    beside = None if group.count < 0.5 * n_in else False
+    if _share(track) < STANDS:
+        return alive_in < STANDS or beside
+    if track.age <= PRUNED and group.count < 0.7 * len(track.points):
+        return beside
     # The rest of the line stands: only a whole character that changed makes it another cue (走吧！ -> 走吗！).
     whole = group.height >= 0.6 * track.height and group.width >= 0.4 * track.height and group.count >= 0.5 * n_in
     if alive_in < CHANGED and whole and n_in >= 16:
         return True
-    return None if alive_in < STANDS or group.count < 0.7 * n_in else False
+    return beside
