@@ -82,3 +82,14 @@ def test_the_weights_in_this_package_are_as_published_and_small() -> None:
         if found.golden:
             weights.read_golden(found)
     assert total < 40_000_000
+
+
+def test_no_weights_come_without_a_record() -> None:
+    described = {found.path for found in weights.published()}
+    described |= {found.folder / found.golden for found in weights.published() if found.golden}
+    binary = {
+        p
+        for p in weights.PACKAGE.glob("*/weights/*")
+        if p.suffix in {".npz", ".onnx", ".safetensors", ".bin"}
+    }
+    assert binary - described == set()
