@@ -124,7 +124,7 @@ def _srt(cues: Sequence[Cue]) -> str:
     blocks = []
     for number, cue in enumerate(cues, 1):
         start, end = (_clock(time, ",") for time in on_grid(cue, 1000))
-        blocks.append(f"{number}\n{start} --> {end}\n{_lines(cue, _srt_escape)}\n")
+        blocks.append(f"{number}\n{start} --> {end}\n{_srt_escape(plain_text(cue))}\n")
     return "\n".join(blocks)
 
 
@@ -132,8 +132,8 @@ def _vtt(cues: Sequence[Cue], frame_size: tuple[int, int] | None) -> str:
     blocks = ["WEBVTT\n"]
     for cue in cues:
         start, end = (_clock(time, ".") for time in on_grid(cue, 1000))
-        place = " line:0" if _at_top(cue, frame_size) else ""
-        blocks.append(f"{start} --> {end}{place}\n{_lines(cue, _vtt_escape)}\n")
+        place = " line:0" if at_top(cue, frame_size) else ""
+        blocks.append(f"{start} --> {end}{place}\n{_vtt_escape(plain_text(cue))}\n")
     return "\n".join(blocks)
 
 
@@ -145,18 +145,17 @@ def _vtt_escape(text: str) -> str:
     return html.escape(text, quote=False)
 
 
-def _lines(cue: Cue, escape: Callable[[str], str], newline: str = "\n") -> str:
+def plain_text(cue: Cue) -> str:
     """The lines of a cue, none of them empty, for an empty line would end the cue in .srt and .vtt."""
     texts = (re.sub(r"[\r\n]+", " ", line.text) for line in cue.lines)
-    return newline.join(escape(text) for text in texts if text.strip())
+    return "\n".join(text for text in texts if text.strip())
 
 
-def _at_top(cue: Cue, frame_size: tuple[int, int] | None) -> bool:
-    return (
-        frame_size is not None
-        and bool(cue.lines)
-        and max(line.box[3] for line in cue.lines) <= frame_size[1] / 2
-    )
+def at_top(cue: Cue, frame_size: tuple[int, int] | None) -> bool:
+    """Whether a cue stands in the upper half of the frame; not, when either is unknown."""
+    if frame_size is None or not cue.lines:
+        return False
+    return max(line.box[3] for line in cue.lines) <= frame_size[1] / 2
 
 
 _TIME = r"(?:([0-9]{1,6}):)?([0-9]{1,2}):([0-9]{1,2})(?:[,.]([0-9]{1,9}))?"
@@ -284,8 +283,8 @@ def _ass(cues: Sequence[Cue], source: str, frame_size: tuple[int, int] | None) -
     ]
     for cue in cues:
         start, end = (_ass_clock(time) for time in on_grid(cue, 100))
-        place = r"{\an8}" if _at_top(cue, frame_size) else ""
-        text = _lines(cue, _ass_escape, newline=r"\N")
+        place = r"{\an8}" if at_top(cue, frame_size) else ""
+        text = _ass_escape(plain_text(cue)).replace("\n", r"\N")
         out.append(f"Dialogue: 0,{start},{end},Default,,0,0,0,,{place}{text}\n")
     return "".join(out)
 
