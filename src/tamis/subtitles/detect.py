@@ -289,7 +289,7 @@ def _rejoin(group: list[Ended]) -> list[Ended]:
                 longer = line if len(line.points) >= len(part.points) else part
                 lines[i] = Ended(
                     line.points.joined(part.points), longer.start, longer.end, longer.contrast, longer.share,
-                    longer.prior, max(line.sample, part.sample),
+                    longer.prior, longer.born, max(line.sample, part.sample),
                 )  # fmt: skip
                 break
         else:

@@ -49,6 +49,11 @@ class Points:
         pairs = ((self.y, other.y), (self.x, other.x), (self.sign, other.sign), (self.step, other.step))
         return Points(*(np.concatenate(pair) for pair in pairs))
 
+    def weight(self) -> float:
+        """How much the points look like a line of text: many strong steps, close together. See `lines.Group.weight`."""
+        left, top, right, bottom = self.box()
+        return float(self.step.sum()) * len(self) / ((right - left) * (bottom - top))
+
     def box(self) -> Box:
         return int(self.x.min()), int(self.y.min()), int(self.x.max()) + 1, int(self.y.max()) + 1
 
@@ -92,6 +97,7 @@ class Ended:
 
     share     of its points that stood, median over its samples
     prior     its contrast just before it came, as a share of the full contrast (a logo that was only dimmed has it)
+    born      number of the sample at which it was first seen
     sample    number of the sample at which the end was seen
     """
 
@@ -101,6 +107,7 @@ class Ended:
     contrast: float
     share: float
     prior: float
+    born: int
     sample: int
 
 

@@ -9,6 +9,7 @@ loss of points that were background and stood only by chance.
 
 from __future__ import annotations
 
+from collections import deque
 from fractions import Fraction
 
 import cv2
@@ -19,7 +20,7 @@ from tamis.subtitles.lines import Group, find_lines
 from tamis.subtitles.reel import Reel
 from tamis.subtitles.strokes import StrokeOperator
 from tamis.subtitles.timing import first_visible, last_visible
-from tamis.subtitles.track import CHANGED, PRUNED, SETTLED, STANDS, Ended, Flags, Points, Track, points_in
+from tamis.subtitles.track import CHANGED, PRUNED, SETTLED, STANDS, Box, Ended, Flags, Points, Track, points_in
 
 Plane = NDArray[np.uint8]
 
@@ -27,6 +28,8 @@ MOST_NEW = 6  # tracks begun per sample: a true line is nearly always the heavie
 MOST_TRACKS = 32
 DELAY = SETTLED + 2  # samples for which an ended line is held back, in case its end was none
 STEADY = 0.7  # median share of a text's points that stand; drifting texture reaches 0.75, text rarely falls below 0.95
+BRIEF = 6  # samples: a line that goes sooner is suspect where others come and go
+RESTLESS = 3  # so many others
 FLOOD = 0.03  # share of newborn pixels in the picture, beyond which the scene itself has changed
 
 
@@ -40,6 +43,7 @@ class Tracker:
         self._reel = reel
         self._operator = StrokeOperator()
         self._ended: list[Ended] = []
+        self._brief: deque[tuple[int, float, Box]] = deque()
 
     def observe(self, picture: Plane) -> list[Ended]:
         """Takes the next sample's working picture; returns the lines that have ended."""
@@ -71,9 +75,24 @@ class Tracker:
         return self._take(self.sample)
 
     def _take(self, sample: int) -> list[Ended]:
-        ended = [line for line in self._ended if line.sample <= sample]
+        ended = [line for line in self._ended if line.sample <= sample and not self._restless(line)]
         self._ended = [line for line in self._ended if line.sample > sample]
+        while self._brief and self._brief[0][0] < sample - 2 * BRIEF:
+            self._brief.popleft()
         return ended
+
+    def _restless(self, line: Ended) -> bool:
+        """Whether a short line is one of many that came and went around it at that time: a drawing or texture that drifts.
+        A short cue stands out from those by its weight."""
+        if line.sample - line.born > BRIEF:
+            return False
+        left, top, right, bottom = line.points.box()
+        high = bottom - top
+        count = 0
+        for sample, weight, box in self._brief:
+            near = left - high < box[2] and right + high > box[0] and top - high < box[3] and bottom + high > box[1]
+            count += near and sample != line.sample and abs(sample - line.sample) <= BRIEF and weight > 0.25 * line.points.weight()
+        return count >= RESTLESS
 
     # -- how tracks begin ------------------------------------------------------------------------------------------
 
@@ -199,6 +218,8 @@ class Tracker:
     def _end(self, track: Track, vanished: Flags) -> Ended | None:
         """Finds the last visible frame, by the points that vanished, and hands the line on."""
         self.tracks.remove(track)
+        if track.age <= BRIEF:
+            self._brief.append((self.sample, track.points.weight(), track.box))
         if track.steadiness < STEADY:
             return None
         self._settle(track)
@@ -216,7 +237,7 @@ class Tracker:
 
     def _hand_on(self, track: Track, end: Fraction) -> Ended:
         assert track.start is not None
-        ended = Ended(track.points, track.start, end, track.full, track.steadiness, track.prior, self.sample)
+        ended = Ended(track.points, track.start, end, track.full, track.steadiness, track.prior, track.born, self.sample)
         self._ended.append(ended)
         return ended
 
