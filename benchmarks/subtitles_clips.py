@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 from subtitles_footage import FOOTAGE, Frame, footage
 from subtitles_looks import ass_file
 from subtitles_plan import COUNTS, Clip, Planned, event, plan
-from subtitles_sentences import Sentences
+from subtitles_sentences import FONTS, Sentences
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = Path(os.environ.get("TAMIS_DATA", ROOT.parent / "shared" / "data"))
@@ -107,11 +107,10 @@ def draw(clip: Clip, frames: Iterator[Frame], folder: Path) -> Path:
 
 def check_face(clip: Clip, log: str) -> None:
     """libass must have found the very file that was meant, and every glyph in it."""
-    expected = {
-        str(clip.face.path),
-        str(clip.face.path.parent / Path(clip.face.bold_file or clip.face.file).name),
-    }
-    used = set(re.findall(r"fontselect: \(.*?\) -> (.+?), -?\d+, ", log))
+    face = clip.face
+    # Debian has some faces under a second name, a symbolic link.
+    expected = {str(path.resolve()) for path in (face.path, FONTS / (face.bold_file or face.file))}
+    used = {str(Path(name).resolve()) for name in re.findall(r"fontselect: \(.*?\) -> (.+?), -?\d+, ", log)}
     if (clip.cues and (not used or not used <= expected)) or "not found" in log:
         raise RuntimeError(f"{clip.name}: libass used {sorted(used)} instead of {sorted(expected)}")
 
