@@ -25,12 +25,11 @@ CAPABILITIES = {"subtitles": subtitles}
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line. Returns the exit status; raises SystemExit(2) on wrong usage, as argparse does."""
-    parser = build_parser()
-    options, rest = parser.parse_known_args(sys.argv[1:] if arguments is None else arguments)
-    if rest and not options.takes_rest:
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
-    options.rest = rest
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    debug, extra = "--debug" in arguments, "subtitles"
     try:
+        options = _parse(arguments)
+        extra = options.extra
         status: int = options.run(options)
         sys.stdout.flush()  # a full disk or a closed pipe shows here, and not at exit
     except KeyboardInterrupt:
@@ -40,18 +39,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except TamisError as error:
-        return _failed(error, str(error), options.debug, error.exit_status)
+        return _failed(error, str(error), debug, error.exit_status)
     except ModuleNotFoundError as error:
-        return _failed(error, str(MissingExtraError(error.name or "?", options.extra)), options.debug, 1)
+        return _failed(error, str(MissingExtraError(error.name or "?", extra)), debug, 1)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        return _failed(error, f"{where}{error.strerror or error}.", options.debug, 1)
+        return _failed(error, f"{where}{error.strerror or error}.", debug, 1)
     except Exception as fault:  # noqa: BLE001 - the outermost frame: a fault is told in a sentence, its story on request
         sentence = f"An unexpected fault, {type(fault).__name__}: {fault}. "
         return _failed(
-            fault, sentence + "Run again with --debug, and please report what that prints.", options.debug, 1
+            fault, sentence + "Run again with --debug, and please report what that prints.", debug, 1
         )
     return status
+
+
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = build_parser()
+    options, rest = parser.parse_known_args(arguments)
+    if rest and not options.takes_rest:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    options.rest = rest
+    return options
 
 
 def build_parser() -> argparse.ArgumentParser:
