@@ -9,7 +9,8 @@ import pytest
 
 from tamis.errors import WeightsError
 from tamis.subtitles import characters, kneser_ney
-from tamis.subtitles.language import BEGIN, END, SPACE, LanguageModel
+from tamis.subtitles import language as tamis_language
+from tamis.subtitles.language import BEGIN, END, LANGUAGES, SPACE, LanguageModel
 
 
 @pytest.fixture(scope="module")
@@ -80,3 +81,27 @@ def test_a_missing_file_and_foreign_arrays_are_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "other.npz", a=np.zeros(3))
     with pytest.raises(WeightsError):
         LanguageModel.load(tmp_path / "other.npz")
+
+
+SENTENCES = {
+    "zh-hans": ("这就是你的第二个任务?", "这就是你的第二个任各?"),
+    "zh-hant": ("我不知道他為什麼會來", "我不知道他為什麼曾來"),
+    "ja": ("何を食べていますか?", "何を食ベでいますか?"),
+    "ko": ("이 영화 정말 재미있어요", "이 영화 점말 재미있머요"),
+}
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_published_models_are_small_and_prefer_what_people_write(language: str) -> None:
+    path = Path(tamis_language.__file__).parent / "weights" / f"lm.{language}.npz"
+    assert path.stat().st_size < 1_500_000
+    model = LanguageModel.load(path)
+    arrays = (model.keys, model.log_probability, model.log_backoff)
+    assert sum(array.nbytes for array in arrays) < 20_000_000
+    right, wrong = SENTENCES[language]
+    assert model.log_text_probability(right) > model.log_text_probability(wrong) + 5
+    labels = np.concatenate([np.arange(len(characters.classes())), [SPACE, END]])[None, :]
+    for history in ("", right[:3], right[3:6]):
+        before = np.concatenate([np.full(3, BEGIN), characters.encode(history)])[None, :]
+        # Rounded to a byte each, back-off weights leave some per cent.
+        assert np.exp(model.score(before, labels).astype(float)).sum() == pytest.approx(1, abs=0.05)

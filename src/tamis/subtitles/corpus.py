@@ -145,7 +145,7 @@ def _converted(read: Reader, configuration: str, share: int) -> Reader:
 def _converter(configuration: str) -> Callable[[str], str]:
     import opencc  # only when models are made
 
-    return opencc.OpenCC(configuration).convert  # type: ignore[no-any-return]
+    return opencc.OpenCC(configuration).convert
 
 
 # What each language is made of. Weights and powers were chosen by the perplexity of the held-out lines (see LOG.md).
