@@ -127,7 +127,7 @@ def test_it_is_written_whole_or_not_at_all(tmp_path):
 # Its functions, under node
 
 node = pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed")
-PROGRAM = Path(review.__file__).with_name("review.js")
+PROGRAM = Path(review.__file__).with_name("review_cues.js")
 
 
 def run(expression, **values):

@@ -116,7 +116,7 @@ def _get(entry: Any, key: str, kind: type, place: str) -> Any:
 
 def _time(entry: Any, key: str, place: str) -> Fraction:
     text = _get(entry, key, str, place)
-    found = re.fullmatch(r"(-?[0-9]{1,18})/([0-9]{1,18})", text)
+    found = re.fullmatch(r"(-?[0-9]{1,60})/([0-9]{1,60})", text)
     if not found or int(found[2]) == 0:
         raise MalformedError(f'{place}.{key}: found {text[:40]!r}, expected a fraction such as "1001/24000"')
     return Fraction(int(found[1]), int(found[2]))

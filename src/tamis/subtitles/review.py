@@ -1,8 +1,8 @@
 """A page to proof-read subtitles on: one HTML file that needs nothing else, neither network nor server.
 
 Every cue's picture stands beside its text, the doubtful ones first. Corrections are kept by the browser while one
-works and leave the page as a corrected .srt or .vtt. The page itself is review.html, review.css and review.js; this
-file fills them in.
+works and leave the page as a corrected .srt or .vtt. The page itself is review.html, review.css, review_cues.js
+(what happens to cues) and review.js (what happens on the page); this file puts them together.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def page(
     parts = {
         "title": html.escape(title),
         "style": _part("review.css"),
-        "program": _part("review.js"),
+        "program": _part("review_cues.js") + _part("review.js"),
         "data": _inert(data),
     }
     # One pass over the template alone: no text of a cue can stand for another part.
