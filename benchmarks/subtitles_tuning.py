@@ -94,9 +94,15 @@ def main() -> None:
                 if score > best:
                     best, settings = score, trial
     print(f"best {best:.4f}: {settings}")
-    for score in sorted((clip.score(settings, recogniser) for clip in clips), key=lambda s: s.whole[HEADLINE].accuracy):
-        d = score.cues
-        print(f"{score.name:40s} {score.whole[HEADLINE].accuracy:.4f}  found {d.true_positives} invented {d.false_positives} missed {d.false_negatives}")
+    scores = [clip.score(settings, recogniser) for clip in clips]
+    for score in sorted(scores, key=lambda s: s.whole[HEADLINE].accuracy):
+        found, invented, missed = (
+            score.cues.true_positives,
+            score.cues.false_positives,
+            score.cues.false_negatives,
+        )
+        accuracy = score.whole[HEADLINE].accuracy
+        print(f"{score.name:40s} {accuracy:.4f}  found {found} invented {invented} missed {missed}")
 
 
 if __name__ == "__main__":

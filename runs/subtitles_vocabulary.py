@@ -15,7 +15,9 @@ def is_han(character: str) -> bool:
 
 def main() -> None:
     folder = Path(sys.argv[1]) / "subtitles" / "charlists"
-    characters = {c for name in LISTS for c in (folder / f"{name}.txt").read_text(encoding="utf-8") if is_han(c)}
+    characters = {
+        c for name in LISTS for c in (folder / f"{name}.txt").read_text(encoding="utf-8") if is_han(c)
+    }
     ordered = "".join(sorted(characters))
     rows = [ordered[i : i + 64] for i in range(0, len(ordered), 64)]
     target = Path(__file__).parent.parent / "src" / "tamis" / "subtitles" / "hanzi.txt"

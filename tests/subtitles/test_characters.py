@@ -3,7 +3,16 @@
 import pytest
 
 from tamis.subtitles import characters
-from tamis.subtitles.characters import HANGUL_COUNT, base_classes, classes, encode, fold, hangul_parts, hanzi, index
+from tamis.subtitles.characters import (
+    HANGUL_COUNT,
+    base_classes,
+    classes,
+    encode,
+    fold,
+    hangul_parts,
+    hanzi,
+    index,
+)
 
 
 def test_every_class_is_there_once() -> None:
@@ -11,7 +20,9 @@ def test_every_class_is_there_once() -> None:
     assert len(hanzi()) == 16_918
 
 
-@pytest.mark.parametrize("text", ["的一是了", "鱻憂鬱", "澤沢淀", "ぁんァヶー々", "한뷁힣", "ㅋㅠ", "Aa09~!?", "「」《》“”—·♪"])
+@pytest.mark.parametrize(
+    "text", ["的一是了", "鱻憂鬱", "澤沢淀", "ぁんァヶー々", "한뷁힣", "ㅋㅠ", "Aa09~!?", "「」《》“”—·♪"]
+)
 def test_vocabulary_covers(text: str) -> None:
     missing = [c for c in fold(text) if c not in index()]
     assert missing in ([], ["鱻"])  # U+9C7B is in none of the official lists

@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 
 from tamis.subtitles.characters import HANGUL_FIRST, base_classes, classes, hangul_parts, index
-from tamis.subtitles.recognise import BEST, ClassVectors, Recogniser, candidate_centres, log_softmax, space_odds
+from tamis.subtitles.recognise import (
+    BEST,
+    ClassVectors,
+    Recogniser,
+    candidate_centres,
+    log_softmax,
+    space_odds,
+)
 
 
 def test_a_peak_is_one_candidate_with_its_neighbours_share() -> None:

@@ -15,14 +15,13 @@ from tamis.subtitles.synthesis import (  # noqa: E402
     SPACE,
     WIDTH,
     Drawn,
-    Face,
     Renderer,
     Style,
     codec_round_trip,
     compose,
     draw_line,
-    find_faces,
 )
+from tamis.subtitles.typefaces import Face, find_faces  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +60,16 @@ def test_text_is_brighter_than_its_outline() -> None:
     coverage = np.zeros((40, 60), np.uint8)
     coverage[15:25, 28:32] = 255
     style = Style(
-        fill=250, outline=10, radius=3, blur=0, shadow=(1, 1), shadow_alpha=0, box=None, box_alpha=1, slant=0, dark=False
+        fill=250,
+        outline=10,
+        radius=3,
+        blur=0,
+        shadow=(1, 1),
+        shadow_alpha=0,
+        box=None,
+        box_alpha=1,
+        slant=0,
+        dark=False,
     )
     compose(scene, coverage, style)
     assert scene[:, 20, 30].min() == 250 and scene[:, 20, 26].max() < 20 and scene[0, 20, 5] == 128

@@ -92,7 +92,13 @@ def test_batches_depend_on_their_step_alone(tmp_path: Path) -> None:
     labels = np.full(6, index()["一"], np.int32)
     spans = np.tile(np.array([[200, 232, 216]], np.float32), (6, 1))
     for number in range(4):
-        np.savez(tmp_path / f"shard-{number:04d}.npz", pixels=pixels, labels=labels, spans=spans, offsets=np.arange(7))
+        np.savez(
+            tmp_path / f"shard-{number:04d}.npz",
+            pixels=pixels,
+            labels=labels,
+            spans=spans,
+            offsets=np.arange(7),
+        )
     lines = Lines(tmp_path, shards=4, lines_per_batch=2, seed=3)
     stream = lines.batches(0)
     third = [next(stream) for _ in range(3)][2]

@@ -26,7 +26,9 @@ WIDE = 160  # channels once the rows are folded away
 STATES = ("outside", "centre", "part", "space")
 
 
-def _conv(i: int, o: int, kernel: int | tuple[int, int] = 3, stride: int | tuple[int, int] = 1) -> nn.Sequential:
+def _conv(
+    i: int, o: int, kernel: int | tuple[int, int] = 3, stride: int | tuple[int, int] = 1
+) -> nn.Sequential:
     sides = (kernel, kernel) if isinstance(kernel, int) else kernel
     padding = (0 if sides[0] == 5 and sides[1] == 1 else sides[0] // 2, sides[1] // 2)
     return nn.Sequential(
@@ -148,6 +150,7 @@ class Targets:
 
 def recognition_loss(model: nn.Module, batch: tuple[Tensor, Targets]) -> tuple[Tensor, dict[str, float]]:
     """Cross-entropy of the state at every position and of the class at every character's centre."""
+    assert isinstance(model, Recogniser)
     strips, targets = batch
     features, states = model.trunk(strips)
     state_loss = nn.functional.cross_entropy(states, targets.state)

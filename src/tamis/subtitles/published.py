@@ -39,4 +39,4 @@ def operating_point(kind: type[Point]) -> Point:
     point = dict(weights.load(FOLDER / f"{TRUNKS}.json").operating_point)
     search_names = {f.name for f in fields(SearchWeights)}
     search = {name: point.pop(name) for name in list(point) if name in search_names and name != "temperature"}
-    return kind(**point, search=SearchWeights(**search))  # type: ignore[call-arg]
+    return kind(**point, search=SearchWeights(**search))  # type: ignore[arg-type, call-arg]

@@ -1,9 +1,9 @@
 """Read the burnt-in subtitles of a video.
 
-    video -> frames -> candidate cues -> strips -> sightings of characters -> language -> lattice -> text -> cues
+video -> frames -> candidate cues -> strips -> sightings of characters -> language -> lattice -> text -> cues
 
-    >>> from tamis.subtitles import read
-    >>> cues = read("film.mp4")  # doctest: +SKIP
+>>> from tamis.subtitles import read
+>>> cues = read("film.mp4")  # doctest: +SKIP
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cache
 
@@ -28,7 +28,6 @@ from tamis.subtitles.published import default_recogniser, language_model, operat
 from tamis.subtitles.recognise import Recogniser, Sighting
 from tamis.subtitles.search import Reading, SearchWeights, decode
 from tamis.subtitles.video import Frame, Video, open_video
-
 
 LEAST_DECIDED = 0.35  # lines below are dropped before their classes are scored; see `decided`
 
@@ -62,7 +61,7 @@ class Settings:
     least_evidence: float = 0.5
     lonely: float = 0.7
     temperature: float = 1.0
-    search: SearchWeights = SearchWeights()
+    search: SearchWeights = field(default_factory=SearchWeights)
     language_models: bool = True
 
 
@@ -144,7 +143,7 @@ def find_language(seen: Sequence[SeenCue], recogniser: Recogniser, enough: int =
         sure = there & (lattice.log_class[:, 0] > np.log(0.5))
         if np.count_nonzero(sure) >= 0.6 * np.count_nonzero(there) > 0:  # scenery is seldom sure of itself
             lattices.append(lattice)
-            characters += np.count_nonzero(sure)
+            characters += int(np.count_nonzero(sure))
         if characters >= enough:
             break
     return scripts.detect_language(lattices)[0]
@@ -186,7 +185,8 @@ def to_line(line: SeenLine, lattice: Lattice, reading: Reading) -> Line:
     """Put the characters back into the frame; one character is at most one SCW wide."""
     left, top, _, bottom = line.box
     centres = [
-        float(np.mean(lattice.position[list(c.candidates)])) if c.candidates else None for c in reading.characters
+        float(np.mean(lattice.position[list(c.candidates)])) if c.candidates else None
+        for c in reading.characters
     ]
     known = [c for c in centres if c is not None]
     characters = []
@@ -211,7 +211,9 @@ def joined(cues: Sequence[Cue], gap: Fraction = Fraction(1, 10)) -> list[Cue]:
         last = result[-1] if result else None
         if last is not None and last.text == cue.text and cue.start - last.end <= gap and _overlap(last, cue):
             better = last if last.confidence >= cue.confidence else cue
-            result[-1] = Cue(last.start, max(last.end, cue.end), better.lines, better.confidence, better.picture)
+            result[-1] = Cue(
+                last.start, max(last.end, cue.end), better.lines, better.confidence, better.picture
+            )
         else:
             result.append(cue)
     return result
@@ -222,4 +224,14 @@ def _overlap(first: Cue, second: Cue) -> bool:
     return min(a[3], b[3]) - max(a[1], b[1]) > 0.5 * min(a[3] - a[1], b[3] - b[1])
 
 
-__all__ = ["LineImage", "SeenCue", "Settings", "evidence", "find_language", "joined", "look", "read", "recognise"]
+__all__ = [
+    "LineImage",
+    "SeenCue",
+    "Settings",
+    "evidence",
+    "find_language",
+    "joined",
+    "look",
+    "read",
+    "recognise",
+]

@@ -157,7 +157,11 @@ class Recogniser:
             if allowed is not None:
                 keep = np.append(allowed[:hangul], allowed[hangul:].any())
             rows = np.flatnonzero(keep)
-            self._scripts[key] = (rows, np.ascontiguousarray(self.classes.vectors[rows]), self.classes.bias[rows])
+            self._scripts[key] = (
+                rows,
+                np.ascontiguousarray(self.classes.vectors[rows]),
+                self.classes.bias[rows],
+            )
         return self._scripts[key]
 
     def _syllables(self, vector: Float, temperature: float) -> tuple[NDArray[np.int64], Float]:

@@ -12,103 +12,46 @@ from __future__ import annotations
 import argparse
 import json
 import lzma
-import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fractions import Fraction
-from functools import cached_property
 from pathlib import Path
+from typing import Any, ClassVar, cast
 
 import av
 import cv2
 import numpy as np
-from fontTools.ttLib import TTCollection, TTFont
 from numpy.random import Generator
 from numpy.typing import NDArray
-from PIL import ImageFont
 
-from tamis.subtitles.characters import HANGUL_COUNT, HANGUL_FIRST, encode, hanzi
+from tamis.subtitles.characters import KANA, encode
 from tamis.subtitles.strip import EM, HEIGHT
+from tamis.subtitles.typefaces import DEV_FACES, TEST_FACES, TRAIN_FACES, Face, find_faces
 
 MARGIN_Y = 4  # rows above and below the strip that training crops away at random, so height is learnt loosely
 WIDTH = 544  # stored width in px: 17 characters
 LINES = 14  # lines on one video canvas
 SPACE, OUTSIDE = -1, -2  # labels of a space and of a character that the vocabulary does not hold
 
-# Faces by the part of the file name. TEST and DEV faces never train anything; Droid Sans Fallback is left out because
-# WenQuanYi Micro Hei, a test face, derives from it.
-TEST_FACES = (
-    "wqy-microhei", "cwyen", "gkai00mp", "TW-Sung", "ipaexg", "UnDotum", "DroidSansFallback", "BIZUD", "baekmuk",
-    "gothic.ttf", "mincho.ttf",
-)  # fmt: skip
-DEV_FACES = ("SmileySans", "cwkai", "uming", "VL-", "NanumBarunGothic")
-FOLDERS = ("/usr/share/fonts/opentype", "/usr/share/fonts/truetype")
-TRAIN_FACES = (
-    "NotoSansCJK", "NotoSerifCJK", "wqy-zenhei", "LXGWWenKai-", "ukai", "TW-Kai-98", "gbsn00lp", "bsmi00lp", "bkai00mp",
-    "cwming", "cwfs", "cwheib", "HanaMinA", "NanumGothic.", "NanumGothicBold", "NanumMyeongjo", "NanumSquare", "UnBatang",
-    "UnDinaru", "UnGraphic", "UnGungseo", "UnPilgi", "fonts-japanese-gothic",
-)  # fmt: skip
-
 TRAIN_FOOTAGE = ("bigbuckbunny.mp4", "vtest.avi", "mdn_flower.mp4", "mdn_la_elf.mp4")
 DEV_FOOTAGE = ("mdn_la_pig.mp4", "mdn_friday.mp4")
-
-
-@dataclass(eq=False)
-class Face:
-    """One face of a font file. `coverage[code]` is true for the code points that it can draw."""
-
-    path: str
-    index: int
-    coverage: NDArray[np.bool_] = field(repr=False)
-
-    def font(self, size: int) -> ImageFont.FreeTypeFont:
-        return ImageFont.truetype(self.path, size, index=self.index, layout_engine=ImageFont.Layout.BASIC)
-
-    def covers(self, text: str) -> bool:
-        return all(self.coverage[ord(c)] for c in text)
-
-    @cached_property
-    def han(self) -> str:
-        return "".join(c for c in hanzi() if self.coverage[ord(c)])
-
-    @cached_property
-    def hangul(self) -> str:
-        return "".join(chr(HANGUL_FIRST + i) for i in np.flatnonzero(self.coverage[HANGUL_FIRST:][:HANGUL_COUNT]))
-
-
-def find_faces(names: Sequence[str], excluded: Sequence[str]) -> list[Face]:
-    """Faces whose file name contains one of `names` and none of `excluded`, each file's regional variants included."""
-    faces: list[Face] = []
-    paths = sorted({p for folder in FOLDERS for p in Path(folder).rglob("*.tt[fc]")})
-    for path in paths:
-        if not any(name in path.name for name in names) or any(name in path.name for name in excluded):
-            continue
-        fonts = TTCollection(str(path), lazy=True).fonts if path.suffix == ".ttc" else [TTFont(str(path), lazy=True)]
-        for index, font in enumerate(fonts[:5]):  # from 5 on Noto repeats itself with monospaced Latin
-            coverage = np.zeros(0x110000 >> 2, bool)  # up to plane 3: no Han character lies beyond
-            coverage[[code for code in font.getBestCmap() if code < len(coverage)]] = True
-            coverage[ord(" ")] = True
-            faces.append(Face(str(path), index, coverage))
-    if not faces:
-        raise FileNotFoundError(f"no font file matching {', '.join(names[:3])} ... found; run `make fonts`")
-    return faces
 
 
 class Texts:
     """Draws short pieces of text: natural ones per language, and uniform ones so that rare characters are seen too."""
 
-    WEIGHTS = {"zh_hans": 0.34, "zh_hant": 0.32, "ja": 0.16, "ko": 0.18}
+    WEIGHTS: ClassVar[dict[str, float]] = {"zh_hans": 0.34, "zh_hant": 0.32, "ja": 0.16, "ko": 0.18}
 
     def __init__(self, data: Path, part: str = "train") -> None:
         self.pieces = {name: list(self._pieces(data, name, part)) for name in self.WEIGHTS}
 
     @staticmethod
     def _pieces(data: Path, name: str, part: str) -> Iterator[str]:
-        keep = {"train": lambda n: n % 20 > 1, "dev": lambda n: n % 20 == 1}[part]
+        remainders = {"train": range(2, 20), "dev": range(1, 2)}[part]
         with lzma.open(data / "subtitles" / "text" / f"{name}.txt.xz", "rt", encoding="utf-8") as lines:
             for number, line in enumerate(lines):
                 # Long lists of similar sentences follow each other: every third line is variety enough.
-                if keep(number) and (part == "dev" or number % 3 == 0):
+                if number % 20 in remainders and (part == "dev" or number % 3 == 0):
                     yield line.strip()[:200]
 
     def natural(self, rng: Generator, length: int) -> str:
@@ -124,7 +67,7 @@ class Texts:
     def uniform(self, rng: Generator, length: int, face: Face) -> str:
         kind = rng.random()
         latin = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789.,!?'\"-:()&%/~"
-        kana = "ぁあぃいうえおかがきぎくぐけげこごさざしじすずせぜそぞただちぢっつづてでとどなにぬねのはばぱひびぴふぶぷへべぺほぼぽまみむめもゃやゅゆょよらりるれろわをんァアィイゥウェエォオカガキギクグケゲコゴサザシジスズセゼソゾタダチヂッツヅテデトドナニヌネノハバパヒビピフブプヘベペホボポマミムメモャヤュユョヨラリルレロワヲンヴヵヶー々"
+        kana = KANA.translate(dict.fromkeys(map(ord, "ヽヾゝゞ〆〇")))
         marks = "，。、！？：；…—～·「」『』《》〈〉【】（）“”‘’♪"
         if kind < 0.08 or not (face.han or face.hangul):
             pool = latin
@@ -181,7 +124,7 @@ class Footage:
         """[frames, height, width] float32 in 0..255."""
         kind = rng.random()
         if kind < 0.30:
-            value = rng.choice([0, 0, 16, 255, 235, 245, rng.integers(0, 256)])
+            value = _pick(rng, 0, 0, 16, 255, 235, 245, int(rng.integers(0, 256)))
             plain = np.full((height, width), value, np.float32)
             if rng.random() < 0.5:
                 plain += np.linspace(0, rng.normal(0, 40), width, dtype=np.float32)[None]
@@ -194,8 +137,8 @@ class Footage:
         part_h = min(359, max(8, int(height / zoom)))
         part_w = min(639, max(16, int(width / zoom)))
         y, x = int(rng.integers(0, 360 - part_h)), int(rng.integers(0, 640 - part_w))
-        step = int(rng.choice([0, 0, 1, 1, 3]))  # a still shot, or motion
-        gain, lift = rng.uniform(0.5, 1.4), rng.choice([0, 0, 30, 90, -30])
+        step = int(_pick(rng, 0, 0, 1, 1, 3))  # a still shot, or motion
+        gain, lift = rng.uniform(0.5, 1.4), _pick(rng, 0, 0, 30, 90, -30)
         out = np.empty((frames, height, width), np.float32)
         for i in range(frames):
             part = film[start + min(i * step, frames - 1), y : y + part_h, x : x + part_w]
@@ -204,10 +147,12 @@ class Footage:
 
 
 def _line_art(rng: Generator, height: int, width: int) -> NDArray[np.float32]:
-    picture = np.full((height, width), int(rng.choice([255, 235, 200, 30, rng.integers(0, 256)])), np.uint8)
+    picture = np.full(
+        (height, width), int(_pick(rng, 255, 235, 200, 30, int(rng.integers(0, 256)))), np.uint8
+    )
     for _ in range(int(rng.integers(2, 9))):
         points = rng.integers(-20, max(width, height) + 20, (int(rng.integers(2, 5)), 2)).astype(np.int32)
-        colour = int(rng.choice([0, 20, 255, rng.integers(0, 256)]))
+        colour = int(_pick(rng, 0, 20, 255, int(rng.integers(0, 256))))
         if rng.random() < 0.4:
             cv2.fillPoly(picture, [points], colour, cv2.LINE_AA)
         else:
@@ -220,7 +165,7 @@ def draw_line(rng: Generator, face: Face, text: str, size: int, limit: int) -> D
     font = face.font(size)
     height = int(size * 1.9)
     canvas = np.zeros((height, limit), np.uint8)
-    spacing = size * float(rng.choice([0, 0, 0, rng.uniform(0, 0.15)]))
+    spacing = size * float(_pick(rng, 0, 0, 0, rng.uniform(0, 0.15)))
     bold = int(rng.random() < 0.08)
     # The em box as a reader sees it: centred on the ink of full-size ideographs of this face, not on the font's metrics.
     probe = next((c for c in "国國永가Hx" if face.covers(c)), "H")
@@ -233,7 +178,7 @@ def draw_line(rng: Generator, face: Face, text: str, size: int, limit: int) -> D
     spans: list[tuple[float, float, float]] = []
     for character in text:
         if character == " ":
-            advance = size * float(rng.choice([0.25, 0.28, 0.33, 0.5, 1.0]))
+            advance = size * _pick(rng, 0.25, 0.28, 0.33, 0.5, 1.0)
             labels.append(SPACE)
             spans.append((pen, pen + advance, pen + advance / 2))
             pen += advance
@@ -262,7 +207,9 @@ def draw_line(rng: Generator, face: Face, text: str, size: int, limit: int) -> D
                     spans.append((pen + advance * i / parts, pen + advance * (i + 1) / parts, centre))
                     labels.append(int(number))
         pen += advance
-    return Drawn(canvas, np.array(labels, np.int32), np.array(spans, np.float32).reshape(-1, 3), height / 2 - size / 2)
+    return Drawn(
+        canvas, np.array(labels, np.int32), np.array(spans, np.float32).reshape(-1, 3), height / 2 - size / 2
+    )
 
 
 @dataclass
@@ -286,9 +233,9 @@ class Style:
         if dark:
             fill, outline = rng.uniform(0, 50), rng.uniform(200, 255)
         else:
-            fill = rng.choice([255, 250, 235, 225, 210, rng.uniform(150, 255)])
-            outline = rng.choice([0, 0, 16, rng.uniform(0, 120)])
-        radius = float(rng.choice([0, 0.03, 0.05, 0.08, rng.uniform(0.02, 0.12)])) * size
+            fill = _pick(rng, 255, 250, 235, 225, 210, rng.uniform(150, 255))
+            outline = _pick(rng, 0, 0, 16, rng.uniform(0, 120))
+        radius = _pick(rng, 0, 0.03, 0.05, 0.08, rng.uniform(0.02, 0.12)) * size
         boxed = rng.random() < (0.45 if dark else 0.10)
         box = (rng.uniform(190, 255) if dark else rng.uniform(0, 60)) if boxed else None
         offset = max(1, round(size * rng.uniform(0.02, 0.08)))
@@ -296,20 +243,24 @@ class Style:
             fill=float(fill),
             outline=float(outline),
             radius=radius,
-            blur=float(rng.choice([0, 0, rng.uniform(0.3, 1.5)])),
+            blur=_pick(rng, 0, 0, rng.uniform(0.3, 1.5)),
             shadow=(offset, offset),
-            shadow_alpha=float(rng.choice([0, 0, rng.uniform(0.3, 1.0)])),
+            shadow_alpha=_pick(rng, 0, 0, rng.uniform(0.3, 1.0)),
             box=box,
-            box_alpha=float(rng.choice([1.0, rng.uniform(0.4, 1.0)])),
+            box_alpha=_pick(rng, 1.0, rng.uniform(0.4, 1.0)),
             slant=float(rng.uniform(0.1, 0.25)) if rng.random() < 0.08 else 0.0,
             dark=dark,
         )
 
 
-def _grow(mask: NDArray[np.float32], radius: float) -> NDArray[np.float32]:
+def _grow(mask: NDArray[Any], radius: float) -> NDArray[Any]:
     """Dilate coverage by a fractional radius: mix of the two whole radii around it."""
     low = int(radius)
-    grown = mask if low == 0 else cv2.dilate(mask, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * low + 1,) * 2))
+    grown = (
+        mask
+        if low == 0
+        else cv2.dilate(mask, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * low + 1,) * 2))
+    )
     rest = radius - low
     if rest > 0.05:
         more = cv2.dilate(grown, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (3, 3)))
@@ -319,7 +270,7 @@ def _grow(mask: NDArray[np.float32], radius: float) -> NDArray[np.float32]:
 
 def compose(scene: NDArray[np.float32], coverage: NDArray[np.uint8], style: Style) -> None:
     """Paint one line over `scene` [frames, h, w], in place."""
-    alpha = coverage.astype(np.float32) / 255
+    alpha = coverage.astype(np.float32) / np.float32(255)
     if style.box is not None:
         filled = cv2.boxFilter((alpha > 0.2).astype(np.float32), -1, (61, 31), normalize=False) > 0
         scene += filled * style.box_alpha * (style.box - scene)
@@ -328,7 +279,7 @@ def compose(scene: NDArray[np.float32], coverage: NDArray[np.uint8], style: Styl
         edge = cv2.GaussianBlur(edge, (0, 0), style.blur)
     if style.shadow_alpha:
         dx, dy = style.shadow
-        cast = cv2.warpAffine(edge, np.float32([[1, 0, dx], [0, 1, dy]]), edge.shape[::-1])
+        cast = cv2.warpAffine(edge, _matrix([[1, 0, dx], [0, 1, dy]]), edge.shape[::-1])
         scene += cast * style.shadow_alpha * (style.outline - scene)
     if style.radius > 0.3:
         scene += edge * (style.outline - scene)
@@ -338,7 +289,7 @@ def compose(scene: NDArray[np.float32], coverage: NDArray[np.uint8], style: Styl
 def codec_round_trip(frames: NDArray[np.uint8], crf: int, codec: str = "libx264") -> NDArray[np.uint8]:
     """Encode and decode grey frames [n, h, w] (even sides) as video does; the loss is the point."""
     n, height, width = frames.shape
-    encoder = av.CodecContext.create(codec, "w")
+    encoder = cast(av.VideoCodecContext, av.CodecContext.create(codec, "w"))
     encoder.width, encoder.height, encoder.pix_fmt = width, height, "yuv420p"
     encoder.time_base = Fraction(1, 25)
     encoder.thread_count = 1
@@ -348,7 +299,7 @@ def codec_round_trip(frames: NDArray[np.uint8], crf: int, codec: str = "libx264"
     grey = np.full((height // 2, width), 128, np.uint8)
     out: list[NDArray[np.uint8]] = []
 
-    def collect(packets: Sequence[av.Packet]) -> None:
+    def collect(packets: Sequence[av.Packet[Any]]) -> None:
         for packet in packets:
             out.extend(_luma(frame) for frame in decoder.decode(packet))
 
@@ -363,7 +314,11 @@ def codec_round_trip(frames: NDArray[np.uint8], crf: int, codec: str = "libx264"
 
 def _luma(frame: av.VideoFrame) -> NDArray[np.uint8]:
     plane = frame.planes[0]
-    return np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[: frame.height, : frame.width].copy()
+    return (
+        np.frombuffer(memoryview(plane), np.uint8)
+        .reshape(-1, plane.line_size)[: frame.height, : frame.width]
+        .copy()
+    )
 
 
 class Renderer:
@@ -400,12 +355,14 @@ class Renderer:
             text = self.texts.uniform(rng, length, face)
         return draw_line(rng, face, text, size, limit), text
 
-    def batch(self, rng: Generator) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.int32], NDArray[np.float32]]]:
+    def batch(
+        self, rng: Generator
+    ) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.int32], NDArray[np.float32]]]:
         """Yield (pixels [2, H, W], labels [m], spans [m, 3]) for the lines of one canvas."""
         size = int(np.exp(rng.uniform(np.log(15), np.log(60))))
         limit = 2 * int(size * 18.5 / 2)
         row = 2 * int(size * 1.9 / 2)
-        frames = int(rng.choice([1, 2, 4, 4]))
+        frames = int(_pick(rng, 1, 2, 4, 4))
         scene = self.footage.cut(rng, row * LINES, limit, frames)
         lines: list[tuple[Drawn, Style]] = []
         for i in range(LINES):
@@ -422,8 +379,10 @@ class Renderer:
                 coverage = _slant(coverage, style.slant)
             if rng.random() < 0.12 and not empty:  # a second line's edge above or below
                 other, _ = self._line(rng, size, limit)
-                shift = int(size * rng.uniform(1.08, 1.4)) * int(rng.choice([-1, 1]))
-                moved = cv2.warpAffine(other.coverage[:row], np.float32([[1, 0, 0], [0, 1, shift]]), (limit, row))
+                shift = int(size * rng.uniform(1.08, 1.4)) * int(_pick(rng, -1, 1))
+                moved = cv2.warpAffine(
+                    other.coverage[:row], _matrix([[1, 0, 0], [0, 1, shift]]), (limit, row)
+                )
                 coverage = np.maximum(coverage, moved)
             compose(band, coverage, style)
             lines.append((drawn, style))
@@ -443,7 +402,16 @@ class Renderer:
         for i, (drawn, style) in enumerate(lines):
             yield self._strip(rng, used, drawn, style, (fx, fy), i * row, size)
 
-    def _strip(self, rng, used, drawn, style, factors, y0, size):  # type: ignore[no-untyped-def]
+    def _strip(
+        self,
+        rng: Generator,
+        used: NDArray[np.uint8],
+        drawn: Drawn,
+        style: Style,
+        factors: tuple[float, float],
+        y0: int,
+        size: int,
+    ) -> tuple[NDArray[np.uint8], NDArray[np.int32], NDArray[np.float32]]:
         fx, fy = factors
         view = 255 - used if style.dark else used
         merged = np.stack([view.mean(0, dtype=np.float32).astype(np.uint8), view.min(0)])
@@ -453,17 +421,29 @@ class Renderer:
         x0 = float(rng.uniform(-2.0, 1.0)) * size * fx if rng.random() < 0.7 else 0.0
         kx, ky = zoom / fx, zoom / fy
         # From strip to canvas: x = (u + 0.5) / kx + x0 - 0.5, so that pixel centres meet.
-        matrix = np.float32([[1 / kx, 0, 0.5 / kx + x0 - 0.5], [0, 1 / ky, (0.5 - high / 2) / ky + centre - 0.5]])
+        matrix = _matrix(
+            [[1 / kx, 0, 0.5 / kx + x0 - 0.5], [0, 1 / ky, (0.5 - high / 2) / ky + centre - 0.5]]
+        )
         top, bottom = int(y0 * fy), int((y0 + size * 1.9) * fy)
-        pixels = np.stack([resample(m[max(0, top) : bottom], matrix, top, (WIDTH, high), 1 / ky) for m in merged])
+        pixels = np.stack(
+            [resample(m[max(0, top) : bottom], matrix, top, (WIDTH, high), 1 / ky) for m in merged]
+        )
         spans = (drawn.spans * fx - x0) * kx
         inside = (spans[:, 1] > 0) & (spans[:, 0] < WIDTH)
         return pixels, drawn.labels[inside], spans[inside]
 
 
+def _pick(rng: Generator, *values: float) -> float:
+    return float(values[int(rng.integers(len(values)))])
+
+
+def _matrix(rows: list[list[Any]]) -> NDArray[np.float32]:
+    return np.array(rows, np.float32)
+
+
 def _slant(coverage: NDArray[np.uint8], slant: float) -> NDArray[np.uint8]:
     h, w = coverage.shape
-    return cv2.warpAffine(coverage, np.float32([[1, -slant, slant * h / 2], [0, 1, 0]]), (w, h))
+    return cv2.warpAffine(coverage, _matrix([[1, -slant, slant * h / 2], [0, 1, 0]]), (w, h))
 
 
 def resample(
@@ -481,7 +461,9 @@ def resample(
 def write_shard(renderer: Renderer, path: Path, seed: int, lines: int) -> None:
     """One file of `lines` strips: pixels, and labels and spans flattened with `offsets` [lines + 1]."""
     rng = np.random.default_rng(seed)
-    pixels, labels, spans = [], [], []
+    pixels: list[NDArray[np.uint8]] = []
+    labels: list[NDArray[np.int32]] = []
+    spans: list[NDArray[np.float32]] = []
     while len(pixels) < lines:
         for strip, label, span in renderer.batch(rng):
             pixels.append(strip)
@@ -490,8 +472,14 @@ def write_shard(renderer: Renderer, path: Path, seed: int, lines: int) -> None:
     pixels, labels, spans = pixels[:lines], labels[:lines], spans[:lines]
     offsets = np.cumsum([0] + [len(label) for label in labels])
     draft = path.with_suffix(".part.npz")
-    np.savez(draft, pixels=np.stack(pixels), labels=np.concatenate(labels), spans=np.concatenate(spans), offsets=offsets)
-    os.replace(draft, path)
+    np.savez(
+        draft,
+        pixels=np.stack(pixels),
+        labels=np.concatenate(labels),
+        spans=np.concatenate(spans),
+        offsets=offsets,
+    )
+    draft.replace(path)
 
 
 def main() -> None:
@@ -510,10 +498,14 @@ def main() -> None:
     texts = Texts(arguments.data, arguments.part)
     renderer = Renderer(faces, texts, Footage(arguments.data, footage))
     arguments.out.mkdir(parents=True, exist_ok=True)
-    (arguments.out / "faces.json").write_text(json.dumps([f"{Path(f.path).name}#{f.index}" for f in faces], indent=1))
+    (arguments.out / "faces.json").write_text(
+        json.dumps([f"{Path(f.path).name}#{f.index}" for f in faces], indent=1)
+    )
     for number in range(arguments.shards):
         path = arguments.out / f"shard-{number:04d}.npz"
-        if not path.exists():  # a shard is made from (seed, number) alone, so a broken run goes on where it was
+        if (
+            not path.exists()
+        ):  # a shard is made from (seed, number) alone, so a broken run goes on where it was
             write_shard(renderer, path, arguments.seed * 100_003 + number, arguments.lines)
             print(path.name, flush=True)
 

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,7 +28,9 @@ from tamis.training import FitConfig, Fitted, fit, load_weights
 
 CROP = 512  # px of a training strip
 SHARDS_PER_BATCH = 4
-VIEWS = 2  # how often a line is drawn, on average, before the window of shards moves on: rendering is not free
+VIEWS = (
+    2  # how often a line is drawn, on average, before the window of shards moves on: rendering is not free
+)
 
 
 class Lines:
@@ -40,7 +43,7 @@ class Lines:
         self.folder, self.shards, self.size, self.seed = folder, shards, lines_per_batch, seed
         self.load = lru_cache(maxsize=2 * SHARDS_PER_BATCH)(self._load)
 
-    def _load(self, number: int) -> dict[str, NDArray[np.generic]]:
+    def _load(self, number: int) -> dict[str, NDArray[Any]]:
         path = self.folder / f"shard-{number:04d}.npz"
         while not path.exists():
             time.sleep(2)
@@ -130,7 +133,9 @@ def train(arguments: argparse.Namespace) -> Fitted:
     model = Recogniser(arguments.design, freeze_head=arguments.head is not None)
     if arguments.head is not None:
         adopt_head(model, arguments.head, arguments.out / f"{arguments.design}.pt")
-    model = model.to(memory_format=torch.channels_last)
+    if arguments.start is not None:
+        model.load_state_dict(load_weights(arguments.start))
+    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     lines = Lines(arguments.lines / "train", arguments.shards, arguments.batch, arguments.seed)
     config = FitConfig(
         steps=arguments.steps,
@@ -148,7 +153,12 @@ def train(arguments: argparse.Namespace) -> Fitted:
     )
     report = lambda line: print(" ".join(f"{k}={v:.4g}" for k, v in line.items()), flush=True)  # noqa: E731
     return fit(
-        model, lines.batches, recognition_loss, config, evaluate=evaluator(arguments.lines / "dev"), report=report
+        model,
+        lines.batches,
+        recognition_loss,
+        config,
+        evaluate=evaluator(arguments.lines / "dev"),
+        report=report,
     )
 
 
@@ -170,14 +180,21 @@ def adopt_head(model: Recogniser, source: Path, checkpoint: Path) -> None:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("design", choices=sorted(DESIGNS), help="the design of the member to train")
-    parser.add_argument("--lines", type=Path, required=True, help="folder of rendered lines (train/ and dev/)")
+    parser.add_argument(
+        "--lines", type=Path, required=True, help="folder of rendered lines (train/ and dev/)"
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints and metrics")
     parser.add_argument("--head", type=Path, help="checkpoint whose class vectors to use, frozen")
+    parser.add_argument(
+        "--start", type=Path, help="checkpoint whose weights to start from, with a new schedule"
+    )
     parser.add_argument("--shards", type=int, default=200)
     parser.add_argument("--steps", type=int, default=8000)
     parser.add_argument("--batch", type=int, default=16, help="lines per step")
     parser.add_argument("--learning-rate", type=float, default=2e-3)
-    parser.add_argument("--minutes", type=float, default=100_000.0, help="stop with a checkpoint after this long")
+    parser.add_argument(
+        "--minutes", type=float, default=100_000.0, help="stop with a checkpoint after this long"
+    )
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=1)
 
