@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The language models and the table of scripts: texts in, src/tamis/subtitles/weights/lm.*.npz and scripts.txt out.
-# About ten minutes of one core and 3 GB of memory; nothing is drawn at random, so a second run gives the same bytes.
+# About twenty minutes of one slow core and 3 GB of memory; most of it is OpenCC. Nothing is drawn at random.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 data=${TAMIS_DATA:-../shared/data}/subtitles
