@@ -14,6 +14,7 @@ function startPage() {
   let saveTimer = 0;
   let statusTimer = 0;
 
+  const make = (tag, properties) => Object.assign(document.createElement(tag), properties);
   const threshold = () => Number($("threshold").value);
   const isDoubtful = (cue) => cue.confidence < threshold();
 
@@ -34,14 +35,12 @@ function startPage() {
       return null; // no storage here, or not ours
     }
     if (saved?.version !== 1) return null;
-    return saved.cues.map(({ start, end, text, reviewed, from }) => {
-      const sources = from.map((i) => data.cues[i]).filter(Boolean);
-      const none = { read: "", sure: [], confidence: 100, top: false };
-      const parts = sources.map((s) => ({ read: s.text, sure: s.sure, confidence: s.confidence, top: s.top }));
-      const whole = parts.length
-        ? parts.reduce((a, b) => ({ ...a, ...joinRead(a, b), confidence: Math.min(a.confidence, b.confidence) }))
-        : none;
-      return { ...whole, start, end, text, reviewed, from };
+    const known = asRead();
+    const none = { read: "", sure: [], confidence: 100, top: false };
+    const joined = (a, b) => ({ ...a, ...joinRead(a, b), confidence: Math.min(a.confidence, b.confidence) });
+    return saved.cues.map((cue) => {
+      const [first = none, ...others] = cue.from.map((i) => known[i]).filter(Boolean);
+      return { ...others.reduce(joined, first), ...cue };
     });
   }
 
@@ -93,7 +92,7 @@ function startPage() {
   );
 
   function makeCard(cue) {
-    const card = Object.assign(document.createElement("li"), { className: "card", tabIndex: -1 });
+    const card = make("li", { className: "card", tabIndex: -1 });
     cards.set(cue, card);
     shownBy.set(card, cue);
     empty(card);
@@ -108,8 +107,7 @@ function startPage() {
   }
 
   function empty(card) {
-    const text = Object.assign(document.createElement("p"), { className: "stub", textContent: shownBy.get(card).text });
-    card.replaceChildren(text);
+    card.replaceChildren(make("p", { className: "stub", textContent: shownBy.get(card).text }));
   }
 
   const isFilled = (card) => card.childElementCount > 1;
@@ -129,9 +127,7 @@ function startPage() {
   function drawPictures(cue, box) {
     const sources = cue.from.map((i) => data.cues[i]?.picture).filter(Boolean);
     box.replaceChildren(...sources.map((src) => Object.assign(new Image(), { src, alt: "", decoding: "async" })));
-    if (!sources.length) {
-      box.append(Object.assign(document.createElement("p"), { className: "none", textContent: "no picture" }));
-    }
+    if (!sources.length) box.append(make("p", { className: "none", textContent: "no picture" }));
   }
 
   // The text of a cue, and of its field when that shows another.
@@ -154,13 +150,12 @@ function startPage() {
     Array.from(cue.text).forEach((character, i) => {
       const low = sure[i] !== null && sure[i] < 90 && character.trim();
       if (!low) return behind.append(character);
-      const mark = Object.assign(document.createElement("mark"), { textContent: character });
+      const mark = make("mark", { textContent: character });
       if (sure[i] < 60) mark.className = "strong";
       behind.append(mark);
       if (doubts.childElementCount < 8) {
-        const doubt = document.createElement("span");
-        doubt.append(Object.assign(document.createElement("b"), { textContent: character }), ` ${sure[i]} %`);
-        doubts.append(doubt);
+        doubts.append(make("span", {}));
+        doubts.lastChild.append(make("b", { textContent: character }), ` ${sure[i]} %`);
       }
       return undefined;
     });
@@ -206,8 +201,7 @@ function startPage() {
     const list = document.createDocumentFragment();
     for (const [heading, some] of arranged(cues, $("order").value, threshold(), $("show").value)) {
       if (heading) {
-        const textContent = `${heading} (${some.length})`;
-        list.append(Object.assign(document.createElement("li"), { className: "heading", textContent }));
+        list.append(make("li", { className: "heading", textContent: `${heading} (${some.length})` }));
       }
       for (const cue of some) list.append(cards.get(cue));
     }
@@ -273,8 +267,8 @@ function startPage() {
     else say("No doubtful subtitle is left.");
   }
 
-  function review(cue, yes) {
-    cue.reviewed = yes;
+  function review(cue, reviewed) {
+    Object.assign(cue, { reviewed });
     refresh();
     keep();
   }
@@ -376,11 +370,10 @@ function startPage() {
   }
 
   function save(text, ending) {
-    const link = document.createElement("a");
-    link.href = URL.createObjectURL(new Blob([text], { type: "text/plain;charset=utf-8" }));
-    link.download = `${data.title}.${ending}`;
+    const href = URL.createObjectURL(new Blob([text], { type: "text/plain;charset=utf-8" }));
+    const link = make("a", { href, download: `${data.title}.${ending}` });
     link.click();
-    setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+    setTimeout(() => URL.revokeObjectURL(href), 10_000);
     keepNow();
     const bad = inTime(cues).filter((cue) => cue.end <= cue.start).length;
     say(bad ? `Saved, but ${bad} subtitles end before they start.` : `Saved ${link.download}.`);
@@ -461,9 +454,7 @@ function startPage() {
     else if (event.key === "Escape" && !$("find-bar").hidden) run(() => toggleFind(false));
   });
 
-  $("order").addEventListener("change", arrange);
-  $("threshold").addEventListener("change", arrange);
-  $("show").addEventListener("change", arrange);
+  for (const choice of ["order", "threshold", "show"]) $(choice).addEventListener("change", arrange);
   $("next").addEventListener("click", nextDoubtful);
   $("undo").addEventListener("click", undo);
   $("add-first").addEventListener("click", () => addAfter(null));
