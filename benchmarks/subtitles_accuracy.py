@@ -32,7 +32,7 @@ from tamis.subtitles.evaluate import HEADLINE
 
 
 def read_clip(clip: Clip, tell_language: bool) -> Answer:
-    from tamis.subtitles.read import read
+    from tamis.subtitles.reader import read
 
     known = clip.truth.language if tell_language and clip.truth.language != "none" else ""
     before = time.process_time()

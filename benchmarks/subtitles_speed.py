@@ -47,7 +47,7 @@ def decode(path: str) -> None:
 
 
 def read(path: str) -> None:
-    from tamis.subtitles.read import read as read_subtitles
+    from tamis.subtitles.reader import read as read_subtitles
 
     read_subtitles(path)
 
@@ -55,7 +55,7 @@ def read(path: str) -> None:
 def _import_only(work: str) -> Callable[[str], None]:
     if work == "decode":
         return decode
-    import tamis.subtitles.read  # noqa: F401
+    import tamis.subtitles.reader  # noqa: F401
 
     return read
 

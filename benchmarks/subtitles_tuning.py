@@ -16,11 +16,11 @@ from pathlib import Path
 
 import numpy as np
 
-from tamis.subtitles import read as reader
+from tamis.subtitles import reader
 from tamis.subtitles.detect import detect
 from tamis.subtitles.evaluate import HEADLINE, ClipScore, Truth, read_truth, score_clip
 from tamis.subtitles.published import default_recogniser
-from tamis.subtitles.read import SeenCue, Settings
+from tamis.subtitles.reader import SeenCue, Settings
 from tamis.subtitles.recognise import Recogniser
 from tamis.subtitles.search import SearchWeights
 from tamis.subtitles.video import open_video

@@ -50,13 +50,11 @@ def picture(frame: int) -> NDArray[np.uint8]:
         points = np.stack([x, ridge], 1).astype(np.int32)
         cv2.fillPoly(image, [np.vstack([points, [[WIDTH, 340], [0, 340]]])], colour, cv2.LINE_AA)
     image[340:] = (96, 68, 46)
-    for row in range(346, HEIGHT, 7):  # glitter that moves
+    for row in range(350, HEIGHT, 16):  # the moon on the water, softly moving
         depth = (row - 340) / 200
-        for k in range(9):
-            centre = 700 + (k - 4) * 22 * (0.4 + depth) + 12 * np.sin(frame / 9 + row * 1.7 + k)
-            length = 5 + 14 * depth * (1 + np.sin(frame / 6 + row + 2.3 * k)) / 2
-            start, end = (int(centre - length), row), (int(centre + length), row)
-            cv2.line(image, start, end, (190, 214, 224), 1 + int(2 * depth), cv2.LINE_AA)
+        centre, length = 700 + 10 * np.sin(frame / 14 + row), 16 + 60 * depth * (1 + 0.2 * np.sin(frame / 11 + 2 * row))
+        start, end = (int(centre - length), row), (int(centre + length), row)
+        cv2.line(image, start, end, (128, 116, 104), 2 + int(2 * depth), cv2.LINE_AA)
     place = np.array([40 + frame // 2, 372 + int(2 * np.sin(frame / 10))])
     boat = np.array([[0, 0], [110, 0], [92, 20], [18, 20]]) + place
     cv2.fillPoly(image, [boat.astype(np.int32)], (30, 26, 24), cv2.LINE_AA)

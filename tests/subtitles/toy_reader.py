@@ -68,7 +68,7 @@ class Video:
 
 def modules() -> dict[str, types.ModuleType]:
     """Stand-ins for the modules of the real reader, by name."""
-    reader, video = types.ModuleType("tamis.subtitles.read"), types.ModuleType("tamis.subtitles.video")
+    reader, video = types.ModuleType("tamis.subtitles.reader"), types.ModuleType("tamis.subtitles.video")
     reader.read = read  # type: ignore[attr-defined]
     video.open_video = Video  # type: ignore[attr-defined]
     return {module.__name__: module for module in (reader, video)}

@@ -196,7 +196,7 @@ def _cues(
     path: Path, settings: Settings, *, tell: Callable[[str], None], progress: Callable[[float], None] | None
 ) -> list[Cue]:
     """The cues of one video. What is wrong with it without being an error is told in sentences."""
-    from tamis.subtitles.read import read
+    from tamis.subtitles.reader import read
 
     pictures = settings.review is not None
     with warnings.catch_warnings(record=True) as caught:

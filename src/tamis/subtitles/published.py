@@ -31,7 +31,9 @@ def default_recogniser() -> Recogniser:
 @cache
 def language_model(language: str) -> LanguageModel:
     """The published character n-gram model of one language."""
-    return LanguageModel.load(FOLDER / f"lm.{language}.npz")
+    record = weights.load(FOLDER / f"lm.{language}.json")
+    weights.read(record)  # verifies the hash
+    return LanguageModel.load(record.path)
 
 
 def operating_point(kind: type[Point]) -> Point:

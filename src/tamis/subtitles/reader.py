@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cache
 
@@ -19,9 +19,9 @@ import cv2
 import numpy as np
 
 from tamis.errors import InputWarning, UsageError
-from tamis.subtitles import scripts
+from tamis.subtitles import punctuation, scripts
 from tamis.subtitles.cue import Box, Character, Cue, Line
-from tamis.subtitles.detect import CueImage, LineImage, detect
+from tamis.subtitles.detect import CueImage, detect
 from tamis.subtitles.language import LANGUAGES, LanguageModel
 from tamis.subtitles.lattice import Lattice
 from tamis.subtitles.published import default_recogniser, language_model, operating_point
@@ -158,7 +158,8 @@ def recognise(cue: SeenCue, language: str, recogniser: Recogniser, settings: Set
         lattice = recogniser.lattice(line.sighting, allowed=allowed, temperature=settings.temperature)
         reading = decode(lattice, model, weights=settings.search)
         if is_text(lattice, reading, settings):
-            lines.append((to_line(line, lattice, reading), reading.log_probability))
+            spelt = replace(reading, characters=punctuation.restore(reading.characters, language))
+            lines.append((to_line(line, lattice, spelt), reading.log_probability))
     if not lines:
         return None
     confidence = float(np.exp(sum(score for _, score in lines)))
@@ -222,16 +223,3 @@ def joined(cues: Sequence[Cue], gap: Fraction = Fraction(1, 10)) -> list[Cue]:
 def _overlap(first: Cue, second: Cue) -> bool:
     a, b = first.lines[0].box, second.lines[0].box
     return min(a[3], b[3]) - max(a[1], b[1]) > 0.5 * min(a[3] - a[1], b[3] - b[1])
-
-
-__all__ = [
-    "LineImage",
-    "SeenCue",
-    "Settings",
-    "evidence",
-    "find_language",
-    "joined",
-    "look",
-    "read",
-    "recognise",
-]
