@@ -429,10 +429,7 @@ function startPage() {
   document.addEventListener("keydown", (event) => {
     const command = event.ctrlKey || event.metaKey;
     const time = event.target.matches?.(".times input") && { ArrowUp: 10, ArrowDown: -10 }[event.key];
-    const run = (action) => {
-      event.preventDefault();
-      action();
-    };
+    const run = (action) => (event.preventDefault(), action());
     if (event.isComposing) return; // an input method is still at work
     if (command && event.key === "Enter") {
       run(() => {
