@@ -1,103 +1,217 @@
-"""Character Width Transform of a line: the width of one character (SCW) and its top and bottom boundary (STBB).
+"""Character Width Transform: the width of one character (SCW) and the top and bottom boundary (STBB) of lines.
 
-East Asian characters fill squares of one size at one pitch. The strokes' column profile therefore repeats with the
-pitch, and their row profile ends where the squares' ink does. The profile's autocorrelation votes for the width, the ink
-height says where to look.
+East Asian characters fill squares of one size, set at one pitch. The strokes' column profile of a line therefore repeats
+with the pitch, and its row profile ends where the squares' ink does. The autocorrelation of the column profile votes for the
+pitch; the votes of all lines of a clip, added up, are far surer than any of them, and tell how high the ink of a line of
+that pitch is. So a line of one character, of dots only, or with a drawing behind it gets the width and the rows that the other
+lines of the clip agree on.
+
+The paper names the transform and what it yields; its formula is not public, this one is ours.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
+from math import log
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 Plane = NDArray[np.uint8]
+Profile = NDArray[np.float32]
 
-INK_HEIGHT = 0.93  # height of the ink of several characters, in em
+RATIO = 0.92  # ink height over pitch: 0.86 to 0.95 in most faces, 0.81 and 1.13 in extreme ones
+RATIOS = 0.78, 1.22  # beyond, a box holds more than a line
+REMEMBERED = 64  # lines
+MOST_STYLES = 3
+LEAST_WEIGHT = 0.15  # `Measure.weight` of a style: one line of four clear characters
+AGREE = 0.05  # relative difference of two pitches that are the same
+LINE_PITCH = 1.4  # distance of two lines of a cue, in ink heights: 1.25 to 1.6
 
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """A line's ink in px of the picture it was measured in (floats: edges between pixels), and its character width.
+    """A line's strokes and what they tell. Lengths in px of the frame.
 
-    pitch_score  how clearly the profile repeats: autocorrelation at the pitch, 0 to 1
+    ink        [h, w] uint8: not 0 on strokes
+    origin     frame (x, y) of ink[0, 0]
+    rows, columns  sums of ink
+    top, bottom, left, right   extent of the ink, right and bottom exclusive, in px of `ink`
+    pitch      distance after which the strokes repeat best; the height's guess where the line is too short to tell
+    score      how well they repeat: autocorrelation at the pitch, 0 to 1
     """
 
+    ink: Plane
+    origin: tuple[int, int]
+    rows: Profile
+    top: int
+    bottom: int
+    left: int
+    right: int
+    pitch: float
+    score: float
+
+    @property
+    def height(self) -> int:
+        return self.bottom - self.top
+
+    @property
+    def weight(self) -> float:
+        """How much the line's pitch can be believed."""
+        return max(0.0, min(0.6, self.score)) * min(16.0, (self.right - self.left) / self.height) / 8
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """A line in frame px: ink from `left` to `right`, em box of side `scw` centred on row `centre`."""
+
     left: float
-    top: float
     right: float
-    bottom: float
+    centre: float
     scw: float
-    pitch_score: float
 
 
-def edges(picture: Plane, mask: Plane) -> Plane:
-    """Brightness steps across each pixel (largest of across and down), where `mask` is not 0."""
-    across = cv2.absdiff(picture[1:-1, 2:], picture[1:-1, :-2])
-    down = cv2.absdiff(picture[2:, 1:-1], picture[:-2, 1:-1])
-    inner = cv2.max(across, down)
-    out = np.zeros_like(picture)
-    out[1:-1, 1:-1] = cv2.bitwise_and(inner, mask[1:-1, 1:-1])
-    return out
+def measure_line(ink: Plane, origin: tuple[int, int]) -> Measure | None:
+    """Measures the line whose strokes are the pixels of `ink` that are not 0 (see ink.py). None when there are none.
 
-
-def measure_line(picture: Plane, mask: Plane) -> Measure | None:
-    """Measures the line of which `mask` (0 or 255) holds the strokes. None when there is no ink."""
-    ink = edges(picture, mask)
-    rows = cv2.reduce(ink, 1, cv2.REDUCE_SUM, dtype=cv2.CV_32F).ravel()
-    columns = cv2.reduce(ink, 0, cv2.REDUCE_SUM, dtype=cv2.CV_32F).ravel()
+    origin: frame (x, y) of ink[0, 0].
+    """
+    rows, columns = _profile(ink, 1), _profile(ink, 0)
     if rows.max() <= 0:
         return None
-    top, bottom = _extent(rows, 0.12 * float(np.percentile(rows[rows > 0], 85)))
-    left, right = _extent(columns, 0.06 * float(np.percentile(columns[columns > 0], 90)))
-    height = bottom - top
-    guess = height / INK_HEIGHT
-    scw, score = _pitch(columns[int(left) : int(right)], guess)
-    return Measure(left, top, right, bottom, scw, score)
+    top, bottom = extent(rows, 0.12, 0.85)
+    left, right = extent(columns, 0.06, 0.9)
+    pitch, score = _pitch(columns[left:right], (bottom - top) / RATIO)
+    return Measure(ink, origin, rows, top, bottom, left, right, pitch, score)
 
 
-def _extent(profile: NDArray[np.float32], level: float) -> tuple[float, float]:
-    filled = np.flatnonzero(profile > level)
-    return float(filled[0]), float(filled[-1] + 1)
+def _profile(ink: Plane, axis: int) -> Profile:
+    return cv2.reduce(ink, axis, cv2.REDUCE_SUM, dtype=cv2.CV_32F).ravel()
 
 
-def _pitch(columns: NDArray[np.float32], guess: float) -> tuple[float, float]:
-    """Lag of the best repetition of the profile near `guess`, and its autocorrelation."""
-    if len(columns) < 3 * guess:
+def extent(profile: Profile, share: float, quantile: float) -> tuple[int, int]:
+    """First and one past the last place with at least a `share` of the profile's `quantile` (of places with ink)."""
+    filled = np.sort(profile[profile > 0])
+    places = np.flatnonzero(profile > share * filled[int(quantile * (len(filled) - 1))])
+    return int(places[0]), int(places[-1]) + 1
+
+
+def _pitch(columns: Profile, guess: float) -> tuple[float, float]:
+    """Lag of the best repetition of the profile near `guess`, and its autocorrelation (0 where the line is too short)."""
+    if len(columns) < 3 * guess or guess < 4:
         return guess, 0.0
     signal = cv2.GaussianBlur(columns.reshape(1, -1), (0, 0), max(0.5, guess / 24)).ravel()
-    signal = np.minimum(signal, np.percentile(signal, 75))
-    slow = cv2.blur(signal.reshape(1, -1), (int(guess) | 1, 1)).ravel()
-    signal = signal - slow
+    signal = np.minimum(signal, np.sort(signal)[int(0.75 * len(signal))])  # gaps tell the pitch, dense strokes do not
+    signal = signal - cv2.blur(signal.reshape(1, -1), (int(guess) | 1, 1)).ravel()
     size = 1 << (2 * len(signal) - 1).bit_length()
     spectrum = np.fft.rfft(signal, size)
-    auto = np.fft.irfft(spectrum * np.conj(spectrum), size)[: len(signal)]
-    auto = auto / max(1e-6, auto[0]) * len(signal) / np.maximum(1, len(signal) - np.arange(len(signal)))
+    auto = np.fft.irfft(np.abs(spectrum) ** 2, size)[: len(signal)]
+    auto /= max(1e-6, float(auto[0])) * (1 - np.arange(len(signal)) / len(signal))
     lags = np.arange(int(0.75 * guess), int(1.3 * guess) + 1)
     lags = lags[(lags > 1) & (lags < len(auto) - 1)]
     if len(lags) == 0:
         return guess, 0.0
-    double = np.interp(2 * lags, np.arange(len(auto)), auto) if len(signal) > 4 * guess else auto[lags]
-    score = (auto[lags] + 0.5 * double) * np.exp(-0.5 * (np.log(lags / guess) / 0.12) ** 2)
+    twice = auto[np.minimum(2 * lags, len(auto) - 1)] if len(signal) > 4 * guess else auto[lags]
+    score = (auto[lags] + 0.5 * twice) * np.exp(-0.5 * (np.log(lags / guess) / 0.12) ** 2)
     best = int(lags[np.argmax(score)])
     a, b, c = auto[best - 1], auto[best], auto[best + 1]
     shift = 0.5 * (a - c) / (a - 2 * b + c) if a - 2 * b + c < 0 else 0.0
     return best + float(np.clip(shift, -0.5, 0.5)), float(auto[best])
 
 
+@dataclass(frozen=True, slots=True)
+class Style:
+    """pitch in px; ratio: ink height over pitch; weight of the lines that agree on it."""
+
+    pitch: float
+    ratio: float
+    weight: float
+
+    @property
+    def high(self) -> float:
+        """Ink height in px."""
+        return self.ratio * self.pitch
+
+
 class Scale:
-    """What the lines of a clip have in common: the character width, its ratio to the ink height, the rows of lines."""
+    """What the lines of a clip have in common: their one, two or three styles, and the rows that they stand on."""
 
     def __init__(self) -> None:
-        self.seen: list[tuple[Measure, int]] = []
+        self._seen: deque[Measure] = deque(maxlen=REMEMBERED)
+        self._centres: deque[float] = deque(maxlen=REMEMBERED)
+        self._styles: list[Style] = []  # most weight first
 
-    def add(self, measure: Measure, top: int) -> None:
-        """Takes a line's measure; `top`: frame row of the picture it was measured in."""
-        self.seen.append((measure, top))
-        del self.seen[:-64]
+    def add(self, measure: Measure) -> None:
+        """Takes a line into account."""
+        self._seen.append(measure)
+        self._agree()
+        if any(abs(measure.height / style.high - 1) < 0.12 for style in self._styles):
+            self._centres.append(measure.origin[1] + (measure.top + measure.bottom) / 2)
 
-    def fit(self, measure: Measure, top: int) -> tuple[float, float]:
-        """(SCW in px, frame row of the middle of the em box) of a line."""
-        return measure.scw, top + (measure.top + measure.bottom) / 2
+    def _agree(self) -> None:
+        """The pitches around which most weight gathers, and the ink heights of those lines."""
+        self._styles = []
+        voters = [m for m in self._seen if m.weight > 0 and RATIOS[0] < m.height / m.pitch < RATIOS[1]]
+        while voters and len(self._styles) < MOST_STYLES:
+            pitch, weight = np.log([m.pitch for m in voters]), np.array([m.weight for m in voters])
+            density = (weight * np.exp(-0.5 * ((pitch[:, None] - pitch) / (AGREE / 2)) ** 2)).sum(axis=1)
+            same = np.abs(pitch - pitch[np.argmax(density)]) < AGREE
+            ratio = float(np.median([m.height / m.pitch for m, s in zip(voters, same, strict=True) if s]))
+            mean = float(np.exp(np.average(pitch[same], weights=weight[same])))
+            style = Style(mean, ratio, float(weight[same].sum()))
+            if style.weight < (max(0.6, 0.2 * self._styles[0].weight) if self._styles else LEAST_WEIGHT):
+                break
+            self._styles.append(style)
+            voters = [m for m, p in zip(voters, pitch, strict=True) if abs(p - log(mean)) > 2 * AGREE]
+
+    def _style(self, measure: Measure) -> Style:
+        """The style that a line is most likely set in."""
+        own = Style(measure.height / RATIO, RATIO, 0.0)
+        if not self._styles:
+            return own
+        by_pitch = min(self._styles, key=lambda style: abs(log(measure.pitch / style.pitch)))
+        if measure.weight > 0.25 and abs(log(measure.pitch / by_pitch.pitch)) < AGREE:
+            return by_pitch
+        by_height = min(self._styles, key=lambda style: abs(log(measure.height / style.high)))
+        if abs(log(measure.height / by_height.high)) < 0.12:
+            return by_height
+        usual = self._styles[0]
+        if measure.score > 0.5 and measure.height > 1.2 * usual.high and RATIOS[0] < measure.height / measure.pitch < RATIOS[1]:
+            return Style(measure.pitch, measure.height / measure.pitch, 0.0)  # a line in larger letters
+        return usual
+
+    def fit(self, measure: Measure) -> list[Fit]:
+        """The line or lines in what was measured as one."""
+        style = self._style(measure)
+        # Narrow and wide faces, and spaced letters: the size lies between what the pitch and what the height says.
+        scw = (style.pitch * style.high / RATIO) ** 0.5
+        count = 1 + round((measure.height / style.high - 1) / LINE_PITCH) if measure.height > 1.75 * style.high else 1
+        bounds = np.linspace(measure.top, measure.bottom, min(3, count) + 1).round().astype(int).tolist()
+        return [self._line(measure, a, b, style.high, scw) for a, b in zip(bounds, bounds[1:], strict=False)]
+
+    def _line(self, measure: Measure, top: int, bottom: int, high: float, scw: float) -> Fit:
+        """One line between two rows of what was measured: the window of the ink height that holds most ink."""
+        length = max(2, round(high))
+        x0, y0 = measure.origin
+        centre = y0 + (top + bottom) / 2
+        if bottom - top > 1.15 * length:
+            inside = np.convolve(measure.rows[top:bottom], np.ones(length, np.float32), "valid")
+            best = np.flatnonzero(inside >= 0.98 * inside.max())
+            centre = y0 + top + float(best.mean()) + length / 2
+        if not 0.88 < (bottom - top) / high < 1.12 or measure.right - measure.left < 3 * scw:
+            centre = self._usual(centre, scw)
+        first, last = max(0, int(centre - y0 - length / 2)), int(centre - y0 + length / 2) + 1
+        columns = _profile(measure.ink[first:last], 0) if last > first else np.zeros(0, np.float32)
+        left, right = extent(columns, 0.06, 0.9) if columns.size and columns.max() > 0 else (measure.left, measure.right)
+        return Fit(x0 + left, x0 + right, centre, scw)
+
+    def _usual(self, centre: float, scw: float) -> float:
+        """The row on which other lines near this one are centred, where there are at least two."""
+        rows = np.array(self._centres)
+        near = rows[np.abs(rows - centre) < 0.4 * scw]
+        if len(near) < 2:
+            return centre
+        together = [near[np.abs(near - row) < 0.1 * scw] for row in near]
+        return float(np.median(max(together, key=len)))

@@ -13,6 +13,7 @@ Memory is constant and every frame is looked at once.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -23,9 +24,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tamis.subtitles.cue import Box
-from tamis.subtitles.cwt import Measure, Scale, measure_line
+from tamis.subtitles.cwt import Fit, Measure, Scale, measure_line
+from tamis.subtitles.ink import find_ink, inside_frame, steps
 from tamis.subtitles.merge import Merged, cut_strip, merge
-from tamis.subtitles.polarity import text_polarity
 from tamis.subtitles.reel import Reel, Shot
 from tamis.subtitles.strokes import reduce
 from tamis.subtitles.track import Ended, Points
@@ -42,6 +43,7 @@ FAINTEST = 22  # mean brightness step of a text's strokes; measured: 50 and more
 LOWEST = 8  # px of the working picture
 PATIENCE = 3  # samples to wait for other lines of the same cue
 SAME_TIME = 2 * SAMPLE_S
+MARGIN = 1.5  # SCW that a strip reaches beyond the ink
 MOST_TOGETHER = 3  # candidates with the same first and last frame: more are the drawing of a scene between two cuts
 HELD_CUES = 8  # cues held back until the clip's character width and rows are known
 
@@ -131,6 +133,7 @@ class Detector:
         self._scale = Scale()
         self._ended: list[Ended] = []
         self._held: list[_Held] = []
+        self._votes: deque[float] = deque(maxlen=64)  # for the polarity of the clip's text
         self._sampled: Fraction | None = None
         self._first = Fraction(0)
         self._until = Fraction(0)
@@ -228,11 +231,16 @@ class Detector:
         box = (round(x0 * across), round(y0 * down), round(x1 * across), round(y1 * down))
         merged = merge(shots, box)
         mask = cv2.resize(mask, (box[2] - box[0], box[3] - box[1]), interpolation=cv2.INTER_NEAREST)
-        measure = measure_line(merged.mean, mask)
-        if measure is None:
+        rough = measure_line(steps(merged.mean, mask), box[:2])
+        if rough is None:
             return None
-        vote = text_polarity(merged.mean, measure)
-        self._scale.add(measure, box[1])
+        inner, margin = inside_frame(merged.mean, mask, (rough.left, rough.top, rough.right, rough.bottom))
+        ink, vote = find_ink(merged.mean, mask, inner, margin)
+        measure = measure_line(ink, box[:2])
+        if measure is None or measure.height < 0.4 * rough.height:
+            measure = rough
+        self._scale.add(measure)
+        self._votes.append(vote)
         return _Line(merged, measure, vote)
 
     # -- cues out --------------------------------------------------------------------------------------------------
@@ -244,24 +252,26 @@ class Detector:
         return cues
 
     def _cue(self, held: _Held) -> CueImage:
-        lines = sorted((self._strip(line) for line in held.lines), key=lambda line: (line.box[1], line.box[0]))
-        left = min(line.merged.box[0] for line in held.lines)
+        lines = [image for line in held.lines for image in self._strips(line)]
+        lines.sort(key=lambda image: (image.box[1], image.box[0]))
         picture = max((line.merged.mean for line in held.lines), key=lambda mean: mean.size)
-        del left
         ended = held.ended
         return CueImage(held.start, held.end, tuple(lines), picture, ended.contrast, ended.share, ended.prior)
 
-    def _strip(self, line: _Line) -> LineImage:
-        measure, merged = line.measure, line.merged
-        scw, centre = self._scale.fit(measure, merged.box[1])
-        left = max(0.0, merged.box[0] + measure.left - 1.5 * scw)
-        right = min(float(self._shape[1]), merged.box[0] + measure.right + 1.5 * scw)
-        polarity = 1 if line.vote >= 0 else -1
-        pixels = cut_strip(merged, left, right, centre, scw, polarity)
+    def _strips(self, line: _Line) -> list[LineImage]:
+        return [self._strip(line, fit) for fit in self._scale.fit(line.measure)]
+
+    def _strip(self, line: _Line, fit: Fit) -> LineImage:
+        left = max(0.0, fit.left - MARGIN * fit.scw)
+        right = min(float(self._shape[1]), fit.right + MARGIN * fit.scw)
+        # The lines of a clip are of one polarity: what the others say counts where this one is in doubt.
+        others = sum(self._votes) - line.vote
+        polarity = 1 if line.vote + min(2.0, max(-2.0, 0.3 * others)) >= 0 else -1
+        pixels = cut_strip(line.merged, left, right, fit.centre, fit.scw, polarity)
         x, y = (max(0, self._region[0]), max(0, self._region[1])) if self._region else (0, 0)
-        edges = (left, centre - 0.625 * scw, right, centre + 0.625 * scw)
+        edges = (left, fit.centre - 0.625 * fit.scw, right, fit.centre + 0.625 * fit.scw)
         x0, y0, x1, y1 = (round(self._zoom * e) for e in edges)
-        return LineImage(pixels, (x0 + x, y0 + y, x1 + x, y1 + y), self._zoom * scw, polarity)
+        return LineImage(pixels, (x0 + x, y0 + y, x1 + x, y1 + y), self._zoom * fit.scw, polarity)
 
 
 def _weight(line: Ended) -> float:
