@@ -49,10 +49,14 @@ def inside_frame(picture: Plane, mask: Plane, box: Box) -> tuple[Box, int]:
     if not len(upper) or not len(lower):
         return box, max(2, high // 8)
     first, last = int(upper[-1]) + 2, int(lower[0]) - 1
+    if last - first < 0.3 * high:
+        return box, max(2, high // 8)
     columns = _rules(picture, mask, (left, top + first, right, top + last), 1)
     near, far = columns[columns < 0.6 * high], columns[columns > wide - 0.6 * high]
     x0 = int(near[-1]) + 2 if len(near) else 0
     x1 = int(far[0]) - 1 if len(far) else wide
+    if x1 - x0 < 0.3 * high:
+        x0, x1 = 0, wide
     return (left + x0, top + first, left + x1, top + last), 0
 
 
@@ -61,7 +65,9 @@ def _rules(picture: Plane, mask: Plane, box: Box, axis: int) -> NDArray[np.intp]
     left, top, right, bottom = box
     part, near = picture[top:bottom, left:right], mask[top:bottom, left:right]
     if axis:
-        part, near = part.T, near.T
+        part, near = np.ascontiguousarray(part.T), np.ascontiguousarray(near.T)
+    if min(part.shape) < 4:
+        return np.zeros(0, np.intp)
     filled = np.zeros(len(part), np.float64)
     for high, low in ((part[2:], part[:-2]), (part[:-2], part[2:])):
         steps_of_sign = cv2.bitwise_and(cv2.subtract(high, low), near[1:-1])
