@@ -17,6 +17,7 @@ from fractions import Fraction
 from itertools import chain
 from pathlib import Path
 from types import TracebackType
+from typing import cast
 
 import av
 import cv2
@@ -143,7 +144,7 @@ class Video:
         luma = luma_plane(picture)
         if luma.shape[::-1] != self._square_size:
             luma = self._resized(luma)
-        return luma if self.rotation == 0 else cv2.rotate(luma, _TURNS[self.rotation])  # type: ignore[return-value]
+        return luma if self.rotation == 0 else cast(Luma, cv2.rotate(luma, _TURNS[self.rotation]))
 
     def _resized(self, luma: Luma) -> Luma:
         stored = luma.shape[::-1]
@@ -153,7 +154,7 @@ class Video:
             )
         smaller = stored[0] > self._square_size[0]
         method = cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
-        return cv2.resize(luma, self._square_size, interpolation=method)  # type: ignore[return-value]
+        return cast(Luma, cv2.resize(luma, self._square_size, interpolation=method))
 
     def _report_damage(self, timeline: Timeline[av.VideoFrame], end: Fraction) -> None:
         tolerance = MISSING_S if self._container.stated_duration else SILENT_TAIL_S
