@@ -11,7 +11,16 @@ from tamis.subtitles import Character, Cue, Line, read
 from tamis.subtitles.evaluate import TrueCue, Truth, score_clip
 from tamis.subtitles.formats import parse
 from tamis.subtitles.lattice import Lattice
-from tamis.subtitles.reader import SeenLine, Settings, decided, evidence, is_text, joined, to_line
+from tamis.subtitles.reader import (
+    SeenLine,
+    Settings,
+    decided,
+    evidence,
+    is_text,
+    joined,
+    to_line,
+    without_fragments,
+)
 from tamis.subtitles.recognise import Sighting
 from tamis.subtitles.search import ReadCharacter, Reading
 
@@ -75,6 +84,13 @@ def test_pieces_of_one_subtitle_are_joined() -> None:
 )
 def test_neighbours_that_differ_stay_apart(second: Cue) -> None:
     assert len(joined([_cue(0, 24, "好"), second])) == 2
+
+
+def test_a_fragment_beside_the_whole_is_dropped() -> None:
+    whole, fragment = _cue(0, 48, "整整一句话"), _cue(20, 48, "句话")
+    later, elsewhere = _cue(48, 60, "下"), _cue(0, 48, "上", top=60)
+    kept = without_fragments([fragment, whole, later, elsewhere])
+    assert {cue.text for cue in kept} == {"整整一句话", "下", "上"} and kept[-1] == later
 
 
 def _lattice(mass: list[float], p: list[float]) -> Lattice:

@@ -99,7 +99,7 @@ def read(
     if language == "auto":
         language = find_language(seen, recogniser)
     read_cues = (recognise(cue, language, recogniser, settings) for cue in seen)
-    return joined([cue for cue in read_cues if cue is not None])
+    return joined(without_fragments([cue for cue in read_cues if cue is not None]))
 
 
 @cache
@@ -210,7 +210,12 @@ def joined(cues: Sequence[Cue], gap: Fraction = Fraction(1, 10)) -> list[Cue]:
     result: list[Cue] = []
     for cue in cues:
         last = result[-1] if result else None
-        if last is not None and last.text == cue.text and cue.start - last.end <= gap and _overlap(last, cue):
+        if (
+            last is not None
+            and last.text == cue.text
+            and cue.start - last.end <= gap
+            and _rows(last.lines[0].box, cue.lines[0].box)
+        ):
             better = last if last.confidence >= cue.confidence else cue
             result[-1] = Cue(
                 last.start, max(last.end, cue.end), better.lines, better.confidence, better.picture
@@ -220,6 +225,31 @@ def joined(cues: Sequence[Cue], gap: Fraction = Fraction(1, 10)) -> list[Cue]:
     return result
 
 
-def _overlap(first: Cue, second: Cue) -> bool:
-    a, b = first.lines[0].box, second.lines[0].box
+def without_fragments(cues: Sequence[Cue]) -> list[Cue]:
+    """Cues of which no two stand on the same spot at the same time: of such a pair the one with more characters stays.
+
+    A track that began late, or lost a part of its line, gives a fragment beside the whole.
+    """
+    kept: list[Cue] = []
+    for cue in sorted(cues, key=lambda cue: -len(cue.text)):
+        if not any(_same_time(cue, other) and _same_spot(cue, other) for other in kept):
+            kept.append(cue)
+    return sorted(kept, key=lambda cue: (cue.start, cue.end))
+
+
+def _same_time(first: Cue, second: Cue) -> bool:
+    shared = min(first.end, second.end) - max(first.start, second.start)
+    return 2 * shared > min(first.end - first.start, second.end - second.start)
+
+
+def _same_spot(first: Cue, second: Cue) -> bool:
+    return any(
+        _rows(a.box, b.box) and min(a.box[2], b.box[2]) > max(a.box[0], b.box[0])
+        for a in first.lines
+        for b in second.lines
+    )
+
+
+def _rows(a: Box, b: Box) -> bool:
+    """Whether two boxes share more than half of the lower one's rows."""
     return min(a[3], b[3]) - max(a[1], b[1]) > 0.5 * min(a[3] - a[1], b[3] - b[1])
