@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 matplotlib = pytest.importorskip("matplotlib", reason="matplotlib brings the typeface of this test")
 
 from tamis.subtitles.characters import index  # noqa: E402
+from tamis.subtitles.footage import codec_round_trip  # noqa: E402
 from tamis.subtitles.strip import EM, HEIGHT  # noqa: E402
 from tamis.subtitles.synthesis import (  # noqa: E402
     MARGIN_Y,
@@ -17,7 +18,6 @@ from tamis.subtitles.synthesis import (  # noqa: E402
     Drawn,
     Renderer,
     Style,
-    codec_round_trip,
     compose,
     draw_line,
 )

@@ -14,17 +14,16 @@ import json
 import lzma
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
-import av
 import cv2
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
 from tamis.subtitles.characters import KANA, encode
+from tamis.subtitles.footage import DEV_FOOTAGE, TRAIN_FOOTAGE, Footage, codec_round_trip, pick
 from tamis.subtitles.strip import EM, HEIGHT
 from tamis.subtitles.typefaces import DEV_FACES, TEST_FACES, TRAIN_FACES, Face, find_faces
 
@@ -32,9 +31,6 @@ MARGIN_Y = 4  # rows above and below the strip that training crops away at rando
 WIDTH = 544  # stored width in px: 17 characters
 LINES = 14  # lines on one video canvas
 SPACE, OUTSIDE = -1, -2  # labels of a space and of a character that the vocabulary does not hold
-
-TRAIN_FOOTAGE = ("bigbuckbunny.mp4", "vtest.avi", "mdn_flower.mp4", "mdn_la_elf.mp4")
-DEV_FOOTAGE = ("mdn_la_pig.mp4", "mdn_friday.mp4")
 
 
 class Texts:
@@ -102,70 +98,12 @@ class Drawn:
     top: float  # of the em box
 
 
-class Footage:
-    """Grey frames of unsubtitled video, and plain and drawn backgrounds, cut at random."""
-
-    def __init__(self, data: Path, names: Sequence[str]) -> None:
-        self.films = [self._load(data / "subtitles" / "backgrounds" / name) for name in names]
-
-    @staticmethod
-    def _load(path: Path, limit: int = 48) -> NDArray[np.uint8]:
-        frames = []
-        with av.open(str(path)) as container:
-            for i, frame in enumerate(container.decode(video=0)):
-                if i % 3 == 0:
-                    grey = frame.to_ndarray(format="gray")
-                    frames.append(cv2.resize(grey, (640, 360), interpolation=cv2.INTER_AREA))
-                if len(frames) >= limit:
-                    break
-        return np.stack(frames)
-
-    def cut(self, rng: Generator, height: int, width: int, frames: int) -> NDArray[np.float32]:
-        """[frames, height, width] float32 in 0..255."""
-        kind = rng.random()
-        if kind < 0.30:
-            value = _pick(rng, 0, 0, 16, 255, 235, 245, int(rng.integers(0, 256)))
-            plain = np.full((height, width), value, np.float32)
-            if rng.random() < 0.5:
-                plain += np.linspace(0, rng.normal(0, 40), width, dtype=np.float32)[None]
-            return np.repeat(plain.clip(0, 255)[None], frames, 0)
-        if kind < 0.45:
-            return np.repeat(_line_art(rng, height, width)[None], frames, 0)
-        film = self.films[rng.integers(len(self.films))]
-        start = int(rng.integers(0, len(film) - frames))
-        zoom = float(rng.uniform(0.7, 3.0))
-        part_h = min(359, max(8, int(height / zoom)))
-        part_w = min(639, max(16, int(width / zoom)))
-        y, x = int(rng.integers(0, 360 - part_h)), int(rng.integers(0, 640 - part_w))
-        step = int(_pick(rng, 0, 0, 1, 1, 3))  # a still shot, or motion
-        gain, lift = rng.uniform(0.5, 1.4), _pick(rng, 0, 0, 30, 90, -30)
-        out = np.empty((frames, height, width), np.float32)
-        for i in range(frames):
-            part = film[start + min(i * step, frames - 1), y : y + part_h, x : x + part_w]
-            out[i] = cv2.resize(part, (width, height), interpolation=cv2.INTER_LINEAR)
-        return (out * gain + lift).clip(0, 255)
-
-
-def _line_art(rng: Generator, height: int, width: int) -> NDArray[np.float32]:
-    picture = np.full(
-        (height, width), int(_pick(rng, 255, 235, 200, 30, int(rng.integers(0, 256)))), np.uint8
-    )
-    for _ in range(int(rng.integers(2, 9))):
-        points = rng.integers(-20, max(width, height) + 20, (int(rng.integers(2, 5)), 2)).astype(np.int32)
-        colour = int(_pick(rng, 0, 20, 255, int(rng.integers(0, 256))))
-        if rng.random() < 0.4:
-            cv2.fillPoly(picture, [points], colour, cv2.LINE_AA)
-        else:
-            cv2.polylines(picture, [points], rng.random() < 0.5, colour, int(rng.integers(1, 9)), cv2.LINE_AA)
-    return picture.astype(np.float32)
-
-
 def draw_line(rng: Generator, face: Face, text: str, size: int, limit: int) -> Drawn:
     """Draw text with one face at `size` px em, not wider than `limit`; labels are per folded character."""
     font = face.font(size)
     height = int(size * 1.9)
     canvas = np.zeros((height, limit), np.uint8)
-    spacing = size * float(_pick(rng, 0, 0, 0, rng.uniform(0, 0.15)))
+    spacing = size * float(pick(rng, 0, 0, 0, rng.uniform(0, 0.15)))
     bold = int(rng.random() < 0.08)
     # The em box as a reader sees it: centred on the ink of full-size ideographs of this face, not on the font's metrics.
     probe = next((c for c in "国國永가Hx" if face.covers(c)), "H")
@@ -178,7 +116,7 @@ def draw_line(rng: Generator, face: Face, text: str, size: int, limit: int) -> D
     spans: list[tuple[float, float, float]] = []
     for character in text:
         if character == " ":
-            advance = size * _pick(rng, 0.25, 0.28, 0.33, 0.5, 1.0)
+            advance = size * pick(rng, 0.25, 0.28, 0.33, 0.5, 1.0)
             labels.append(SPACE)
             spans.append((pen, pen + advance, pen + advance / 2))
             pen += advance
@@ -233,9 +171,9 @@ class Style:
         if dark:
             fill, outline = rng.uniform(0, 50), rng.uniform(200, 255)
         else:
-            fill = _pick(rng, 255, 250, 235, 225, 210, rng.uniform(150, 255))
-            outline = _pick(rng, 0, 0, 16, rng.uniform(0, 120))
-        radius = _pick(rng, 0, 0.03, 0.05, 0.08, rng.uniform(0.02, 0.12)) * size
+            fill = pick(rng, 255, 250, 235, 225, 210, rng.uniform(150, 255))
+            outline = pick(rng, 0, 0, 16, rng.uniform(0, 120))
+        radius = pick(rng, 0, 0.03, 0.05, 0.08, rng.uniform(0.02, 0.12)) * size
         boxed = rng.random() < (0.45 if dark else 0.10)
         box = (rng.uniform(190, 255) if dark else rng.uniform(0, 60)) if boxed else None
         offset = max(1, round(size * rng.uniform(0.02, 0.08)))
@@ -243,11 +181,11 @@ class Style:
             fill=float(fill),
             outline=float(outline),
             radius=radius,
-            blur=_pick(rng, 0, 0, rng.uniform(0.3, 1.5)),
+            blur=pick(rng, 0, 0, rng.uniform(0.3, 1.5)),
             shadow=(offset, offset),
-            shadow_alpha=_pick(rng, 0, 0, rng.uniform(0.3, 1.0)),
+            shadow_alpha=pick(rng, 0, 0, rng.uniform(0.3, 1.0)),
             box=box,
-            box_alpha=_pick(rng, 1.0, rng.uniform(0.4, 1.0)),
+            box_alpha=pick(rng, 1.0, rng.uniform(0.4, 1.0)),
             slant=float(rng.uniform(0.1, 0.25)) if rng.random() < 0.08 else 0.0,
             dark=dark,
         )
@@ -284,41 +222,6 @@ def compose(scene: NDArray[np.float32], coverage: NDArray[np.uint8], style: Styl
     if style.radius > 0.3:
         scene += edge * (style.outline - scene)
     scene += alpha * (style.fill - scene)
-
-
-def codec_round_trip(frames: NDArray[np.uint8], crf: int, codec: str = "libx264") -> NDArray[np.uint8]:
-    """Encode and decode grey frames [n, h, w] (even sides) as video does; the loss is the point."""
-    n, height, width = frames.shape
-    encoder = cast(av.VideoCodecContext, av.CodecContext.create(codec, "w"))
-    encoder.width, encoder.height, encoder.pix_fmt = width, height, "yuv420p"
-    encoder.time_base = Fraction(1, 25)
-    encoder.thread_count = 1
-    encoder.options = {"crf": str(crf), "preset": "veryfast", "tune": "zerolatency"}
-    decoder = av.CodecContext.create("h264", "r")
-    decoder.thread_count = 1
-    grey = np.full((height // 2, width), 128, np.uint8)
-    out: list[NDArray[np.uint8]] = []
-
-    def collect(packets: Sequence[av.Packet[Any]]) -> None:
-        for packet in packets:
-            out.extend(_luma(frame) for frame in decoder.decode(packet))
-
-    for i in range(n):
-        frame = av.VideoFrame.from_ndarray(np.vstack([frames[i], grey]), format="yuv420p")
-        frame.pts = i
-        collect(encoder.encode(frame))
-    collect(encoder.encode(None))
-    out.extend(_luma(frame) for frame in decoder.decode(None))
-    return np.stack(out)
-
-
-def _luma(frame: av.VideoFrame) -> NDArray[np.uint8]:
-    plane = frame.planes[0]
-    return (
-        np.frombuffer(memoryview(plane), np.uint8)
-        .reshape(-1, plane.line_size)[: frame.height, : frame.width]
-        .copy()
-    )
 
 
 class Renderer:
@@ -362,7 +265,7 @@ class Renderer:
         size = int(np.exp(rng.uniform(np.log(15), np.log(60))))
         limit = 2 * int(size * 18.5 / 2)
         row = 2 * int(size * 1.9 / 2)
-        frames = int(_pick(rng, 1, 2, 4, 4))
+        frames = int(pick(rng, 1, 2, 4, 4))
         scene = self.footage.cut(rng, row * LINES, limit, frames)
         lines: list[tuple[Drawn, Style]] = []
         for i in range(LINES):
@@ -379,7 +282,7 @@ class Renderer:
                 coverage = _slant(coverage, style.slant)
             if rng.random() < 0.12 and not empty:  # a second line's edge above or below
                 other, _ = self._line(rng, size, limit)
-                shift = int(size * rng.uniform(1.08, 1.4)) * int(_pick(rng, -1, 1))
+                shift = int(size * rng.uniform(1.08, 1.4)) * int(pick(rng, -1, 1))
                 moved = cv2.warpAffine(
                     other.coverage[:row], _matrix([[1, 0, 0], [0, 1, shift]]), (limit, row)
                 )
@@ -431,10 +334,6 @@ class Renderer:
         spans = (drawn.spans * fx - x0) * kx
         inside = (spans[:, 1] > 0) & (spans[:, 0] < WIDTH)
         return pixels, drawn.labels[inside], spans[inside]
-
-
-def _pick(rng: Generator, *values: float) -> float:
-    return float(values[int(rng.integers(len(values)))])
 
 
 def _matrix(rows: list[list[Any]]) -> NDArray[np.float32]:
