@@ -14,15 +14,31 @@ RAMP = np.tile(np.linspace(20, 230, 50).astype(np.uint8), (31, 1))
 
 def frame_of(pixels: str) -> av.VideoFrame:
     """The ramp [31, 50] in another pixel format; odd height, width that needs padded rows."""
-    if pixels in ("p016le", "yuv420p16le"):  # libswscale spoils a row of these now and then (1 in 300 pictures)
-        frame = av.VideoFrame(RAMP.shape[1], RAMP.shape[0], pixels)
-        for number, plane in enumerate(frame.planes):
-            rows = np.zeros((plane.height, plane.line_size // 2), "<u2")
-            if number == 0:
-                rows[:, : RAMP.shape[1]] = RAMP.astype("<u2") << 8
-            plane.update(rows.tobytes())
-        return frame
+    if pixels in DEEP:
+        return deep_frame_of(pixels, *DEEP[pixels])
     return av.VideoFrame.from_ndarray(RAMP, format="gray").reformat(format=pixels)
+
+
+# Samples of two bytes are written by hand: libswscale spoils a row of them now and then (1 in 300 pictures). Shift of an
+# 8-bit sample to its place, samples a pixel in a plane that shows brightness, number of such planes.
+DEEP = {
+    "yuv420p10le": (2, 1, 1), "yuv422p10le": (2, 1, 1), "yuv444p12le": (4, 1, 1), "yuv420p16le": (8, 1, 1),
+    "gray10le": (2, 1, 1), "gray16le": (8, 1, 1), "p010le": (8, 1, 1), "p016le": (8, 1, 1), "yuv420p10be": (2, 1, 1),
+    "gbrp10le": (2, 1, 3), "rgb48le": (8, 3, 1),
+}  # fmt: skip
+
+
+def deep_frame_of(pixels: str, shift: int, samples: int, bright: int) -> av.VideoFrame:
+    frame = av.VideoFrame(RAMP.shape[1], RAMP.shape[0], pixels)
+    limited = pixels.startswith(("yuv", "p0"))  # as video is: 16 to 235
+    ramp = np.round(16 + RAMP * (219 / 255)) if limited else RAMP
+    kind = ">u2" if pixels.endswith("be") else "<u2"
+    for number, plane in enumerate(frame.planes):
+        rows = np.full((plane.height, plane.line_size // 2), 128 << shift, kind)  # colourless
+        if number < bright:
+            rows[:, : samples * RAMP.shape[1]] = np.repeat(ramp, samples, 1).astype(kind) << shift
+        plane.update(rows.tobytes())
+    return frame
 
 
 FORMATS = """
