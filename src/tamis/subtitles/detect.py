@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from tamis.subtitles.cue import Box
 from tamis.subtitles.cwt import Fit, Measure, Scale, measure_line
-from tamis.subtitles.ink import find_ink, inside_frame, steps
+from tamis.subtitles.ink import Inked, find_ink, inside_frame, same_text, steps
 from tamis.subtitles.merge import Merged, cut_strip, merge
 from tamis.subtitles.reel import Reel, Shot
 from tamis.subtitles.strokes import reduce
@@ -43,6 +43,7 @@ FAINTEST = 22  # mean brightness step of a text's strokes; measured: 50 and more
 LOWEST = 8  # px of the working picture
 PATIENCE = 3  # samples to wait for other lines of the same cue
 SAME_TIME = 2 * SAMPLE_S
+TORN_S = Fraction(1, 11)  # between the parts of a torn cue; two frames
 MARGIN = 1.5  # SCW that a strip reaches beyond the ink
 MOST_TOGETHER = 3  # candidates with the same first and last frame: more are the drawing of a scene between two cuts
 HELD_CUES = 8  # cues held back until the clip's character width and rows are known
@@ -189,7 +190,18 @@ class Detector:
             for lines in stacks[:MOST_TOGETHER]:
                 held = self._measure(lines)
                 if held is not None:
-                    self._held.append(held)
+                    self._hold(held)
+
+    def _hold(self, held: _Held) -> None:
+        """Keeps a cue until it is released, joined to the one before when that is the same text, torn in two where the
+        ground changed so much that its edges turned."""
+        for i, before in enumerate(self._held):
+            first, second = sorted((before, held), key=lambda part: part.start)
+            if _torn(first, second):
+                longer = max(first, second, key=lambda part: part.end - part.start)
+                self._held[i] = _Held(first.start, second.end, longer.lines, first.ended)
+                return
+        self._held.append(held)
 
     def _plausible(self, line: Ended) -> bool:
         if not SHORTEST_S <= line.end - line.start <= LONGEST_S:
@@ -279,6 +291,17 @@ def _weight(line: Ended) -> float:
     left, top, right, bottom = line.points.box()
     n = len(line.points)
     return line.contrast * line.share * n * n / ((right - left) * (bottom - top))
+
+
+def _torn(a: _Held, b: _Held) -> bool:
+    """Whether two cues, one right after the other, are one and the same text."""
+    if len(a.lines) != len(b.lines) or abs(b.start - a.end) > TORN_S:
+        return False
+    for p, q in zip(*(sorted(held.lines, key=lambda line: line.merged.box[1]) for held in (a, b)), strict=True):
+        inked = [Inked(line.merged.mean, line.measure.ink, line.measure.origin) for line in (p, q)]
+        if not same_text(*inked, max(4, min(p.measure.height, q.measure.height))):
+            return False
+    return True
 
 
 def _together(a: Ended, b: Ended) -> bool:

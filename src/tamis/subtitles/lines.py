@@ -22,6 +22,8 @@ FEWEST = 24  # stroke pixels of a line; measured: one character has 130 and more
 LIGHTEST = 1200  # `Group.weight` of a line; measured: one character weighs 3500 and more
 SMALLEST = 3  # cells of a piece
 MOST_PIECES = 20  # looked at, the largest: a picture full of newborn texture must not cost more
+DENSE = 0.3  # share of stroke pixels in a line that a cut through a cluttered box is believed to have found
+SPARSE = 0.6  # of the cells in its box are filled at least, where text is; crossing lines leave more empty
 GAP = 0.8  # pieces of one line stand at most so many line heights apart; wider ones are joined when their times agree
 
 
@@ -41,7 +43,7 @@ class Look:
 
 EMPTY, THIN = 0.06, 0.35  # of the strokes of a full row: what divides lines, in clear and in cluttered pictures
 TWO_LINES = 36  # px: pieces so high are mostly two lines, or a line with a drawing
-LOOKS = (Look(0, 0.20, 1), Look(0, 0.30, 4), Look(60, 0.25, 3), Look(110, 0.25, 3))
+LOOKS = (Look(0, 0.20, 1), Look(0, 0.30, 4), Look(0, 0.42, 3), Look(60, 0.3, 3), Look(110, 0.3, 3))
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,7 @@ def find_lines(newborn: Plane) -> list[Group]:
         return []
     plane = np.ascontiguousarray(newborn[: high * CELL, : wide * CELL])
     found: list[Group] = []
+    loose: list[Group] = []
     for look in LOOKS:
         ink = plane
         if look.strength:
@@ -81,19 +84,24 @@ def find_lines(newborn: Plane) -> list[Group]:
         pieces, blobs = _pieces(ink, look)
         for piece in _join(pieces):
             found.extend(_rows(ink, piece, THIN if piece[3] - piece[1] >= TWO_LINES else EMPTY))
-        if look.run > 1:  # lines so close that they hang together, or with a drawing between them
-            for blob in blobs:
-                found.extend(g for g in _rows(ink, blob, THIN) if g.height <= HIGHEST)
-        if not blobs:
-            break
         rest = np.zeros_like(plane)
         for left, top, right, bottom in blobs:
-            rest[top:bottom, left:right] = plane[top:bottom, left:right]
+            lines = _split(ink, (left, top, right, bottom))
+            if lines and look.run > 1 and all(line.count >= DENSE * line.width * line.height for line in lines):
+                found.extend(lines)
+            else:
+                loose.extend(lines)
+                rest[top:bottom, left:right] = plane[top:bottom, left:right]
+        if not blobs:
+            break
         plane = rest
+    found.extend(line for line in loose if not any(_inside(other, line) for other in found))
     return sorted((g for g in found if _texty(g)), key=lambda g: -g.weight)
 
 
-Box = tuple[int, int, int, int]
+def _inside(group: Group, other: Group) -> bool:
+    x, y = (group.left + group.right) / 2, (group.top + group.bottom) / 2
+    return other.left <= x < other.right and other.top <= y < other.bottom
 
 
 def _texty(group: Group) -> bool:
@@ -104,7 +112,7 @@ def _texty(group: Group) -> bool:
 
 
 def _pieces(ink: Plane, look: Look) -> tuple[list[Box], list[Box]]:
-    """Connected groups of filled cells, as boxes in px: those that may be (part of) a line, and those too high."""
+    """Connected groups of filled cells, as boxes in px: those that may be (part of) a line, and those too high or sparse."""
     _, mask = cv2.threshold(ink, 0, 255, cv2.THRESH_BINARY)
     density = cv2.resize(mask, (ink.shape[1] // CELL, ink.shape[0] // CELL), interpolation=cv2.INTER_AREA)
     _, cells = cv2.threshold(cv2.blur(density, (3, 1)), 255 * look.filled, 1, cv2.THRESH_BINARY)
@@ -117,12 +125,10 @@ def _pieces(ink: Plane, look: Look) -> tuple[list[Box], list[Box]]:
     stats = stats[stats[:, cv2.CC_STAT_AREA] >= SMALLEST]
     if len(stats) > MOST_PIECES:
         stats = stats[np.argpartition(stats[:, cv2.CC_STAT_AREA], -MOST_PIECES)[-MOST_PIECES:]]
-    for left, top, width, height, _ in stats.tolist():
+    for left, top, width, height, area in stats.tolist():
         box = (left * CELL, top * CELL, (left + width) * CELL, (top + height) * CELL)
-        if height * CELL > HIGHEST or height > 2 * width + 1:
-            blobs.append(box)
-        else:
-            pieces.append(box)
+        sparse = height > 3 and area < SPARSE * width * height
+        (blobs if height * CELL > HIGHEST or height > 2 * width + 1 or sparse else pieces).append(box)
     return pieces, blobs
 
 
@@ -147,6 +153,16 @@ def _same_line(line: Box, piece: Box) -> bool:
     overlap = min(line[3], piece[3]) - max(line[1], piece[1])
     union = max(line[3], piece[3]) - min(line[1], piece[1])
     return overlap >= 0.5 * min(heights) and union <= 1.2 * wider + CELL and piece[0] - line[2] <= GAP * wider
+
+
+def _split(ink: Plane, blob: Box) -> list[Group]:
+    """The lines of a box that is too high for one: cut at thin rows, at the thinnest only where that does. None where
+    nothing does."""
+    for thin in (THIN, 0.5, 0.65):
+        lines = _rows(ink, blob, thin)
+        if all(line.height <= HIGHEST for line in lines):
+            return lines
+    return []
 
 
 def _rows(ink: Plane, box: Box, thin: float) -> list[Group]:
@@ -182,4 +198,6 @@ def _rows(ink: Plane, box: Box, thin: float) -> list[Group]:
 def _separate(above: tuple[int, int], below: tuple[int, int], width: int) -> bool:
     """Whether two runs of rows are two lines, not the parts of one character such as 二."""
     heights = above[1] - above[0], below[1] - below[0]
+    if below[0] - above[1] > 0.8 * max(heights):
+        return True
     return min(heights) >= 10 and min(heights) > 0.5 * max(heights) and width >= 1.5 * max(heights)

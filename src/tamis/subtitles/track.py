@@ -133,7 +133,9 @@ class Track:
     def __post_init__(self) -> None:
         self.box = self.points.box()
         self.alive = self.alive_before = self.fresh = np.ones(len(self.points), bool)
-        self._stood = np.zeros(len(self.points), np.int32)  # samples in which each point was alive
+        self._stood = np.zeros(len(self.points), np.int32)  # samples of late in which each point was alive
+        self._life = np.zeros(len(self.points), np.int32)  # samples in all
+        self._forgotten: list[tuple[Points, Ints]] = []  # points that were dropped, with their lives
         self._level = float(self.points.step.mean())
 
     @property
@@ -145,6 +147,7 @@ class Track:
         now = self.points.steps(picture)
         self.alive_before, self.alive = self.alive, 2 * now >= self.points.step
         self._stood += self.alive
+        self._life += self.alive
         share = np.count_nonzero(self.alive) / len(self.alive)
         level = float(now.mean())
         self.age += 1
@@ -162,10 +165,13 @@ class Track:
         self.alive_before = np.concatenate([self.alive_before, here])
         self.fresh = np.concatenate([self.fresh, here & fresh])
         self._stood = np.concatenate([self._stood, np.full(len(more), len(self.share), np.int32)])
+        self._life = np.concatenate([self._life, np.full(len(more), self.age, np.int32)])
         self.box = self.points.box()
 
     def keep(self, which: Flags) -> None:
-        """Forgets all other points."""
+        """Follows only these points from now on."""
+        self._forgotten.append((self.points[~which], self._life[~which]))
+        self._life = self._life[which]
         self.points, self.fresh = self.points[which], self.fresh[which]
         self.alive, self.alive_before = self.alive[which], self.alive_before[which]
         self._stood = np.zeros(len(self.points), np.int32)
@@ -175,18 +181,30 @@ class Track:
 
     def prune(self) -> None:
         """Forgets points that mostly did not stand of late: background that moved, edges that it made with the text."""
-        if len(self.share) < PRUNED:
+        if len(self.share) < PRUNED or self.weak:
             return
         steady = self._stood >= 0.6 * len(self.share)
-        if 0.3 * len(steady) <= np.count_nonzero(steady) < 0.97 * len(steady) and self.share[-1] >= STANDS:
+        if 0.3 * len(steady) <= np.count_nonzero(steady) < 0.97 * len(steady):
             self.keep(steady)
         self._stood[:] = 0
         self.share = [self.steadiness]
 
+    def stood(self) -> Flags:
+        """The points that stood in most samples before the line was going; all, when those are few."""
+        steady = self._stood >= 0.6 * max(1, len(self.share) - self.weak)
+        return steady if np.count_nonzero(steady) >= 0.3 * len(steady) else np.ones(len(steady), bool)
+
+    def all_points(self) -> Points:
+        """The points, and those forgotten that had stood for half of the time: text that the ground hid later."""
+        points = self.points
+        for forgotten, life in self._forgotten:
+            points = points.joined(forgotten[life >= 0.5 * self.age])
+        return points
+
     @property
     def steadiness(self) -> float:
         """Share of the points that stand: the median over samples, leaving out those in which the line was going."""
-        body = self.share[: len(self.share) - self.weak] or self.share or [1.0]
+        body = self.share[: len(self.share) - self.weak] or [1.0]
         return sorted(body)[len(body) // 2]
 
     def changed_character(self) -> tuple[int, int] | None:

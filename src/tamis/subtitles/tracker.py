@@ -20,7 +20,18 @@ from tamis.subtitles.lines import Group, find_lines
 from tamis.subtitles.reel import Reel
 from tamis.subtitles.strokes import StrokeOperator
 from tamis.subtitles.timing import first_visible, last_visible
-from tamis.subtitles.track import CHANGED, PRUNED, SETTLED, STANDS, Box, Ended, Flags, Points, Track, points_in
+from tamis.subtitles.track import (
+    CHANGED,
+    PRUNED,
+    SETTLED,
+    STANDS,
+    Box,
+    Ended,
+    Flags,
+    Points,
+    Track,
+    points_in,
+)
 
 Plane = NDArray[np.uint8]
 
@@ -221,7 +232,9 @@ class Tracker:
         if track.age <= BRIEF:
             self._brief.append((self.sample, track.points.weight(), track.box))
         if track.steadiness < STEADY:
-            return None
+            stood = track.stood()
+            if np.count_nonzero(track.alive_before & stood) < STEADY * np.count_nonzero(stood) and track.age <= BRIEF:
+                return None
         self._settle(track)
         if np.count_nonzero(vanished) < 8:
             vanished = np.ones(len(vanished), bool)
@@ -237,7 +250,7 @@ class Tracker:
 
     def _hand_on(self, track: Track, end: Fraction) -> Ended:
         assert track.start is not None
-        ended = Ended(track.points, track.start, end, track.full, track.steadiness, track.prior, track.born, self.sample)
+        ended = Ended(track.all_points(), track.start, end, track.full, track.steadiness, track.prior, track.born, self.sample)
         self._ended.append(ended)
         return ended
 
