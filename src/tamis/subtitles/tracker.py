@@ -146,13 +146,22 @@ class Tracker:
             stays = track.alive & track.alive_before & ~inside
             if _share(track) >= STANDS or np.count_nonzero(stays) > 0.75 * np.count_nonzero(~inside):
                 new.add(track.points[stays], fresh=False)
-                new.replaced = self._end(track, inside & ~track.alive)
+                new.replaced = ended = self._end(track, inside & ~track.alive)
             else:
-                self._end(track, inside & ~track.alive)
+                ended = self._end(track, inside & ~track.alive)
+            if ended is not None:
+                self._part_siblings(track, ended.end)
         newborn[new.points.y, new.points.x] = 0
         self._operator.claim(new.points.y[new.fresh], new.points.x[new.fresh])
         new.observe(self._picture)
         self.tracks.append(new)
+
+    def _part_siblings(self, track: Track, end: Fraction) -> None:
+        """A line of a cue was replaced: the cue ends, and with it the lines above and below that stay for the next cue."""
+        for other in self.tracks:
+            if abs(other.born - track.born) <= 1 and _stacked(other, track) and other.start is not None and other.weak == 0:
+                self._hand_on(other, end)
+                other.start, other.prior, other.born = end, 0.0, self.sample
 
     def _extend(self, track: Track, newborn: Plane) -> None:
         """Takes in newborn pixels on the line's rows that are too few to be a group: punctuation, thin characters."""
@@ -262,6 +271,14 @@ def _share(track: Track) -> float:
 def _balanced(points: Points) -> bool:
     """Strokes have two sides: as many steps up as down. The edge of a large object has one."""
     return len(points) > 0 and 0.25 < np.count_nonzero(points.sign > 0) / len(points) < 0.75
+
+
+def _stacked(a: Track, b: Track) -> bool:
+    """Whether one track stands right above the other, in letters of the same size."""
+    gap = max(a.box[1], b.box[1]) - min(a.box[3], b.box[3])
+    beside = min(a.box[2], b.box[2]) <= max(a.box[0], b.box[0])
+    high = max(a.height, b.height)
+    return not beside and high < 1.35 * min(a.height, b.height) and -0.2 * high < gap < 0.8 * high
 
 
 def _covered(track: Track, group: Group) -> Flags | None:
