@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from statistics import median
 from typing import Protocol
 
 import cv2
@@ -29,7 +30,7 @@ from tamis.subtitles.ink import Inked, find_ink, inside_frame, same_text, steps
 from tamis.subtitles.merge import Merged, cut_strip, merge
 from tamis.subtitles.reel import Reel, Shot
 from tamis.subtitles.strokes import reduce
-from tamis.subtitles.track import Ended, Points
+from tamis.subtitles.track import Contrast, Ended, Points
 from tamis.subtitles.tracker import Tracker
 
 Plane = NDArray[np.uint8]
@@ -224,8 +225,8 @@ class Detector:
         shots = self._reel.shown(start, end)
         if not shots:
             return None
-        contrast = np.array(lines[0].points.contrasts([s.luma for s in shots], self._working))
-        steady = [s for s, c in zip(shots, contrast, strict=True) if c >= 0.85 * np.median(contrast)] or shots
+        contrast = list(Contrast(lines[0].points, [s.luma for s in shots], self._working))
+        steady = [s for s, c in zip(shots, contrast, strict=True) if c >= 0.85 * median(contrast)] or shots
         measured = [line for points in lines if (line := self._measure_line(points.points, steady)) is not None]
         if not measured:
             return None

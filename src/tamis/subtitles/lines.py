@@ -20,8 +20,8 @@ HIGHEST = 64  # px of the working picture (640 wide): a character of a tenth of 
 LOWEST = 7
 FEWEST = 24  # stroke pixels of a line; measured: one character has 130 and more
 LIGHTEST = 1200  # `Group.weight` of a line; measured: one character weighs 3500 and more
-SMALLEST = 3  # cells of a piece
-MOST_PIECES = 20  # looked at, the largest: a picture full of newborn texture must not cost more
+SMALLEST = 4  # cells of a piece
+MOST_PIECES = 14  # looked at, the largest: a picture full of newborn texture must not cost more
 DENSE = 0.3  # share of stroke pixels in a line that a cut through a cluttered box is believed to have found
 SPARSE = 0.6  # of the cells in its box are filled at least, where text is; crossing lines leave more empty
 GAP = 0.8  # pieces of one line stand at most so many line heights apart; wider ones are joined when their times agree
@@ -173,26 +173,28 @@ def _rows(ink: Plane, box: Box, thin: float) -> list[Group]:
     _, mask = cv2.threshold(part, 0, 1, cv2.THRESH_BINARY)
     profile = cv2.reduce(mask, 1, cv2.REDUCE_SUM, dtype=cv2.CV_32S).ravel()
     level = thin * float(np.sort(profile)[int(0.9 * (len(profile) - 1))])
-    filled = np.flatnonzero(profile > level)
-    if len(filled) == 0:
-        return []
-    runs = np.split(filled, np.flatnonzero(np.diff(filled) > 1) + 1)
+    runs = _runs((profile > level).tolist())
     lines: list[tuple[int, int]] = []
-    for run in runs:
-        first, last = int(run[0]), int(run[-1]) + 1
+    for first, last in runs:
         if lines and not _separate(lines[-1], (first, last), right - left):
             lines[-1] = (lines[-1][0], last)
         else:
             lines.append((first, last))
     groups = []
     for first, last in lines:
-        columns = np.flatnonzero(mask[first:last].any(axis=0))
+        columns = np.flatnonzero(cv2.reduce(mask[first:last], 0, cv2.REDUCE_MAX))
         if len(columns):
             x0, x1 = int(columns[0]), int(columns[-1]) + 1
             count = cv2.countNonZero(mask[first:last, x0:x1])
-            weight = count / ((x1 - x0) * (last - first)) * float(part[first:last, x0:x1].sum(dtype=np.int64))
+            weight = count / ((x1 - x0) * (last - first)) * cv2.sumElems(part[first:last, x0:x1])[0]
             groups.append(Group(left + x0, top + first, left + x1, top + last, count, weight))
     return groups
+
+
+def _runs(filled: list[bool]) -> list[tuple[int, int]]:
+    """First and one past the last index of every run of true values."""
+    edges = [i for i, (a, b) in enumerate(zip([False, *filled], [*filled, False], strict=True)) if a != b]
+    return list(zip(edges[::2], edges[1::2], strict=True))
 
 
 def _separate(above: tuple[int, int], below: tuple[int, int], width: int) -> bool:

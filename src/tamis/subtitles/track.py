@@ -25,7 +25,7 @@ Box = tuple[int, int, int, int]
 PRUNED = 6  # samples after which points that do not stand are forgotten
 SETTLED = 4  # samples after which a track's start can be told: a fade in is over
 RISING = 1.08  # a sample's mean step relative to the greatest before, beyond which the text is fading in
-CONTRAST_POINTS = 600  # are enough for a mean
+CONTRAST_POINTS = 300  # are enough for a mean
 # Of two unrelated texts at one place, a sixth to two fifths of the points agree by chance; of the same text, nearly all.
 STANDS, CHANGED = 0.5, 0.55
 
@@ -64,22 +64,46 @@ class Points:
         across = flat.take(at + STEP_Y * picture.shape[1] + STEP_X).astype(np.int32) - flat.take(at)
         return across * self.sign
 
-    def contrasts(self, frames: Sequence[Plane], working: tuple[int, int]) -> list[float]:
-        """Mean signed step in each of some full frames of one size. working: height and width of the working picture."""
-        if not frames:
-            return []
-        points = self
+
+class Contrast(Sequence[float]):
+    """Mean signed step of some points in each of some full frames, measured when first asked for.
+
+    working: height and width of the working picture that the points are of.
+    """
+
+    def __init__(self, points: Points, frames: Sequence[Plane], working: tuple[int, int]) -> None:
+        self._frames = frames
+        self._known: dict[int, float] = {}
         if len(points) > CONTRAST_POINTS:
             points = points[np.linspace(0, len(points) - 1, CONTRAST_POINTS).astype(np.int32)]
-        down, across = frames[0].shape[0] / working[0], frames[0].shape[1] / working[1]
-        y0, x0 = ((points.y + 0.5) * down).astype(np.int32), ((points.x + 0.5) * across).astype(np.int32)
-        y1 = ((points.y + STEP_Y + 0.5) * down).astype(np.int32)
-        x1 = ((points.x + STEP_X + 0.5) * across).astype(np.int32)
-        brighter = np.where(points.sign > 0, (y1, x1), (y0, x0))
-        darker = np.where(points.sign > 0, (y0, x0), (y1, x1))
-        # Sums of unsigned bytes: exact, and far cheaper than signed differences.
-        high, low = tuple(brighter), tuple(darker)
-        return [(int(f[high].sum()) - int(f[low].sum())) / len(points) for f in frames]
+        self._count = max(1, len(points))
+        shape = frames[0].shape if frames else working
+        first = _frame_place(points.y, points.x, shape, working)
+        second = _frame_place(points.y + STEP_Y, points.x + STEP_X, shape, working)
+        rises = points.sign > 0
+        self._brighter = tuple(np.where(rises, b, a) for a, b in zip(first, second, strict=True))
+        self._darker = tuple(np.where(rises, a, b) for a, b in zip(first, second, strict=True))
+
+    def __len__(self) -> int:
+        return len(self._frames)
+
+    def __getitem__(self, index: int) -> float:  # type: ignore[override]
+        if not 0 <= index < len(self._frames):
+            raise IndexError(index)
+        if index not in self._known:
+            frame = self._frames[index]
+            # Sums of unsigned bytes: exact, and far cheaper than signed differences.
+            step = int(frame[self._brighter].sum()) - int(frame[self._darker].sum())
+            self._known[index] = step / self._count
+        return self._known[index]
+
+
+def _frame_place(
+    y: Ints, x: Ints, shape: tuple[int, ...], working: tuple[int, int]
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Frame pixel in the middle of each pixel of the working picture."""
+    down, across = shape[0] / working[0], shape[1] / working[1]
+    return ((y + 0.5) * down).astype(np.intp), ((x + 0.5) * across).astype(np.intp)
 
 
 def points_in(newborn: Plane, picture: Plane, box: Box) -> Points:
@@ -200,6 +224,13 @@ class Track:
         for forgotten, life in self._forgotten:
             points = points.joined(forgotten[life >= 0.5 * self.age])
         return points
+
+    def restore(self, before: Ended) -> None:
+        """Takes back that this track replaced another: goes on as that one, without what had come."""
+        self.keep(~self.fresh)
+        self._forgotten.append((before.points, np.full(len(before.points), 1 << 30, np.int32)))
+        self.start, self.full, self.prior = before.start, before.contrast, before.prior
+        self.born = before.born
 
     @property
     def steadiness(self) -> float:

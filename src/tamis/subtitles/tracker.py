@@ -11,13 +11,14 @@ from __future__ import annotations
 
 from collections import deque
 from fractions import Fraction
+from statistics import median
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from tamis.subtitles.lines import Group, find_lines
-from tamis.subtitles.reel import Reel
+from tamis.subtitles.reel import Reel, Shot
 from tamis.subtitles.strokes import StrokeOperator
 from tamis.subtitles.timing import first_visible, last_visible
 from tamis.subtitles.track import (
@@ -26,6 +27,7 @@ from tamis.subtitles.track import (
     SETTLED,
     STANDS,
     Box,
+    Contrast,
     Ended,
     Flags,
     Points,
@@ -35,7 +37,7 @@ from tamis.subtitles.track import (
 
 Plane = NDArray[np.uint8]
 
-MOST_NEW = 6  # tracks begun per sample: a true line is nearly always the heaviest or second heaviest group
+MOST_NEW = 5  # tracks begun per sample: a true line is nearly always the heaviest or second heaviest group
 MOST_TRACKS = 32
 DELAY = SETTLED + 2  # samples for which an ended line is held back, in case its end was none
 STEADY = 0.7  # median share of a text's points that stand; drifting texture reaches 0.75, text rarely falls below 0.95
@@ -219,21 +221,20 @@ class Tracker:
         if np.count_nonzero(track.alive & track.fresh) >= 0.5 * np.count_nonzero(track.fresh):
             return
         self._ended.remove(before)
-        track.keep(~track.fresh)
-        track.start, track.full, track.prior = before.start, before.contrast, before.prior
+        track.restore(before)
 
     def _settle(self, track: Track) -> None:
         """Finds the first visible frame while the frames around it are still remembered."""
         if track.start is not None:
             return
         shots = self._reel.frames(track.born - 5, min(self.sample, track.born + SETTLED + 1))
-        contrast = track.points[track.fresh].contrasts([s.luma for s in shots], self._picture.shape)
+        contrast = Contrast(track.points[track.fresh], [s.luma for s in shots], self._picture.shape)
         inside = next((i for i, s in enumerate(shots) if s.sample >= track.born), len(shots) - 1)
-        track.full = float(np.median(contrast[inside : inside + 12]))
+        track.full = median(contrast[i] for i in _sampled(shots, inside, len(shots)))
         first = first_visible(contrast, inside, track.full)
         track.start = shots[first].time
-        before = contrast[max(0, first - 3) : first]
-        track.prior = float(np.mean(before)) / max(1.0, track.full) if before else 0.0
+        before = [contrast[i] for i in range(max(0, first - 3), first)]
+        track.prior = sum(before) / len(before) / max(1.0, track.full) if before else 0.0
 
     def _end(self, track: Track, vanished: Flags) -> Ended | None:
         """Finds the last visible frame, by the points that vanished, and hands the line on."""
@@ -251,10 +252,10 @@ class Tracker:
         shots = [s for s in self._reel.frames(self.sample - 9, self.sample) if s.time >= track.start]
         if not shots:
             return None
-        contrast = track.points[vanished].contrasts([s.luma for s in shots], self._picture.shape)
-        stood = [c for c, s in zip(contrast, shots, strict=True) if s.sample < self.sample - max(1, track.weak)]
-        full = float(np.median(stood[-16:])) if stood else max(contrast)
-        last = last_visible(contrast, max(0, len(stood) - 1), full)
+        contrast = Contrast(track.points[vanished], [s.luma for s in shots], self._picture.shape)
+        stood = sum(s.sample < self.sample - max(1, track.weak) for s in shots)
+        full = median(contrast[i] for i in _sampled(shots, 0, stood)[-5:]) if stood else max(contrast)
+        last = last_visible(contrast, max(0, stood - 1), full)
         return self._hand_on(track, shots[last].end)
 
     def _hand_on(self, track: Track, end: Fraction) -> Ended:
@@ -262,6 +263,11 @@ class Tracker:
         ended = Ended(track.all_points(), track.start, end, track.full, track.steadiness, track.prior, track.born, self.sample)
         self._ended.append(ended)
         return ended
+
+
+def _sampled(shots: list[Shot], first: int, last: int) -> list[int]:
+    """Indices from `first` until before `last` of shots that are samples; `first` is always one."""
+    return [i for i in range(first, last) if i == first or shots[i].sample != shots[i - 1].sample]
 
 
 def _share(track: Track) -> float:
