@@ -111,8 +111,8 @@ def near(cue: Truth, image: CueImage) -> bool:
 def design(path: Path) -> tuple[float, bool] | None:
     """(em in px of the file, dark text) of a rendered clip, from its plan."""
     sys.path.insert(0, str(Path(__file__).parent))
-    from subtitles_plan import plan  # noqa: PLC0415
-    from subtitles_sentences import Sentences  # noqa: PLC0415
+    from subtitles_plan import plan
+    from subtitles_sentences import Sentences
 
     found = re.match(r"([a-z-]+)-(\d+)-", path.name)
     if found is None or found[1] == "none":

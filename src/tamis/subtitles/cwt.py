@@ -26,8 +26,9 @@ RATIO = 0.92  # ink height over pitch: 0.86 to 0.95 in most faces, 0.81 and 1.13
 RATIOS = 0.78, 1.22  # beyond, a box holds more than a line
 REMEMBERED = 64  # lines
 MOST_STYLES = 3
+LARGEST = 0.075  # of the frame's width: letters of subtitles are smaller, mostly 0.025 to 0.05
 LEAST_WEIGHT = 0.15  # `Measure.weight` of a style: one line of four clear characters
-AGREE = 0.05  # relative difference of two pitches that are the same
+AGREE = 0.06  # relative difference of two pitches that are the same
 LINE_PITCH = 1.4  # distance of two lines of a cue, in ink heights: 1.25 to 1.6
 
 
@@ -60,7 +61,7 @@ class Measure:
     @property
     def weight(self) -> float:
         """How much the line's pitch can be believed."""
-        return max(0.0, min(0.6, self.score)) * min(16.0, (self.right - self.left) / self.height) / 8
+        return max(0.0, min(0.5, self.score)) * min(8.0, (self.right - self.left) / self.height) / 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +139,9 @@ class Style:
 class Scale:
     """What the lines of a clip have in common: their one, two or three styles, and the rows that they stand on."""
 
-    def __init__(self) -> None:
+    def __init__(self, width: int) -> None:
+        """width: of the frame, px."""
+        self._largest = LARGEST * width
         self._seen: deque[Measure] = deque(maxlen=REMEMBERED)
         self._centres: deque[float] = deque(maxlen=REMEMBERED)
         self._styles: list[Style] = []  # most weight first
@@ -154,6 +157,7 @@ class Scale:
         """The pitches around which most weight gathers, and the ink heights of those lines."""
         self._styles = []
         voters = [m for m in self._seen if m.weight > 0 and RATIOS[0] < m.height / m.pitch < RATIOS[1]]
+        voters = [m for m in voters if m.pitch < self._largest] or voters
         while voters and len(self._styles) < MOST_STYLES:
             pitch, weight = np.log([m.pitch for m in voters]), np.array([m.weight for m in voters])
             density = (weight * np.exp(-0.5 * ((pitch[:, None] - pitch) / (AGREE / 2)) ** 2)).sum(axis=1)
@@ -178,8 +182,9 @@ class Scale:
         if abs(log(measure.height / by_height.high)) < 0.12:
             return by_height
         usual = self._styles[0]
-        if measure.score > 0.5 and measure.height > 1.2 * usual.high and RATIOS[0] < measure.height / measure.pitch < RATIOS[1]:
-            return Style(measure.pitch, measure.height / measure.pitch, 0.0)  # a line in larger letters
+        larger = measure.score > 0.5 and min(measure.height / usual.high, measure.pitch / usual.pitch) > 1.2
+        if larger and RATIOS[0] < measure.height / measure.pitch < RATIOS[1]:
+            return Style(measure.pitch, measure.height / measure.pitch, 0.0)
         return usual
 
     def fit(self, measure: Measure) -> list[Fit]:

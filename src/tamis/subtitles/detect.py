@@ -132,7 +132,7 @@ class Detector:
         self._region = region
         self._reel = Reel()
         self._tracker = Tracker(self._reel)
-        self._scale = Scale()
+        self._scale: Scale | None = None
         self._ended: list[Ended] = []
         self._held: list[_Held] = []
         self._votes: deque[float] = deque(maxlen=64)  # for the polarity of the clip's text
@@ -252,6 +252,7 @@ class Detector:
         measure = measure_line(ink, box[:2])
         if measure is None or measure.height < 0.4 * rough.height:
             measure = rough
+        self._scale = self._scale or Scale(self._shape[1])
         self._scale.add(measure)
         self._votes.append(vote)
         return _Line(merged, measure, vote)
@@ -272,6 +273,7 @@ class Detector:
         return CueImage(held.start, held.end, tuple(lines), picture, ended.contrast, ended.share, ended.prior)
 
     def _strips(self, line: _Line) -> list[LineImage]:
+        assert self._scale is not None  # set when the line was measured
         return [self._strip(line, fit) for fit in self._scale.fit(line.measure)]
 
     def _strip(self, line: _Line, fit: Fit) -> LineImage:

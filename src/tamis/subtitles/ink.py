@@ -50,10 +50,9 @@ def inside_frame(picture: Plane, mask: Plane, box: Box) -> tuple[Box, int]:
         return box, max(2, high // 8)
     rows = _rules(picture, mask, box, 0)
     upper, lower = rows[rows < 0.35 * high], rows[rows > 0.65 * high]
-    if not len(upper) or not len(lower):
-        return box, max(2, high // 8)
-    first, last = int(upper[-1]) + 2, int(lower[0]) - 1
-    if last - first < 0.3 * high:
+    first = int(upper[-1]) + 2 if len(upper) else 0
+    last = int(lower[0]) - 1 if len(lower) else high
+    if (not len(upper) and not len(lower)) or last - first < 0.3 * high:
         return box, max(2, high // 8)
     columns = _rules(picture, mask, (left, top + first, right, top + last), 1)
     near, far = columns[columns < 0.6 * high], columns[columns > wide - 0.6 * high]
