@@ -228,11 +228,12 @@ class Renderer:
     """Makes batches of labelled strips.
 
     One batch: pixels [n, 2, HEIGHT + 2 MARGIN_Y, WIDTH] uint8 (mean, minimum), and per strip the labels and spans in
-    strip px. A strip without text has no labels.
+    strip px. A strip without text has no labels. `natural` is the share of lines that show sentences; the others show
+    characters drawn evenly from the whole vocabulary.
     """
 
-    def __init__(self, faces: Sequence[Face], texts: Texts, footage: Footage) -> None:
-        self.texts, self.footage = texts, footage
+    def __init__(self, faces: Sequence[Face], texts: Texts, footage: Footage, natural: float = 0.5) -> None:
+        self.texts, self.footage, self.natural = texts, footage, natural
         self.faces = list(faces)
         # Regional variants and weights multiply the Noto files; each design gets its share instead.
         counts: dict[str, int] = {}
@@ -248,7 +249,7 @@ class Renderer:
     def _line(self, rng: Generator, size: int, limit: int) -> tuple[Drawn, str]:
         face = self.faces[rng.choice(len(self.faces), p=self.weight)]
         length = int(rng.integers(1, 5)) if rng.random() < 0.12 else 22
-        if rng.random() < 0.5:
+        if rng.random() < self.natural:
             text = self.texts.natural(rng, length)
             for _ in range(12):  # a face that can draw the text
                 if face.covers(text):
@@ -388,6 +389,7 @@ def main() -> None:
     parser.add_argument("--shards", type=int, default=100)
     parser.add_argument("--lines", type=int, default=560)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--natural", type=float, default=0.5, help="share of lines that show sentences")
     parser.add_argument("--part", choices=("train", "dev"), default="train")
     arguments = parser.parse_args()
     cv2.setNumThreads(1)
@@ -395,7 +397,7 @@ def main() -> None:
     excluded = TEST_FACES + (DEV_FACES if arguments.part == "train" else ())
     faces = find_faces(names, excluded)
     texts = Texts(arguments.data, arguments.part)
-    renderer = Renderer(faces, texts, Footage(arguments.data, footage))
+    renderer = Renderer(faces, texts, Footage(arguments.data, footage), arguments.natural)
     arguments.out.mkdir(parents=True, exist_ok=True)
     (arguments.out / "faces.json").write_text(
         json.dumps([f"{Path(f.path).name}#{f.index}" for f in faces], indent=1)
