@@ -18,9 +18,12 @@ from typing import NoReturn
 
 from tamis import __version__, doctor
 from tamis.errors import MissingExtraError, TamisError
+from tamis.proliferation import commands as proliferation
+from tamis.spark import commands as spark
 from tamis.subtitles import commands as subtitles
+from tamis.weakseg import commands as weakseg
 
-CAPABILITIES = {"subtitles": subtitles}
+CAPABILITIES = {"subtitles": subtitles, "spark": spark, "weakseg": weakseg, "proliferation": proliferation}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

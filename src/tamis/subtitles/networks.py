@@ -21,8 +21,8 @@ from torch import Tensor, nn
 
 from tamis.subtitles.characters import HANGUL_PARTS, base_classes
 
-FEATURES = 160
-WIDE = 160  # channels once the rows are folded away
+FEATURES = 192
+WIDE = 224  # channels once the rows are folded away
 STATES = ("outside", "centre", "part", "space")
 
 

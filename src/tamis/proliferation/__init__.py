@@ -1,0 +1,1 @@
+"""Score tumour proliferation on whole-slide images."""

@@ -1,0 +1,1 @@
+"""Train a Spark Transformer and decode with it on a CPU."""

@@ -1,0 +1,1 @@
+"""Segment cancer from image labels."""
