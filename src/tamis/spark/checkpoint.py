@@ -1,0 +1,222 @@
+"""Read a checkpoint folder, config.json beside model.safetensors, without PyTorch.
+
+safetensors: 8 bytes little-endian length, a JSON header {name: {dtype, shape, data_offsets}}, then the numbers. Written
+out here because the safetensors package gives bfloat16 to frameworks only, and because a truncated or foreign file shall
+be told in a sentence before anything is allocated. Nothing is unpickled.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tamis.errors import InputError
+
+WIDTH_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
+_NUMPY = {"F64": np.float64, "F32": np.float32, "F16": np.float16}
+MODEL_TYPES = ("tamis_spark", "gemma2")
+_NEEDED = (
+    "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim",
+    "intermediate_size",
+)  # fmt: skip
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """config.json with every default filled in. Accepts `tamis_spark` and the dense `gemma2` of transformers.
+
+    Raises InputError when it is absent, no JSON, of another model, or contradicts itself.
+    """
+    path = folder / "config.json"
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(
+            f"{folder} holds no config.json: name the folder that save_pretrained or `tamis spark train` wrote."
+        ) from None
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise InputError(f"{path} is no JSON ({error}).") from None
+    return complete(stored, path)
+
+
+def complete(stored: Any, source: Path | str = "the configuration") -> dict[str, Any]:
+    """The configuration with defaults filled in, after checking it. Raises InputError with what is wrong."""
+    if not isinstance(stored, dict) or stored.get("model_type") not in MODEL_TYPES:
+        found = stored.get("model_type") if isinstance(stored, dict) else type(stored).__name__
+        raise InputError(f"{source} describes a {found!r} model; expected one of {', '.join(MODEL_TYPES)}.")
+    missing = [name for name in _NEEDED if not isinstance(stored.get(name), int)]
+    if missing:
+        raise InputError(f"{source} lacks whole numbers for {', '.join(missing)}.")
+    layers, head_dim = stored["num_hidden_layers"], stored["head_dim"]
+    rope = stored.get("rope_parameters") or {}
+    config = {
+        "ffn": "gated", "ffn_predictor_size": stored["hidden_size"] // 2,
+        "ffn_active": max(1, round(0.08 * stored["intermediate_size"])),
+        "attention": "softmax", "attention_predictor_size": head_dim // 2, "attention_active": 256,
+        "sliding_window": 4096,
+        "layer_types": ["full_attention" if i % 2 else "sliding_attention" for i in range(layers)],
+        "rope_theta": rope.get("rope_theta", 10000.0), "rms_norm_eps": 1e-6, "attn_logit_softcapping": 50.0,
+        "final_logit_softcapping": 30.0, "query_pre_attn_scalar": 256, "max_position_embeddings": 8192,
+        "hidden_activation": "gelu_pytorch_tanh", "tie_word_embeddings": True,
+    } | stored  # fmt: skip
+    for problem in problems(config):
+        raise InputError(f"{source} contradicts itself: {problem}.")
+    return config
+
+
+def problems(config: Mapping[str, Any]) -> list[str]:
+    """What is wrong with a complete configuration, in words; empty if nothing is."""
+    c, found = config, []
+    for name in _NEEDED:
+        if c[name] < 1:
+            found.append(f"{name} is {c[name]}, at least 1 was expected")
+    if found:
+        return found
+    if c["num_attention_heads"] % c["num_key_value_heads"]:
+        found.append(
+            f"num_attention_heads ({c['num_attention_heads']}) is no multiple of num_key_value_heads "
+            f"({c['num_key_value_heads']})"
+        )
+    if c["ffn"] not in ("gated", "spark"):
+        found.append(f"ffn is {c['ffn']!r}, expected gated or spark")
+    if c["attention"] not in ("softmax", "spark"):
+        found.append(f"attention is {c['attention']!r}, expected softmax or spark")
+    if c["head_dim"] % 2:
+        found.append(f"head_dim is {c['head_dim']}, rotary embeddings need an even number")
+    if c["ffn"] == "spark" and not 0 < c["ffn_predictor_size"] < c["hidden_size"]:
+        found.append(
+            f"ffn_predictor_size ({c['ffn_predictor_size']}) must lie between 0 and hidden_size ({c['hidden_size']})"
+        )
+    if c["ffn"] == "spark" and c["ffn_active"] < 1:
+        found.append(f"ffn_active is {c['ffn_active']}, at least 1 was expected")
+    if c["attention"] == "spark":
+        r = c["attention_predictor_size"]
+        if not 0 < r < c["head_dim"] or r % 2:
+            found.append(
+                f"attention_predictor_size ({r}) must be even and lie between 0 and head_dim ({c['head_dim']})"
+            )
+        if c["attention_active"] < 1:
+            found.append(f"attention_active is {c['attention_active']}, at least 1 was expected")
+    if len(c["layer_types"]) != c["num_hidden_layers"]:
+        found.append(
+            f"layer_types names {len(c['layer_types'])} layers, num_hidden_layers is {c['num_hidden_layers']}"
+        )
+    unknown = set(c["layer_types"]) - {"sliding_attention", "full_attention"}
+    if unknown:
+        found.append(f"layer_types holds {', '.join(map(repr, sorted(unknown)))}")
+    if c["hidden_activation"] != "gelu_pytorch_tanh":
+        found.append(f"hidden_activation is {c['hidden_activation']!r}, only gelu_pytorch_tanh is built")
+    if not c["tie_word_embeddings"]:
+        found.append("tie_word_embeddings is false, only tied embeddings are built")
+    return found
+
+
+def tensor_shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every tensor of a model with this (complete) configuration."""
+    d, f = config["hidden_size"], config["intermediate_size"]
+    queries = config["num_attention_heads"] * config["head_dim"]
+    keys = config["num_key_value_heads"] * config["head_dim"]
+    shapes: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (config["vocab_size"], d)}
+    for i in range(config["num_hidden_layers"]):
+        layer = {
+            "input_layernorm": (d,), "self_attn.q_proj": (queries, d), "self_attn.k_proj": (keys, d),
+            "self_attn.v_proj": (keys, d), "self_attn.o_proj": (d, queries), "post_attention_layernorm": (d,),
+            "pre_feedforward_layernorm": (d,),
+        }  # fmt: skip
+        if config["ffn"] == "spark":
+            r = config["ffn_predictor_size"]
+            layer |= {"mlp.predictor": (f, r), "mlp.up_proj": (f, d - r)}
+        else:
+            layer |= {"mlp.gate_proj": (f, d), "mlp.up_proj": (f, d)}
+        layer |= {"mlp.down_proj": (d, f), "post_feedforward_layernorm": (d,)}
+        shapes |= {f"model.layers.{i}.{name}.weight": shape for name, shape in layer.items()}
+    return shapes | {"model.norm.weight": (d,)}
+
+
+def read_tensors(path: Path) -> dict[str, NDArray[Any]]:
+    """Every tensor of a safetensors file, memory-mapped: float arrays, and bfloat16 as uint16 (see `widen`).
+
+    Raises InputError when the file is truncated, no safetensors, or holds another dtype.
+    """
+    header, start, size = _header(path)
+    content = np.memmap(path, np.uint8, "r")
+    tensors = {}
+    for name, entry in header.items():
+        try:
+            dtype, shape, (first, last) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
+            wanted = math.prod(shape) * WIDTH_BYTES[dtype]
+        except (KeyError, TypeError, ValueError):
+            raise InputError(
+                f"{path}: tensor {name!r} is described as {entry}; expected one of {', '.join(WIDTH_BYTES)} with "
+                "shape and data_offsets."
+            ) from None
+        if not 0 <= first <= last <= size - start or last - first != wanted:
+            raise InputError(
+                f"{path} is truncated or damaged: tensor {name!r} of {wanted} bytes is said to lie at {first}..{last}, "
+                f"and {size - start} bytes are there. Copy the file again."
+            )
+        raw = content[start + first : start + last]
+        # A header of odd length leaves the numbers unaligned: then they are copied.
+        if (start + first) % WIDTH_BYTES[dtype]:
+            raw = raw.copy()
+        tensors[name] = raw.view(_NUMPY.get(dtype, np.uint16)).reshape(shape)
+    return tensors
+
+
+def read_model(folder: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    """Configuration and tensors of a checkpoint folder, which are checked to belong together.
+
+    Tensors come as they are stored (see `read_tensors`). Raises InputError.
+    """
+    config = read_config(folder)
+    path = folder / "model.safetensors"
+    if not path.exists():
+        hint = " (it is split in several files: save it again with a larger max_shard_size)"
+        split = hint if (folder / "model.safetensors.index.json").exists() else ""
+        raise InputError(f"{folder} holds no model.safetensors{split}.")
+    tensors = read_tensors(path)
+    expected = tensor_shapes(config)
+    tensors.pop("lm_head.weight", None)  # tied
+    missing = sorted(expected.keys() - tensors.keys())
+    if missing:
+        raise InputError(
+            f"{path} does not fit {folder / 'config.json'}: it lacks {missing[0]}"
+            + (f" and {len(missing) - 1} more." if len(missing) > 1 else ".")
+        )
+    for name, shape in expected.items():
+        if tensors[name].shape != shape:
+            raise InputError(
+                f"{path} does not fit {folder / 'config.json'}: {name} is {list(tensors[name].shape)}, "
+                f"expected {list(shape)}."
+            )
+    return config, {name: tensors[name] for name in expected}
+
+
+def widen(stored: NDArray[Any]) -> NDArray[np.floating[Any]]:
+    """A stored tensor as floats: bfloat16 is the upper half of a float32."""
+    if stored.dtype == np.uint16:
+        return (stored.astype(np.uint32) << 16).view(np.float32)
+    return stored
+
+
+def _header(path: Path) -> tuple[dict[str, Any], int, int]:
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if not 2 <= length <= min(size - 8, 100_000_000):
+            raise InputError(
+                f"{path} is no safetensors file, or is truncated: its header is said to take {length} bytes of {size}."
+            )
+        try:
+            header = json.loads(file.read(length))
+        except (UnicodeDecodeError, json.JSONDecodeError):
+            raise InputError(f"{path} is no safetensors file: its header is no JSON.") from None
+    if not isinstance(header, dict):
+        raise InputError(f"{path} is no safetensors file: its header is no table of tensors.")
+    header.pop("__metadata__", None)
+    return header, 8 + length, size
