@@ -70,7 +70,10 @@ def read_truth(path: Path) -> tuple[list[Truth], dict]:
     record_path = path.with_suffix(".truth.json")
     if record_path.exists():
         record = json.loads(record_path.read_text(encoding="utf-8"))
-        return [Truth(Fraction(c["start"]), Fraction(c["end"]), c["text"], c.get("box")) for c in record["cues"]], record
+        cues = record["cues"]
+        return [
+            Truth(Fraction(c["start"]), Fraction(c["end"]), c["text"], c.get("box")) for c in cues
+        ], record
     cues = json.loads(path.with_suffix(".gt.json").read_text(encoding="utf-8"))
     return [Truth(Fraction(c["start"]), Fraction(c["end"]), c["text"]) for c in cues], {}
 
@@ -177,7 +180,9 @@ def run(path: Path, sheet: Path | None, verbose: bool) -> Score:
             print(f"    missed {float(truth[i].start):.3f}-{float(truth[i].end):.3f} {truth[i].text!r}")
         for j in sorted(set(range(len(found))) - {j for _, j in pairs}):
             f = found[j]
-            print(f"    surplus {float(f.start):.3f}-{float(f.end):.3f} {[line.box for line in f.lines]} c {f.contrast:.0f} s {f.share:.2f} b {f.prior:.2f}")
+            boxes = [line.box for line in f.lines]
+            signs = f"c {f.contrast:.0f} s {f.share:.2f} b {f.prior:.2f}"
+            print(f"    surplus {float(f.start):.3f}-{float(f.end):.3f} {boxes} {signs}")
     if sheet is not None:
         rows = []
         matched = {j: i for i, j in pairs}
@@ -195,7 +200,9 @@ def run(path: Path, sheet: Path | None, verbose: bool) -> Score:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("clips", nargs="+", type=Path)
     parser.add_argument("--sheets", type=Path, help="write contact sheets of all strips to this folder")
     parser.add_argument("-v", "--verbose", action="store_true")

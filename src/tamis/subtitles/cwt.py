@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from itertools import pairwise
 from math import log
 
 import cv2
@@ -104,7 +105,8 @@ def _pitch(columns: Profile, guess: float) -> tuple[float, float]:
     if len(columns) < 3 * guess or guess < 4:
         return guess, 0.0
     signal = cv2.GaussianBlur(columns.reshape(1, -1), (0, 0), max(0.5, guess / 24)).ravel()
-    signal = np.minimum(signal, np.sort(signal)[int(0.75 * len(signal))])  # gaps tell the pitch, dense strokes do not
+    # gaps tell the pitch, dense strokes do not
+    signal = np.minimum(signal, np.sort(signal)[int(0.75 * len(signal))])
     signal = signal - cv2.blur(signal.reshape(1, -1), (int(guess) | 1, 1)).ravel()
     size = 1 << (2 * len(signal) - 1).bit_length()
     spectrum = np.fft.rfft(signal, size)
@@ -192,9 +194,10 @@ class Scale:
         style = self._style(measure)
         # Narrow and wide faces, and spaced letters: the size lies between what the pitch and what the height says.
         scw = (style.pitch * style.high / RATIO) ** 0.5
-        count = 1 + round((measure.height / style.high - 1) / LINE_PITCH) if measure.height > 1.75 * style.high else 1
+        several = measure.height > 1.75 * style.high
+        count = 1 + round((measure.height / style.high - 1) / LINE_PITCH) if several else 1
         bounds = np.linspace(measure.top, measure.bottom, min(3, count) + 1).round().astype(int).tolist()
-        return [self._line(measure, a, b, style.high, scw) for a, b in zip(bounds, bounds[1:], strict=False)]
+        return [self._line(measure, a, b, style.high, scw) for a, b in pairwise(bounds)]
 
     def _line(self, measure: Measure, top: int, bottom: int, high: float, scw: float) -> Fit:
         """One line between two rows of what was measured: the window of the ink height that holds most ink."""
@@ -209,7 +212,9 @@ class Scale:
             centre = self._usual(centre, scw)
         first, last = max(0, int(centre - y0 - length / 2)), int(centre - y0 + length / 2) + 1
         columns = _profile(measure.ink[first:last], 0) if last > first else np.zeros(0, np.float32)
-        left, right = extent(columns, 0.06, 0.9) if columns.size and columns.max() > 0 else (measure.left, measure.right)
+        left, right = measure.left, measure.right
+        if columns.size and columns.max() > 0:
+            left, right = extent(columns, 0.06, 0.9)
         return Fit(x0 + left, x0 + right, centre, scw)
 
     def _usual(self, centre: float, scw: float) -> float:

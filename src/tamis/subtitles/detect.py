@@ -46,7 +46,8 @@ PATIENCE = 3  # samples to wait for other lines of the same cue
 SAME_TIME = 2 * SAMPLE_S
 TORN_S = Fraction(1, 11)  # between the parts of a torn cue; two frames
 MARGIN = 1.5  # SCW that a strip reaches beyond the ink
-MOST_TOGETHER = 3  # candidates with the same first and last frame: more are the drawing of a scene between two cuts
+# Candidates with the same first and last frame; more are the drawing of a scene between two cuts.
+MOST_TOGETHER = 3
 HELD_CUES = 8  # cues held back until the clip's character width and rows are known
 
 
@@ -227,7 +228,9 @@ class Detector:
             return None
         contrast = list(Contrast(lines[0].points, [s.luma for s in shots], self._working))
         steady = [s for s, c in zip(shots, contrast, strict=True) if c >= 0.85 * median(contrast)] or shots
-        measured = [line for points in lines if (line := self._measure_line(points.points, steady)) is not None]
+        measured = [
+            line for points in lines if (line := self._measure_line(points.points, steady)) is not None
+        ]
         if not measured:
             return None
         return _Held(start, end, tuple(measured), lines[0])
@@ -240,7 +243,8 @@ class Detector:
         y0, y1 = max(0, top - tall), min(self._working[0], bottom + tall)
         mask = np.zeros((y1 - y0, x1 - x0), np.uint8)
         mask[points.y - y0, points.x - x0] = 255
-        mask = cv2.dilate(mask, np.ones((2, 3), np.uint8), anchor=(2, 1))  # both pixels of a step and those between
+        # both pixels of a step and those between
+        mask = cv2.dilate(mask, np.ones((2, 3), np.uint8), anchor=(2, 1))
         box = (round(x0 * across), round(y0 * down), round(x1 * across), round(y1 * down))
         merged = merge(shots, box)
         mask = cv2.resize(mask, (box[2] - box[0], box[3] - box[1]), interpolation=cv2.INTER_NEAREST)
@@ -300,9 +304,10 @@ def _torn(a: _Held, b: _Held) -> bool:
     """Whether two cues, one right after the other, are one and the same text."""
     if len(a.lines) != len(b.lines) or abs(b.start - a.end) > TORN_S:
         return False
-    for p, q in zip(*(sorted(held.lines, key=lambda line: line.merged.box[1]) for held in (a, b)), strict=True):
-        inked = [Inked(line.merged.mean, line.measure.ink, line.measure.origin) for line in (p, q)]
-        if not same_text(*inked, max(4, min(p.measure.height, q.measure.height))):
+    upper, lower = (sorted(held.lines, key=lambda line: line.merged.box[1]) for held in (a, b))
+    for p, q in zip(upper, lower, strict=True):
+        first, second = (Inked(line.merged.mean, line.measure.ink, line.measure.origin) for line in (p, q))
+        if not same_text(first, second, max(4, min(p.measure.height, q.measure.height))):
             return False
     return True
 
@@ -316,7 +321,7 @@ def _rejoin(group: list[Ended]) -> list[Ended]:
     """Joins the parts of lines that wide spaces had split."""
     lines: list[Ended] = []
     for part in sorted(group, key=lambda line: line.points.box()):
-        left, top, right, bottom = part.points.box()
+        left, top, _, bottom = part.points.box()
         for i, line in enumerate(lines):
             box = line.points.box()
             tall = max(bottom - top, box[3] - box[1])
@@ -350,4 +355,5 @@ def _below(upper: Box, lower: Box) -> bool:
     heights = upper[3] - upper[1], lower[3] - lower[1]
     gap = lower[1] - upper[3]
     overlap = min(upper[2], lower[2]) - max(upper[0], lower[0])
-    return max(heights) < 1.7 * min(heights) and -0.3 * min(heights) < gap < 1.2 * max(heights) and overlap > 0
+    near = -0.3 * min(heights) < gap < 1.2 * max(heights)
+    return near and overlap > 0 and max(heights) < 1.7 * min(heights)

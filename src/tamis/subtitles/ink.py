@@ -11,6 +11,7 @@ Outlines, shadows and boxes are ground, so the ink's extent tells the size of th
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from math import log
 
 import cv2
@@ -21,7 +22,8 @@ Plane = NDArray[np.uint8]
 Flags = NDArray[np.bool_]
 Box = tuple[int, int, int, int]
 
-RULE_STEP, RULE_FILLED = 7, 0.8  # a row with steps this strong over this share of the line is an edge of a caption box
+# A row with steps this strong over this share of the line is an edge of a caption box.
+RULE_STEP, RULE_FILLED = 7, 0.8
 # Share of a text's ink that keeps its brightness within so much when the ground changes. Measured: 0.8 and more in
 # every place; where a character is another, 0.4 and less.
 SAME, SAME_BRIGHTNESS = 0.75, 32
@@ -92,7 +94,7 @@ def find_ink(picture: Plane, mask: Plane, box: Box, margin: int) -> tuple[Plane,
     ink = np.zeros_like(picture)
     total = 0.0
     y0, y1 = max(0, top - margin), bottom + margin
-    for a, b in zip(bounds, bounds[1:], strict=False):
+    for a, b in pairwise(bounds):
         x0, x1 = max(0, a - margin), b + margin
         found, vote = _window(picture[y0:y1, x0:x1], mask[y0:y1, x0:x1], em)
         total += vote
@@ -121,9 +123,9 @@ def _window(part: Plane, near: Plane, em: int) -> tuple[Plane | None, float]:
     if thick_dark > thick_bright:
         return bright * around, min(3.0, 2 * log(thick_dark / max(0.1, thick_bright)))
     enclosed, parts = _enclosed(bright, em)
-    inside = np.count_nonzero(enclosed)
-    share = inside / max(1, inside + np.count_nonzero((bright > enclosed) & (near > 0)))
-    ems = max(1.0, part.shape[1] / em)
+    inside = int(np.count_nonzero(enclosed))
+    share = inside / max(1, inside + int(np.count_nonzero((bright > enclosed) & (near > 0))))
+    ems = max(1.0, float(part.shape[1]) / em)
     evidence = (
         log((parts / ems + 0.1) / ENCLOSED_PER_EM)
         + log((share + 0.01) / ENCLOSED_SHARE)
@@ -134,7 +136,8 @@ def _window(part: Plane, near: Plane, em: int) -> tuple[Plane | None, float]:
 
 def _thickness(mask: Plane) -> float:
     """Typical width of a mask's parts in px: a ribbon's mean distance to its edge is a quarter of its width."""
-    distance = cv2.distanceTransform(cv2.copyMakeBorder(mask, 1, 1, 1, 1, cv2.BORDER_REPLICATE), cv2.DIST_L1, 3)
+    framed = cv2.copyMakeBorder(mask, 1, 1, 1, 1, cv2.BORDER_REPLICATE)
+    distance = cv2.distanceTransform(framed, cv2.DIST_L1, 3)
     total = cv2.countNonZero(distance)
     return 4 * cv2.sumElems(distance)[0] / total if total else 0.0
 
@@ -167,7 +170,8 @@ class Inked:
 def same_text(a: Inked, b: Inked, em: int) -> bool:
     """Whether two pictures show one text on two grounds: where one has ink, the other is as bright, in every character.
 
-    On a difficult ground some of it is taken for ink, so that one of the two inks may disagree with the other picture. em: character width in px, roughly.
+    On a difficult ground some of it is taken for ink, so that one of the two inks may disagree with the other picture.
+    em: character width in px, roughly.
     """
     shares = [_unchanged(a, b, em), _unchanged(b, a, em)]
     return max(share.min() for share in shares) >= SAME and min(share.mean() for share in shares) >= 0.5

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Plane = NDArray[np.uint8]
+Box = tuple[int, int, int, int]
 
 CELL = 4  # px of the working picture
 HIGHEST = 64  # px of the working picture (640 wide): a character of a tenth of the width
@@ -41,7 +42,8 @@ class Look:
     run: int
 
 
-EMPTY, THIN = 0.06, 0.35  # of the strokes of a full row: what divides lines, in clear and in cluttered pictures
+# Of the strokes of a full row: what divides lines, in clear and in cluttered pictures.
+EMPTY, THIN = 0.06, 0.35
 TWO_LINES = 36  # px: pieces so high are mostly two lines, or a line with a drawing
 LOOKS = (Look(0, 0.20, 1), Look(0, 0.30, 4), Look(0, 0.42, 3), Look(60, 0.3, 3), Look(110, 0.3, 3))
 
@@ -87,7 +89,8 @@ def find_lines(newborn: Plane) -> list[Group]:
         rest = np.zeros_like(plane)
         for left, top, right, bottom in blobs:
             lines = _split(ink, (left, top, right, bottom))
-            if lines and look.run > 1 and all(line.count >= DENSE * line.width * line.height for line in lines):
+            dense = all(line.count >= DENSE * line.width * line.height for line in lines)
+            if lines and look.run > 1 and dense:
                 found.extend(lines)
             else:
                 loose.extend(lines)
@@ -120,7 +123,8 @@ def _pieces(ink: Plane, look: Look) -> tuple[list[Box], list[Box]]:
     if look.run > 1:
         cells = cv2.morphologyEx(cells, cv2.MORPH_OPEN, np.ones((1, look.run), np.uint8))
     count, _, stats, _ = cv2.connectedComponentsWithStats(cells, connectivity=8)
-    pieces, blobs = [], []
+    pieces: list[Box] = []
+    blobs: list[Box] = []
     stats = stats[1:count]
     stats = stats[stats[:, cv2.CC_STAT_AREA] >= SMALLEST]
     if len(stats) > MOST_PIECES:

@@ -62,7 +62,8 @@ def cut_strip(merged: Merged, left: float, right: float, centre: float, scw: flo
     x0, y0 = left - merged.box[0], centre - merged.box[1]
     # From strip to picture, so that pixel centres meet.
     matrix = np.array(
-        [[1 / zoom, 0, 0.5 / zoom + x0 - 0.5], [0, 1 / zoom, (0.5 - HEIGHT / 2) / zoom + y0 - 0.5]], np.float32
+        [[1 / zoom, 0, 0.5 / zoom + x0 - 0.5], [0, 1 / zoom, (0.5 - HEIGHT / 2) / zoom + y0 - 0.5]],
+        np.float32,
     )
     if polarity > 0:
         channels = merged.mean, merged.low

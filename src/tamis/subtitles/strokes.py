@@ -50,10 +50,8 @@ class StrokeOperator:
     """
 
     def __init__(self) -> None:
-        self._rise: Plane | None = None
-        self._fall: Plane | None = None
-        self._rise_age: Plane | None = None
-        self._fall_age: Plane | None = None
+        self._before: tuple[Plane, Plane] | None = None  # rise and fall of the last sample
+        self._ages: tuple[Plane, Plane]
         self.newborn: Plane | None = None
 
     def observe(self, picture: Plane) -> None:
@@ -61,20 +59,18 @@ class StrokeOperator:
         that stands since at most NEWBORN samples (and stood in the one before), 0 elsewhere; None after the first."""
         low, high = picture[:-STEP_Y, :-STEP_X], picture[STEP_Y:, STEP_X:]
         rise, fall = cv2.subtract(high, low), cv2.subtract(low, high)
-        if self._rise is None or self._rise_age is None:
-            self._rise_age, self._fall_age = np.zeros_like(rise), np.zeros_like(rise)
+        if self._before is None:
+            self._ages = np.zeros_like(rise), np.zeros_like(rise)
         else:
-            risen = _stand(self._rise, rise, self._rise_age)
-            fallen = _stand(self._fall, fall, self._fall_age)
+            risen = _stand(self._before[0], rise, self._ages[0])
+            fallen = _stand(self._before[1], fall, self._ages[1])
             self.newborn = cv2.max(risen, fallen)
-        self._rise, self._fall = rise, fall
-
+        self._before = rise, fall
 
     def claim(self, y: NDArray[np.int32], x: NDArray[np.int32]) -> None:
         """These pixels belong to a track: they are newborn no longer."""
-        for age in (self._rise_age, self._fall_age):
-            if age is not None:
-                age[y, x] += NEWBORN  # at most 2 + 2, far from wrapping
+        for age in self._ages:
+            age[y, x] += NEWBORN  # at most 2 + 2, far from wrapping
 
 
 def _stand(before: Plane, now: Plane, age: Plane) -> Plane:

@@ -110,9 +110,10 @@ def points_in(newborn: Plane, picture: Plane, box: Box) -> Points:
     """The stroke pixels of `newborn` inside a box (clipped to the plane)."""
     left, top = max(0, box[0]), max(0, box[1])
     y, x = np.nonzero(newborn[top : max(top, box[3]), left : max(left, box[2])])
-    y, x = (y + top).astype(np.int32), (x + left).astype(np.int32)
-    across = picture[y + STEP_Y, x + STEP_X].astype(np.int32) - picture[y, x]
-    return Points(y, x, np.where(across >= 0, 1, -1).astype(np.int32), newborn[y, x].astype(np.int32))
+    rows, columns = (y + top).astype(np.int32), (x + left).astype(np.int32)
+    across = picture[rows + STEP_Y, columns + STEP_X].astype(np.int32) - picture[rows, columns]
+    signs = np.where(across >= 0, 1, -1).astype(np.int32)
+    return Points(rows, columns, signs, newborn[rows, columns].astype(np.int32))
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -142,10 +143,12 @@ class Track:
     points: Points
     born: int
     box: Box = field(init=False)
-    fresh: Flags = field(init=False)  # points that appeared with this track, not inherited from the text before
+    # points that appeared with this track, not inherited from the text before
+    fresh: Flags = field(init=False)
     alive: Flags = field(init=False)
     alive_before: Flags = field(init=False)
-    share: list[float] = field(default_factory=list)  # of points alive, per sample since points were last forgotten
+    # share of points alive, per sample since points were last forgotten
+    share: list[float] = field(default_factory=list)
     age: int = 0  # samples observed
     weak: int = 0  # samples in a row with less than `STANDS` of the points alive
     rising: bool = False  # fading in: stronger than in any sample before
@@ -175,7 +178,7 @@ class Track:
         share = np.count_nonzero(self.alive) / len(self.alive)
         level = float(now.mean())
         self.age += 1
-        self.rising = self.age <= 2 * SETTLED and level > RISING * self._level and share > 0.7
+        self.rising = bool(self.age <= 2 * SETTLED and level > RISING * self._level and share > 0.7)
         self._level = max(self._level, level)
         if self.rising:
             self.points.step = np.maximum(self.points.step, now)

@@ -103,8 +103,10 @@ class Tracker:
         high = bottom - top
         count = 0
         for sample, weight, box in self._brief:
-            near = left - high < box[2] and right + high > box[0] and top - high < box[3] and bottom + high > box[1]
-            count += near and sample != line.sample and abs(sample - line.sample) <= BRIEF and weight > 0.25 * line.points.weight()
+            near = left - high < box[2] and right + high > box[0]
+            near &= top - high < box[3] and bottom + high > box[1]
+            then = sample != line.sample and abs(sample - line.sample) <= BRIEF
+            count += near and then and weight > 0.25 * line.points.weight()
         return count >= RESTLESS
 
     # -- how tracks begin ------------------------------------------------------------------------------------------
@@ -161,7 +163,8 @@ class Tracker:
     def _part_siblings(self, track: Track, end: Fraction) -> None:
         """A line of a cue was replaced: the cue ends, and with it the lines above and below that stay for the next cue."""
         for other in self.tracks:
-            if abs(other.born - track.born) <= 1 and _stacked(other, track) and other.start is not None and other.weak == 0:
+            together = abs(other.born - track.born) <= 1 and _stacked(other, track)
+            if together and other.start is not None and other.weak == 0:
                 self._hand_on(other, end)
                 other.start, other.prior, other.born = end, 0.0, self.sample
 
@@ -243,7 +246,8 @@ class Tracker:
             self._brief.append((self.sample, track.points.weight(), track.box))
         if track.steadiness < STEADY:
             stood = track.stood()
-            if np.count_nonzero(track.alive_before & stood) < STEADY * np.count_nonzero(stood) and track.age <= BRIEF:
+            still = np.count_nonzero(track.alive_before & stood)
+            if still < STEADY * np.count_nonzero(stood) and track.age <= BRIEF:
                 return None
         self._settle(track)
         if np.count_nonzero(vanished) < 8:
@@ -253,14 +257,16 @@ class Tracker:
         if not shots:
             return None
         contrast = Contrast(track.points[vanished], [s.luma for s in shots], self._picture.shape)
-        stood = sum(s.sample < self.sample - max(1, track.weak) for s in shots)
-        full = median(contrast[i] for i in _sampled(shots, 0, stood)[-5:]) if stood else max(contrast)
-        last = last_visible(contrast, max(0, stood - 1), full)
+        before = sum(s.sample < self.sample - max(1, track.weak) for s in shots)
+        full = median(contrast[i] for i in _sampled(shots, 0, before)[-5:]) if before else max(contrast)
+        last = last_visible(contrast, max(0, before - 1), full)
         return self._hand_on(track, shots[last].end)
 
     def _hand_on(self, track: Track, end: Fraction) -> Ended:
         assert track.start is not None
-        ended = Ended(track.all_points(), track.start, end, track.full, track.steadiness, track.prior, track.born, self.sample)
+        points = track.all_points()
+        steady = track.steadiness
+        ended = Ended(points, track.start, end, track.full, steady, track.prior, track.born, self.sample)
         self._ended.append(ended)
         return ended
 
@@ -271,12 +277,12 @@ def _sampled(shots: list[Shot], first: int, last: int) -> list[int]:
 
 
 def _share(track: Track) -> float:
-    return np.count_nonzero(track.alive) / len(track.alive)
+    return int(np.count_nonzero(track.alive)) / len(track.alive)
 
 
 def _balanced(points: Points) -> bool:
     """Strokes have two sides: as many steps up as down. The edge of a large object has one."""
-    return len(points) > 0 and 0.25 < np.count_nonzero(points.sign > 0) / len(points) < 0.75
+    return len(points) > 0 and 0.25 < int(np.count_nonzero(points.sign > 0)) / len(points) < 0.75
 
 
 def _stacked(a: Track, b: Track) -> bool:
@@ -284,7 +290,7 @@ def _stacked(a: Track, b: Track) -> bool:
     gap = max(a.box[1], b.box[1]) - min(a.box[3], b.box[3])
     beside = min(a.box[2], b.box[2]) <= max(a.box[0], b.box[0])
     high = max(a.height, b.height)
-    return not beside and high < 1.35 * min(a.height, b.height) and -0.2 * high < gap < 0.8 * high
+    return bool(not beside and high < 1.35 * min(a.height, b.height) and -0.2 * high < gap < 0.8 * high)
 
 
 def _covered(track: Track, group: Group) -> Flags | None:
@@ -303,14 +309,15 @@ def _replaces(group: Group, track: Track, inside: Flags) -> bool | None:
     """Whether a newborn group replaces (True) the text of a track in its columns, stands beside it (False), or is but
     background within it (None)."""
     n_in = int(np.count_nonzero(inside))
-    alive_in = np.count_nonzero(track.alive & inside) / n_in
+    alive_in = int(np.count_nonzero(track.alive & inside)) / n_in
     beside = None if group.count < 0.5 * n_in else False
     if _share(track) < STANDS:
         return alive_in < STANDS or beside
     if track.age <= PRUNED and group.count < 0.7 * len(track.points):
         return beside
     # The rest of the line stands: only a whole character that changed makes it another cue (走吧！ -> 走吗！).
-    whole = group.height >= 0.6 * track.height and group.width >= 0.4 * track.height and group.count >= 0.5 * n_in
+    whole = group.height >= 0.6 * track.height and group.width >= 0.4 * track.height
+    whole &= group.count >= 0.5 * n_in
     if alive_in < CHANGED and whole and n_in >= 16:
         return True
     return beside
