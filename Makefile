@@ -3,6 +3,7 @@
 
 PYTHON ?= python3
 VENV := .venv
+KERNELS := CMakeLists.txt $(wildcard csrc/*)
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
@@ -58,11 +59,11 @@ $(VENV)/.made:
 	  echo "$(PYTHON) cannot make a virtual environment: run  apt-get install python3-venv  and try again."; exit 1; }
 	@touch $@
 
-$(VENV)/.subtitles: $(VENV)/.made pyproject.toml constraints.txt
+$(VENV)/.subtitles: $(VENV)/.made pyproject.toml constraints.txt $(KERNELS)
 	$(INSTALL) --editable '.[subtitles]'
 	@touch $@
 
-$(VENV)/.dev: $(VENV)/.made pyproject.toml constraints.txt
+$(VENV)/.dev: $(VENV)/.made pyproject.toml constraints.txt $(KERNELS)
 	$(INSTALL) --editable '.[dev]'
 	@touch $@ $(VENV)/.subtitles
 

@@ -7,14 +7,13 @@ import os
 import platform
 import re
 from dataclasses import dataclass
-from importlib import metadata, util
+from importlib import metadata
 from typing import Any
 
-from tamis import __version__
+from tamis import __version__, native
 from tamis.errors import WeightsError
 from tamis.weights import Weights, published, read
 
-NATIVE_MODULE = "tamis._native"
 USER_EXTRAS = ("subtitles", "train")
 
 
@@ -51,10 +50,8 @@ def extras() -> dict[str, dict[str, str | None]]:
 
 
 def native_kernels() -> str:
-    """Which path runs: the compiled kernels or the portable code. Both give the same results."""
-    if util.find_spec(NATIVE_MODULE) is None:
-        return "absent: portable code (NumPy, OpenCV, ONNX Runtime) is in use; this version has nothing that needs them"
-    return "present"
+    """Which path runs: the compiled kernels, with their instruction set, or the portable code."""
+    return native.description()
 
 
 def _state(record: Weights) -> WeightsState:
