@@ -9,7 +9,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tamis.agreement import Detections, accuracy, bootstrap, edit_accuracy, edit_distance
+from tamis.agreement import (
+    ONE_STANDARD_ERROR,
+    Detections,
+    accuracy,
+    bootstrap,
+    bootstrap_bca,
+    confusion,
+    edit_accuracy,
+    edit_distance,
+    f1_difference,
+    f1_interval,
+    fisher_interval,
+    midranks,
+    quadratic_kappa,
+    quadratic_kappa_interval,
+    spearman,
+)
 
 short_text = st.text("日本語中文ab，", max_size=8)
 
@@ -108,3 +124,157 @@ def test_bootstrap_leaves_out_resamples_without_a_value() -> None:
 
     estimate = bootstrap([0.0, 1.0], share_of_positive, generator=np.random.default_rng(0))
     assert (estimate.value, estimate.low, estimate.high) == (1.0, 1.0, 1.0)
+
+
+# kappa, Spearman and their intervals
+
+
+def table_of(truth: list[int], found: list[int]) -> np.ndarray:
+    return confusion(truth, found, (1, 2, 3))
+
+
+def scores(seed: int, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Truth and a noisy prediction, both in 1, 2, 3."""
+    generator = np.random.default_rng(seed)
+    truth = generator.choice([1, 2, 3], size=n, p=[0.47, 0.24, 0.29])
+    return truth, np.clip(truth + generator.choice([-1, 0, 0, 0, 1], size=n), 1, 3)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_kappa_is_scikit_learns(seed: int) -> None:
+    metrics = pytest.importorskip("sklearn.metrics")
+    truth, found = scores(seed, 60)
+    expected = metrics.cohen_kappa_score(truth, found, weights="quadratic", labels=[1, 2, 3])
+    assert quadratic_kappa(confusion(truth, found, (1, 2, 3))) == pytest.approx(expected, abs=1e-12)
+
+
+def test_kappa_keeps_its_categories_when_one_never_occurs() -> None:
+    """With categories taken from the values, 1 against 3 would be neighbours."""
+    assert quadratic_kappa(table_of([1, 1, 3, 3], [1, 3, 3, 3])) == pytest.approx(0.5)
+    assert quadratic_kappa(table_of([1, 1, 2, 2], [1, 2, 2, 2])) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("truth", [[1, 2, 3, 1], [2, 2, 2, 2]])
+def test_a_constant_prediction_has_kappa_zero(truth: list[int]) -> None:
+    assert quadratic_kappa(table_of(truth, [2, 2, 2, 2])) == pytest.approx(0.0, abs=1e-12)
+
+
+def test_a_value_outside_the_categories_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"categories are \[1, 2, 3\]"):
+        table_of([1, 2], [1, 4])
+
+
+def test_the_kappa_interval_agrees_with_a_simulation() -> None:
+    """Fleiss, Cohen & Everitt against the spread of kappa over fresh draws from the same table."""
+    generator = np.random.default_rng(1)
+    shares = np.array([[0.33, 0.10, 0.04], [0.09, 0.08, 0.07], [0.04, 0.07, 0.18]])
+    tables = generator.multinomial(321, shares.ravel(), size=4000).reshape(-1, 3, 3)
+    spread = np.std([quadratic_kappa(table) for table in tables])
+    estimate = quadratic_kappa_interval(np.round(shares * 321).astype(int))
+    assert (estimate.high - estimate.low) / 2 / 1.96 == pytest.approx(spread, rel=0.04)
+
+
+def test_rho_is_scipys_with_ties() -> None:
+    stats = pytest.importorskip("scipy.stats")
+    truth, found = scores(3, 80)
+    assert spearman(truth, found) == pytest.approx(stats.spearmanr(truth, found).statistic, abs=1e-12)
+    assert midranks(truth) == pytest.approx(stats.rankdata(truth))
+
+
+def test_a_constant_side_has_rho_zero() -> None:
+    assert spearman([1.0, 2.0, 3.0], [5.0, 5.0, 5.0]) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("rho", "printed", "one_error", "true"),
+    [
+        (0.617, (0.581, 0.651), (0.581, 0.651), (0.544, 0.681)),
+        (0.570, (0.531, 0.606), (0.531, 0.607), (0.491, 0.640)),
+        (0.560, (0.520, 0.597), (0.520, 0.597), (0.480, 0.631)),
+        (0.536, (0.495, 0.575), (0.495, 0.575), (0.453, 0.610)),
+        (0.491, (0.448, 0.533), (0.447, 0.532), (0.403, 0.570)),
+        (0.485, (0.441, 0.527), (0.441, 0.527), (0.397, 0.564)),
+    ],
+)
+def test_the_printed_intervals_of_tupac16_are_one_standard_error(
+    rho: float, printed: tuple[float, float], one_error: tuple[float, float], true: tuple[float, float]
+) -> None:
+    """Six published results, n = 321: what was printed as 95 % is tanh(atanh r +- 1 / sqrt(n - 3)), to the digit."""
+    narrow, wide = fisher_interval(rho, 321, level=ONE_STANDARD_ERROR), fisher_interval(rho, 321)
+    assert (narrow.low, narrow.high) == pytest.approx(one_error, abs=0.0005)
+    assert (narrow.low, narrow.high) == pytest.approx(printed, abs=0.0016)
+    assert (wide.low, wide.high) == pytest.approx(true, abs=0.0006)
+
+
+def test_bca_is_asymmetric_where_the_statistic_is() -> None:
+    """The variance of a small exponential sample: BCa reaches further up than the percentile interval does."""
+    units = np.random.default_rng(4).exponential(size=40)
+
+    def variance(drawn: np.ndarray) -> float:
+        return float(np.var(drawn))
+
+    bca = bootstrap_bca(units, variance, generator=np.random.default_rng(5))
+    percentile = bootstrap(list(units), lambda u: float(np.var(u)), generator=np.random.default_rng(5))
+    assert bca.high > percentile.high
+    assert bca.low < bca.value < bca.high
+    assert bca == bootstrap_bca(units, variance, generator=np.random.default_rng(5))
+
+
+def test_bca_covers_in_simulation() -> None:
+    """Kappa of 120 cases: the interval holds the truth in 93 to 97 % of 600 draws, up to the draws' own error."""
+    generator = np.random.default_rng(6)
+    shares = np.array([[0.33, 0.10, 0.04], [0.09, 0.08, 0.07], [0.04, 0.07, 0.18]])
+    truth = quadratic_kappa((shares * 1e9).astype(int))
+    held = 0
+    for _ in range(300):
+        units = generator.choice(9, size=120, p=shares.ravel())
+        estimate = bootstrap_bca(
+            units,
+            lambda drawn: quadratic_kappa(np.bincount(drawn, minlength=9).reshape(3, 3)),
+            generator=generator,
+            resamples=300,
+        )
+        held += estimate.low <= truth <= estimate.high
+    assert 0.92 <= held / 300 <= 0.98
+
+
+def test_f1_interval_covers_in_simulation_with_few_skewed_cases() -> None:
+    generator = np.random.default_rng(7)
+    truth = pooled_f1(skewed_cases(400_000, generator))
+    held = 0
+    for _ in range(1000):
+        estimate = f1_interval(skewed_cases(34, generator), generator=generator, resamples=400)
+        held += estimate.low <= truth <= estimate.high
+    assert 0.93 <= held / 1000 <= 0.97
+
+
+def skewed_cases(n: int, generator: np.random.Generator) -> np.ndarray:
+    """Counts of n cases as a mitosis detector gives them: a few cases hold most of the mitoses and of the errors."""
+    mitoses = generator.negative_binomial(0.9, 0.9 / 30.9, n)
+    found = generator.binomial(mitoses, generator.beta(6, 3, n))
+    false = generator.poisson(generator.gamma(1.0, 12, n))
+    return np.stack([found, false, mitoses - found], axis=1)
+
+
+def pooled_f1(counts: np.ndarray) -> float:
+    return Detections(*(int(count) for count in counts.sum(0))).f1
+
+
+def test_f1_interval_gives_the_pooled_f1_and_the_number_of_cases() -> None:
+    counts = skewed_cases(20, np.random.default_rng(8))
+    estimate = f1_interval(counts, generator=np.random.default_rng(9))
+    assert estimate.value == pytest.approx(pooled_f1(counts))
+    assert estimate.n == 20
+    assert 0 <= estimate.low < estimate.value < estimate.high <= 1
+    assert f1_interval(np.array([[3, 0, 0], [2, 0, 0]]), generator=np.random.default_rng(9)).value == 1.0
+    assert math.isnan(f1_interval(counts[:1], generator=np.random.default_rng(9)).low)
+
+
+def test_a_paired_difference_is_narrower_than_two_intervals_apart() -> None:
+    counts = skewed_cases(40, np.random.default_rng(10))
+    worse = counts + np.array([0, 3, 0])
+    difference = f1_difference(counts, worse, generator=np.random.default_rng(11))
+    alone = f1_interval(counts, generator=np.random.default_rng(12))
+    assert difference.value == pytest.approx(pooled_f1(counts) - pooled_f1(worse))
+    assert difference.low > 0
+    assert difference.high - difference.low < alone.high - alone.low
