@@ -105,7 +105,8 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_demo_goes_where_it_is_told(toy: Toy, tmp_path: Path) -> None:
     assert cli.main(["demo", "-o", str(tmp_path / "here")]) == 0
-    assert (tmp_path / "here").is_dir()
+    assert (tmp_path / "here" / "toys").is_dir()
+    assert (tmp_path / "here" / "index.html").is_file()
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")

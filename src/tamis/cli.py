@@ -1,4 +1,5 @@
-"""The `tamis` command: `tamis CAPABILITY VERB INPUT... [-o OUT]`, `tamis demo`, `tamis doctor`.
+"""The `tamis` command: `tamis CAPABILITY VERB INPUT... [-o OUT]`, `tamis demo`, `tamis doctor`,
+`tamis serve`.
 
 Each capability describes its own verbs in a light module, `tamis.CAPABILITY.commands`, and imports what is heavy only
 when a verb runs. Here: the common options, and what becomes of an error.
@@ -87,6 +88,14 @@ def build_parser() -> argparse.ArgumentParser:
     doctor.add_argument("--json", action="store_true", help="print one JSON record")
     doctor.set_defaults(run=_doctor)
 
+    serve = parts.add_parser("serve", parents=[common], help="look at a folder of results in a browser")
+    serve.add_argument(
+        "folder", metavar="DIR", type=Path, help="what a command wrote with -o, or the demo's folder"
+    )
+    serve.add_argument("--port", type=int, default=8000, help="default: %(default)s; 0 takes a free one")
+    serve.add_argument("--host", default="127.0.0.1", help="default: %(default)s, this computer alone")
+    serve.set_defaults(run=_serve)
+
     for name, capability in CAPABILITIES.items():
         part = parts.add_parser(name, help=capability.__doc__.splitlines()[0].rstrip("."))  # type: ignore[union-attr]
         capability.add_commands(part.add_subparsers(title="verbs", metavar="VERB", required=True), common)
@@ -94,8 +103,19 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _demo(options: argparse.Namespace) -> int:
-    for capability in CAPABILITIES.values():
-        capability.demo(Path(options.output))
+    from tamis import gallery  # with the web server of the standard library, which nothing else needs
+
+    folder = Path(options.output)
+    for name, capability in CAPABILITIES.items():
+        capability.demo(folder / name)
+    print(f"all of it on one page: {gallery.write_index(folder, 'Tamis: demo')}")
+    return 0
+
+
+def _serve(options: argparse.Namespace) -> int:
+    from tamis import gallery
+
+    gallery.serve(options.folder, options.port, options.host)
     return 0
 
 
