@@ -1,0 +1,118 @@
+"""The hot spot: the window of a given area that holds most mitoses. Exact, for a square and for a circle.
+
+A best window can be moved until it touches points: a square until some point lies on its left edge and one on its top
+edge; a circle until two points lie on its rim, or one (Chazelle & Lee 1986). So it is enough to look at those. Points on
+the edge count. Squares stand parallel to the slide's edges and may reach beyond the slide.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tamis.proliferation.mitosis import Mitosis
+
+Shape = Literal["square", "circle"]
+SLACK = 1e-9  # of the window's size: what rounding may add to a distance
+
+
+@dataclass(frozen=True, slots=True)
+class HotSpot:
+    """A window centred on (x_um, y_um). `size_um` is the side of the square or the diameter of the circle."""
+
+    x_um: float
+    y_um: float
+    size_um: float
+    shape: Shape
+    count: int
+
+    @property
+    def area_mm2(self) -> float:
+        side = self.size_um / 1000
+        return side * side * (1 if self.shape == "square" else math.pi / 4)
+
+    @property
+    def per_mm2(self) -> float:
+        return self.count / self.area_mm2
+
+
+def hot_spot(mitoses: Sequence[Mitosis], area_mm2: float = 2.0, shape: Shape = "square") -> HotSpot | None:
+    """The window of `area_mm2` with most mitoses, centred on what it holds; None without mitoses. O(n^2 log n) at worst."""
+    if not mitoses:
+        return None
+    points = np.array([(m.x_um, m.y_um) for m in mitoses], float)
+    if shape == "square":
+        size = math.sqrt(area_mm2) * 1000
+        x, y, count = _best_square(points, size)
+    elif shape == "circle":
+        size = math.sqrt(area_mm2 * 4 / math.pi) * 1000
+        x, y, count = _best_circle(points, size / 2)
+    else:
+        raise ValueError(f"a hot spot is a square or a circle, not {shape!r}")
+    return HotSpot(x, y, size, shape, count)
+
+
+def _best_square(points: NDArray[np.float64], side: float) -> tuple[float, float, int]:
+    """Sweep: with the left edge on each point in turn, the best vertical run among the points of that column."""
+    side += side * SLACK
+    order = points[np.argsort(points[:, 0], kind="stable")]
+    ends = np.searchsorted(order[:, 0], order[:, 0] + side, side="right")
+    best, held = 0, order[:1]
+    for i, end in enumerate(ends):
+        if end - i <= best:
+            continue
+        column = order[i:end]
+        column = column[np.argsort(column[:, 1], kind="stable")]
+        counts = np.searchsorted(column[:, 1], column[:, 1] + side, side="right") - np.arange(len(column))
+        j = int(counts.argmax())
+        if counts[j] > best:
+            best, held = int(counts[j]), column[j : j + int(counts[j])]
+    middle = (held.min(0) + held.max(0)) / 2
+    return float(middle[0]), float(middle[1]), best
+
+
+def _best_circle(points: NDArray[np.float64], radius: float) -> tuple[float, float, int]:
+    """For each point, roll a circle around it: every other point enters and leaves over an arc of angles."""
+    reach = 2 * radius * (1 + SLACK)
+    order = points[np.argsort(points[:, 0], kind="stable")]
+    starts = np.searchsorted(order[:, 0], order[:, 0] - reach, side="left")
+    ends = np.searchsorted(order[:, 0], order[:, 0] + reach, side="right")
+    best, centre = 0, order[0]
+    for i, (start, end) in enumerate(zip(starts, ends, strict=True)):
+        if end - start <= best:
+            continue
+        away = order[start:end] - order[i]
+        distance = np.hypot(away[:, 0], away[:, 1])
+        near = distance <= reach
+        if near.sum() <= best:
+            continue
+        same = near & (distance <= radius * SLACK)
+        other = near & ~same
+        angle = np.arctan2(away[other, 1], away[other, 0])
+        # The centre at angle a holds the other point while |a - angle| <= arccos(distance / 2r).
+        half = np.arccos(np.minimum(1.0, distance[other] / (2 * radius))) + SLACK
+        count, at = _most_overlapping(angle - half, angle + half)
+        count += int(same.sum())
+        if count > best:
+            best = count
+            centre = order[i] + radius * np.array([math.cos(at), math.sin(at)])
+    return float(centre[0]), float(centre[1]), best
+
+
+def _most_overlapping(low: NDArray[np.float64], high: NDArray[np.float64]) -> tuple[int, float]:
+    """Most closed arcs that share an angle, and such an angle."""
+    if len(low) == 0:
+        return 0, 0.0
+    width = high - low
+    low = np.mod(low, 2 * math.pi)
+    edges = np.concatenate([low, low + 2 * math.pi, low + width, low + width + 2 * math.pi])
+    gain = np.repeat([1, -1], 2 * len(low))
+    order = np.lexsort((-gain, edges))  # at one angle, arcs open before others close
+    running = np.cumsum(gain[order])
+    k = int(running.argmax())
+    return int(running[k]), float(edges[order[k]])

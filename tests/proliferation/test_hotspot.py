@@ -1,0 +1,97 @@
+"""The hot spot equals brute force, in squares and circles.
+
+python -m pytest tests/proliferation/test_hotspot.py
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from tamis.proliferation.hotspot import hot_spot
+from tamis.proliferation.mitosis import Mitosis
+
+
+def scattered(n: int, seed: int, spread: float = 4000, grid: float = 0) -> list[Mitosis]:
+    places = np.random.default_rng(seed).uniform(0, spread, (n, 2))
+    if grid:
+        places = np.round(places / grid) * grid
+    return [Mitosis(float(x), float(y), 0.9) for x, y in places]
+
+
+def brute_square(mitoses: list[Mitosis], side: float) -> int:
+    """Every left edge with every top edge."""
+    points = np.array([(m.x_um, m.y_um) for m in mitoses])
+    best = 0
+    for left in points[:, 0]:
+        for top in points[:, 1]:
+            inside = (points >= (left, top)) & (points <= (left + side * (1 + 1e-9), top + side * (1 + 1e-9)))
+            best = max(best, int(inside.all(1).sum()))
+    return best
+
+
+def brute_circle(mitoses: list[Mitosis], radius: float) -> int:
+    """Every circle through two points, and one around every point."""
+    points = np.array([(m.x_um, m.y_um) for m in mitoses])
+    centres = [tuple(p) for p in points]
+    for i, a in enumerate(points):
+        for b in points[i + 1 :]:
+            gap = b - a
+            length = float(np.hypot(*gap))
+            if 0 < length <= 2 * radius:
+                rise = math.sqrt(radius**2 - length**2 / 4)
+                normal = np.array([-gap[1], gap[0]]) / length
+                centres += [tuple((a + b) / 2 + rise * normal), tuple((a + b) / 2 - rise * normal)]
+    distance = np.hypot(*(np.array(centres)[:, None] - points[None]).transpose(2, 0, 1))
+    return int((distance <= radius * (1 + 1e-7)).sum(1).max())
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("grid", [0, 500])
+def test_square_equals_brute_force(seed: int, grid: float) -> None:
+    mitoses = scattered(3 + 8 * seed, seed, grid=grid)
+    found = hot_spot(mitoses, 2.0, "square")
+    assert found is not None
+    assert found.count == brute_square(mitoses, math.sqrt(2) * 1000)
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("grid", [0, 500])
+def test_circle_equals_brute_force(seed: int, grid: float) -> None:
+    mitoses = scattered(3 + 5 * seed, seed, grid=grid)
+    found = hot_spot(mitoses, 2.0, "circle")
+    assert found is not None
+    assert found.count == brute_circle(mitoses, math.sqrt(2 / math.pi) * 1000)
+
+
+@pytest.mark.parametrize("shape", ["square", "circle"])
+def test_the_window_holds_what_it_counts(shape: str) -> None:
+    mitoses = scattered(60, 5)
+    found = hot_spot(mitoses, 1.0, shape)  # type: ignore[arg-type]
+    assert found is not None and found.area_mm2 == pytest.approx(1.0)
+    half = found.size_um / 2 * (1 + 1e-6)
+    away = [(abs(m.x_um - found.x_um), abs(m.y_um - found.y_um)) for m in mitoses]
+    if shape == "square":
+        inside = sum(max(a) <= half for a in away)
+    else:
+        inside = sum(math.hypot(*a) <= half for a in away)
+    assert inside == found.count
+    assert found.per_mm2 == pytest.approx(found.count)
+
+
+@pytest.mark.parametrize("shape", ["square", "circle"])
+def test_few_points(shape: str) -> None:
+    assert hot_spot([], 2.0, shape) is None  # type: ignore[arg-type]
+    one = hot_spot([Mitosis(10, 20, 1)], 2.0, shape)  # type: ignore[arg-type]
+    assert one is not None and one.count == 1
+    twice = hot_spot([Mitosis(10, 20, 1)] * 3, 2.0, shape)  # type: ignore[arg-type]
+    assert twice is not None and twice.count == 3
+
+
+def test_a_far_mitosis_does_not_count() -> None:
+    side = math.sqrt(2) * 1000
+    pair = [Mitosis(0, 0, 1), Mitosis(side, 0, 1)]
+    assert hot_spot(pair, 2.0).count == 2  # type: ignore[union-attr]
+    assert hot_spot([pair[0], Mitosis(side + 1, 0, 1)], 2.0).count == 1  # type: ignore[union-attr]
