@@ -25,6 +25,9 @@ TRAINING = {
     "tamis.subtitles.networks",
     "tamis.subtitles.train",
     "tamis.subtitles.publish",
+    "tamis.spark.topk_autograd",
+    "tamis.spark.model",
+    "tamis.spark.huggingface",
 }
 
 

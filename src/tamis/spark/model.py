@@ -1,0 +1,246 @@
+"""The decoder, dense and Spark: one page of PyTorch in the manner of Gemma 2.
+
+    x = x + norm(attention(norm(x)));  x = x + norm(ffn(norm(x)))          norm(x) = x / rms(x) * (1 + weight)
+
+    ffn "gated"          V (gelu(G q) * (U q))
+    ffn "spark"          V (gelu(soft_threshold(K1^T q[:r], k)) * (K2^T q[r:]))
+    attention "softmax"  softmax(cap(q . K / sqrt(query_pre_attn_scalar))) V
+    attention "spark"    (softmax(cap(mask_below(q[:r] . K[:, :r] / sqrt(r), k))) * softplus(q[r:] . K[:, r:] / sqrt(d - r))) V
+
+Spark: arXiv 2506.06644. What it leaves open is decided so, here, in `reference.py` (the same in double precision, which
+tests hold this file to) and in the native engine:
+
+- moments are taken over visible keys only, inside the window on sliding layers; with at most k visible nothing is masked;
+- each part of a head is scaled by its own dimension; theta acts on raw scores, the soft-cap on what survives, and on
+  the predictor's scores only;
+- every query head chooses its own keys; the largest score always survives;
+- rotary embeddings turn each part separately; a sliding layer sees `sliding_window` keys, the token's own included.
+
+Axes: B sequences, T new tokens, N keys (cached and new), D hidden, F neurons, H query heads, G key-value heads, E head_dim.
+Settings beyond those of `presets.py` are ablations, refused by the engine: topk_method "exact", ffn_cut "hard" (x instead
+of x - theta), theta_gradient False, attention_gate "none" (no softplus).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tamis.spark.topk_autograd import mask_below, soft_threshold, threshold
+
+
+class Cache(Protocol):
+    """Keys and values of earlier tokens, as transformers' caches keep them."""
+
+    def update(self, keys: Tensor, values: Tensor, layer: int) -> tuple[Tensor, Tensor]:
+        """Add [B, G, T, E] each; returns [B, G, N, E], of which the last T are the new ones."""
+        ...
+
+
+class RMSNorm(nn.Module):
+    def __init__(self, size: int, eps: float) -> None:
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.zeros(size))
+
+    def forward(self, x: Tensor) -> Tensor:
+        # In float32, gain included: in bfloat16, 1 + weight would keep two digits.
+        wide = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
+        return F.rms_norm(wide, wide.shape[-1:], 1.0 + self.weight.to(wide.dtype), self.eps).type_as(x)
+
+
+class FFN(nn.Module):
+    observer: Callable[[Tensor], None] | None = None
+    """Told how many neurons are active, [B, T], when someone counts."""
+
+    def __init__(self, c: Any) -> None:
+        super().__init__()
+        self.c, d, f = c, c.hidden_size, c.intermediate_size
+        self.spark, self.r = c.ffn == "spark", c.ffn_predictor_size
+        if self.spark:
+            self.predictor = nn.Linear(self.r, f, bias=False)
+            self.up_proj = nn.Linear(d - self.r, f, bias=False)
+        else:
+            self.gate_proj = nn.Linear(d, f, bias=False)
+            self.up_proj = nn.Linear(d, f, bias=False)
+        self.down_proj = nn.Linear(f, d, bias=False)
+
+    def forward(self, q: Tensor) -> Tensor:
+        if self.spark:
+            scores = self.cut(self.predictor(q[..., : self.r]))
+            up = self.up_proj(q[..., self.r :])
+        else:
+            scores, up = self.gate_proj(q), self.up_proj(q)
+        gate = F.gelu(scores, approximate="tanh")
+        if self.observer is not None:
+            self.observer(gate.count_nonzero(-1))
+        return self.down_proj(gate * up)  # [B, T, F] -> [B, T, D]
+
+    def cut(self, scores: Tensor) -> Tensor:
+        """About k of F neurons, the rest 0."""
+        k, method = self.c.ffn_active, self.c.topk_method
+        if self.c.ffn_cut == "soft" and self.c.theta_gradient:
+            return soft_threshold(scores, k, method=method)
+        theta = threshold(scores, k, method=method)
+        theta = theta if self.c.theta_gradient else theta.detach()
+        if self.c.ffn_cut == "hard":
+            return scores * (scores > theta)
+        return (scores - theta).relu()
+
+
+class Attention(nn.Module):
+    observer: Callable[[Tensor], None] | None = None
+    """Told how many keys have a weight, [B, G, H/G, T]."""
+
+    def __init__(self, c: Any, layer: int) -> None:
+        super().__init__()
+        self.c, self.layer = c, layer
+        self.spark, self.r = c.attention == "spark", c.attention_predictor_size
+        self.parts = (self.r, c.head_dim - self.r) if self.spark else (c.head_dim,)
+        queries, keys = c.num_attention_heads * c.head_dim, c.num_key_value_heads * c.head_dim
+        self.q_proj = nn.Linear(c.hidden_size, queries, bias=False)
+        self.k_proj = nn.Linear(c.hidden_size, keys, bias=False)
+        self.v_proj = nn.Linear(c.hidden_size, keys, bias=False)
+        self.o_proj = nn.Linear(queries, c.hidden_size, bias=False)
+
+    def forward(self, x: Tensor, turns: Turns, visible: Tensor, cache: Cache | None) -> Tensor:
+        b, t, _ = x.shape
+        heads = (b, t, -1, self.c.head_dim)
+        query = turns(self.q_proj(x).view(heads).transpose(1, 2), self.parts)  # [B, H, T, E]
+        key = turns(self.k_proj(x).view(heads).transpose(1, 2), self.parts)  # [B, G, T, E]
+        value = self.v_proj(x).view(heads).transpose(1, 2)
+        if cache is not None:
+            key, value = cache.update(key, value, self.layer)  # [B, G, N, E]
+        # The H/G query heads that share a key head lie together: [B, G, H/G * T, E].
+        query = query.reshape(b, key.shape[1], -1, query.shape[-1])
+        weights = (self.spark_weights if self.spark else self.softmax_weights)(query, key, visible)
+        out = weights.to(value.dtype).view(*query.shape[:3], -1) @ value
+        out = out.view(b, -1, t, self.c.head_dim).transpose(1, 2).reshape(b, t, -1)
+        return self.o_proj(out)
+
+    def softmax_weights(self, query: Tensor, key: Tensor, visible: Tensor) -> Tensor:
+        """[B, G, H/G, T, N]"""
+        scores = self.scores(query, key, self.c.query_pre_attn_scalar, visible)
+        weights = F.softmax(self.cap(scores).masked_fill(~visible, -torch.inf), -1)
+        if self.observer is not None:
+            self.observer(weights.count_nonzero(-1))
+        return weights
+
+    def spark_weights(self, query: Tensor, key: Tensor, visible: Tensor) -> Tensor:
+        """[B, G, H/G, T, N]"""
+        r = self.r
+        scores = self.scores(query[..., :r], key[..., :r], r, visible)
+        kept = mask_below(scores, self.c.attention_active, visible, method=self.c.topk_method)
+        if self.observer is not None:
+            self.observer((kept > -torch.inf).sum(-1))
+        # The mask goes over the capped scores: tanh(-inf) would bring the dropped ones back.
+        weights = F.softmax(self.cap(scores).masked_fill(kept.isneginf(), -torch.inf), -1)
+        if self.c.attention_gate == "none":
+            return weights
+        return weights * F.softplus(self.scores(query[..., r:], key[..., r:], query.shape[-1] - r, visible))
+
+    def scores(self, query: Tensor, key: Tensor, scale: int, visible: Tensor) -> Tensor:
+        """Scaled products [B, G, H/G, T, N], at least in float32."""
+        product = (query * scale**-0.5) @ key.transpose(2, 3)
+        product = product.float() if product.dtype in (torch.bfloat16, torch.float16) else product
+        return product.view(*key.shape[:2], -1, visible.shape[-2], key.shape[2])
+
+    def cap(self, scores: Tensor) -> Tensor:
+        limit = self.c.attn_logit_softcapping
+        return scores if limit is None else limit * torch.tanh(scores / limit)
+
+
+class Turns:
+    """Rotary embedding at some positions [B, T] (or [1, T])."""
+
+    def __init__(self, positions: Tensor, theta: float, dtype: torch.dtype) -> None:
+        self.positions, self.theta, self.dtype = positions, theta, dtype
+        self.kept: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def __call__(self, x: Tensor, parts: tuple[int, ...]) -> Tensor:
+        """x [B, heads, T, E] turned, each of the parts of its last axis separately."""
+        turned = []
+        for part in torch.split(x, list(parts), -1):
+            cos, sin = self.angles(part.shape[-1] // 2)
+            first, second = part.chunk(2, -1)
+            turned += [first * cos - second * sin, second * cos + first * sin]
+        return torch.cat(turned, -1)
+
+    def angles(self, half: int) -> tuple[Tensor, Tensor]:
+        """cos and sin [B, 1, T, half] of position * theta^(-i / half)."""
+        if half not in self.kept:
+            wide = torch.promote_types(self.dtype, torch.float32)
+            exponents = torch.arange(half, dtype=wide, device=self.positions.device) / half
+            angle = self.positions[:, None, :, None].to(wide) * self.theta**-exponents
+            self.kept[half] = angle.cos().to(self.dtype), angle.sin().to(self.dtype)
+        return self.kept[half]
+
+
+class Layer(nn.Module):
+    def __init__(self, c: Any, layer: int) -> None:
+        super().__init__()
+        self.local = c.layer_types[layer] == "sliding_attention"
+        self.self_attn = Attention(c, layer)
+        self.mlp = FFN(c)
+        self.input_layernorm = RMSNorm(c.hidden_size, c.rms_norm_eps)
+        self.post_attention_layernorm = RMSNorm(c.hidden_size, c.rms_norm_eps)
+        self.pre_feedforward_layernorm = RMSNorm(c.hidden_size, c.rms_norm_eps)
+        self.post_feedforward_layernorm = RMSNorm(c.hidden_size, c.rms_norm_eps)
+
+    def forward(self, x: Tensor, turns: Turns, visible: Tensor, cache: Cache | None) -> Tensor:
+        out = self.self_attn(self.input_layernorm(x), turns, visible, cache)
+        x = x + self.post_attention_layernorm(out)
+        return x + self.post_feedforward_layernorm(self.mlp(self.pre_feedforward_layernorm(x)))
+
+
+class Decoder(nn.Module):
+    """Tokens to normalised hidden vectors; `logits` is the tied vocabulary projection."""
+
+    def __init__(self, c: Any) -> None:
+        super().__init__()
+        self.c = c
+        self.embed_tokens = nn.Embedding(c.vocab_size, c.hidden_size)
+        self.layers = nn.ModuleList(Layer(c, i) for i in range(c.num_hidden_layers))
+        self.norm = RMSNorm(c.hidden_size, c.rms_norm_eps)
+
+    def forward(
+        self,
+        embedded: Tensor,
+        positions: Tensor,
+        see: Callable[[int, int | None], Tensor],
+        cache: Cache | None = None,
+    ) -> Tensor:
+        """embedded, positions [B, T] -> [B, T, D]. `see(layer, window)` gives what is visible, [B, 1, 1, T, N]."""
+        # Gemma rounds sqrt(D) to the dtype of the weights.
+        x = embedded * torch.tensor(math.sqrt(self.c.hidden_size), dtype=embedded.dtype)
+        turns = Turns(positions, self.c.rope_theta, x.dtype)
+        for i, layer in enumerate(self.layers):
+            x = layer(x, turns, see(i, self.c.sliding_window if layer.local else None), cache)
+        return self.norm(x)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        logits = F.linear(hidden, self.embed_tokens.weight)
+        limit = self.c.final_logit_softcapping
+        return logits if limit is None else limit * torch.tanh(logits / limit)
+
+
+def causal(
+    first_query: int | Tensor,
+    queries: int,
+    first_key: int,
+    keys: int,
+    window: int | None,
+    device: torch.device,
+) -> Tensor:
+    """Which keys each query sees, [1, 1, 1, T, N] bool: those up to its own, `window` of them at most."""
+    query = first_query + torch.arange(queries, device=device)[:, None]
+    key = first_key + torch.arange(keys, device=device)[None]
+    seen = key <= query
+    if window is not None:
+        seen = seen & (key > query - window)
+    return seen[None, None, None]

@@ -1,0 +1,97 @@
+"""python -m pytest tests/spark/test_model.py"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="training needs the extra: pip install tamis[train]")
+pytest.importorskip("transformers")
+
+from tamis.spark.checkpoint import complete  # noqa: E402
+from tamis.spark.huggingface import SparkConfig, SparkForCausalLM  # noqa: E402
+from tamis.spark.reference import Reference  # noqa: E402
+
+SHAPE = {
+    "model_type": "tamis_spark", "vocab_size": 61, "hidden_size": 24, "num_hidden_layers": 3, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "head_dim": 12, "intermediate_size": 40, "ffn_predictor_size": 10, "ffn_active": 6,
+    "attention_predictor_size": 4, "attention_active": 3, "sliding_window": 6, "query_pre_attn_scalar": 9,
+    "max_position_embeddings": 64, "attn_logit_softcapping": 5.0, "final_logit_softcapping": 4.0,
+}  # fmt: skip
+
+
+def random_model(**changes: Any) -> SparkForCausalLM:
+    """With weights large enough for every cap and threshold to matter."""
+    torch.manual_seed(1)
+    fields = {k: v for k, v in (SHAPE | changes).items() if k != "model_type"}
+    model = SparkForCausalLM(SparkConfig(**fields)).double().eval()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.4)
+    return model
+
+
+def reference_of(model: SparkForCausalLM) -> Reference:
+    tensors = {name: value.numpy() for name, value in model.state_dict().items()}
+    return Reference(complete(model.config.to_dict()), tensors)
+
+
+@pytest.mark.parametrize("attention", ["softmax", "spark"])
+@pytest.mark.parametrize("ffn", ["gated", "spark"])
+def test_the_model_is_the_reference_token_by_token(ffn: str, attention: str) -> None:
+    model = random_model(ffn=ffn, attention=attention)
+    tokens = np.random.default_rng(0).integers(0, 61, 20)
+    with torch.no_grad():
+        found = model(torch.from_numpy(tokens)[None]).logits[0].numpy()
+    reference = reference_of(model)
+    state = reference.start()
+    for token, logits in zip(tokens, found, strict=True):
+        state, expected = reference.step(state, int(token))
+        np.testing.assert_allclose(logits, expected, rtol=1e-9, atol=1e-11)
+
+
+def test_observers_count_what_the_reference_counts() -> None:
+    model = random_model(ffn="spark", attention="spark")
+    tokens = np.random.default_rng(3).integers(0, 61, 18)
+    active, attended = [], []
+    for layer in model.model.layers:
+        layer.mlp.observer = lambda count: active.append(int(count[0, -1]))
+        layer.self_attn.observer = lambda count: attended.append(tuple(count[0, :, :, -1].flatten().tolist()))
+    with torch.no_grad():
+        model(torch.from_numpy(tokens)[None])
+    reference = reference_of(model)
+    state = reference.start()
+    for token in tokens:
+        state, _ = reference.step(state, int(token))
+    assert tuple(active) == state.active
+    assert tuple(attended) == state.attended
+    assert max(state.active) < 40 and max(max(heads) for heads in state.attended) < 18
+
+
+@pytest.mark.parametrize("attention", ["softmax", "spark"])
+def test_later_tokens_change_nothing_before_them(attention: str) -> None:
+    """Also not through the moments of the threshold."""
+    model = random_model(ffn="spark", attention=attention)
+    tokens = torch.randint(0, 61, (1, 20))
+    changed = tokens.clone()
+    changed[0, 12:] = (changed[0, 12:] + 1) % 61
+    with torch.no_grad():
+        first, second = model(tokens).logits, model(changed).logits
+    torch.testing.assert_close(first[:, :12], second[:, :12], rtol=0, atol=0)
+    assert not torch.allclose(first[:, 12:], second[:, 12:])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"topk_method": "exact"}, {"ffn_cut": "hard"}, {"theta_gradient": False}, {"attention_gate": "none"}],
+    ids=str,
+)
+def test_every_ablation_changes_the_gradients(changes: dict[str, Any]) -> None:
+    tokens = torch.randint(0, 61, (1, 16), generator=torch.Generator().manual_seed(0))
+    norms = []
+    for model in (random_model(), random_model(**changes)):
+        model(tokens, labels=tokens).loss.backward()
+        norms.append(model.model.layers[0].self_attn.q_proj.weight.grad.norm().item())
+        assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+    assert norms[0] != pytest.approx(norms[1], rel=1e-6)
