@@ -45,7 +45,8 @@ def load(path: Path = PATH) -> ctypes.CDLL | None:
 
 def instruction_sets() -> dict[str, bool]:
     """Name -> whether this processor runs it, slowest first; empty without the library."""
-    library, found = load(), {}
+    library = load()
+    found: dict[str, bool] = {}
     while library is not None and (name := library.tamis_isa_name(len(found))) is not None:
         found[name.decode()] = bool(library.tamis_isa_supported(len(found)))
     return found
