@@ -22,6 +22,12 @@ HEAVY = ("torch", "cv2", "av", "openslide", "onnxruntime", "numpy")
 # Only what trains may import PyTorch; users of the results do not have it.
 TRAINING = {
     "tamis.training",
+    "tamis.pooling",
+    "tamis.weakseg.networks",
+    "tamis.weakseg.losses",
+    "tamis.weakseg.pretrained",
+    "tamis.weakseg.train",
+    "tamis.weakseg.export",
     "tamis.subtitles.networks",
     "tamis.subtitles.train",
     "tamis.subtitles.publish",
