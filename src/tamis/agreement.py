@@ -117,7 +117,7 @@ def bootstrap(
 
 def bootstrap_bca(
     units: NDArray[Any],
-    statistic: Callable[[NDArray[Any]], float],
+    statistic: Callable[[NDArray[Any]], Floats],
     *,
     generator: np.random.Generator,
     resamples: int = 2000,
@@ -125,21 +125,37 @@ def bootstrap_bca(
 ) -> Estimate:
     """`statistic(units)` with a bias-corrected and accelerated interval (Efron 1987; Efron & Tibshirani 1993, ch. 14).
 
-    units      [n, ...], one row per independent unit, such as a case
-    statistic  gets n rows drawn with replacement; finite on every draw
+    units      [n] or [n, k], one row per independent unit, such as a case
+    statistic  of whole stacks of draws: [..., n] or [..., n, k] -> [...]; finite on every draw
 
     With fewer than two units there is no interval: low and high are NaN. No units at all raises ValueError.
     """
     n = len(units)
     if n == 0:
         raise ValueError("a bootstrap needs at least one unit, and got none")
-    value = statistic(units)
+    value = float(statistic(units))
     if n == 1:
         return Estimate(value, math.nan, math.nan, n)
-    values = np.array([statistic(units[generator.integers(n, size=n)]) for _ in range(resamples)])
-    left_out = np.array([statistic(np.delete(units, i, axis=0)) for i in range(n)])
+    draws = generator.integers(n, size=(resamples, n))
+    rest = np.array_split(np.arange(n), max(1, n * n * units[0].size // STACK))
+    values = np.concatenate(
+        [
+            statistic(units[part])
+            for part in np.array_split(draws, max(1, draws.size * units[0].size // STACK))
+        ]
+    )
+    left_out = np.concatenate([statistic(units[_all_but(part, n)]) for part in rest])
     low, high = np.quantile(values, _bca_shares(value, values, left_out, level))
     return Estimate(value, float(low), float(high), n)
+
+
+STACK = 1 << 22  # values resampled at once: 32 MiB
+
+
+def _all_but(left_out: NDArray[np.int64], n: int) -> NDArray[np.int64]:
+    """For each index, all the others: [len(left_out), n - 1]."""
+    places = np.arange(n - 1)[None, :]
+    return places + (places >= left_out[:, None])
 
 
 def _bca_shares(value: float, values: Floats, left_out: Floats, level: float) -> list[float]:
@@ -247,16 +263,23 @@ def confusion(truth: ArrayLike, found: ArrayLike, categories: Sequence[int]) -> 
 
 
 def quadratic_kappa(table: NDArray[np.int64]) -> float:
-    """Cohen's kappa with quadratic weights of a table of counts [k, k] (Cohen 1968).
+    """Cohen's kappa with quadratic weights of one table of counts [k, k]; see `quadratic_kappas`."""
+    return float(quadratic_kappas(table))
+
+
+def quadratic_kappas(tables: NDArray[np.int64]) -> Floats:
+    """Cohen's kappa with quadratic weights (Cohen 1968) of tables of counts [..., k, k] -> [...].
 
     Where chance alone agrees fully (both sides name one and the same category) kappa is 0 / 0: it counts as 0, since
     such a prediction tells nothing.
     """
-    shares = table / table.sum()
-    weights = _quadratic_weights(len(table))
-    observed = float(np.sum(weights * shares))
-    expected = float(np.sum(weights * np.outer(shares.sum(1), shares.sum(0))))
-    return 0.0 if 1 - expected < 1e-12 else (observed - expected) / (1 - expected)
+    shares = tables / tables.sum(axis=(-2, -1), keepdims=True)
+    weights = _quadratic_weights(tables.shape[-1])
+    observed = np.sum(weights * shares, axis=(-2, -1))
+    by_chance = shares.sum(-1)[..., :, None] * shares.sum(-2)[..., None, :]
+    beyond = 1 - np.sum(weights * by_chance, axis=(-2, -1))
+    informed = beyond > 1e-12
+    return np.where(informed, 1 - (1 - observed) / np.where(informed, beyond, 1.0), 0.0)
 
 
 def quadratic_kappa_interval(table: NDArray[np.int64], level: float = 0.95) -> Estimate:
@@ -287,21 +310,30 @@ def _quadratic_weights(k: int) -> Floats:
 
 
 def midranks(values: ArrayLike) -> Floats:
-    """Ranks from 1 on; equal values share the mean of theirs.
+    """Ranks from 1 on along the last axis; equal values share the mean of theirs. [..., n] -> [..., n].
 
     >>> midranks([10, 30, 30, 20]).tolist()
     [1.0, 3.5, 3.5, 2.0]
     """
-    _, place, counts = np.unique(np.asarray(values), return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    return (last - (counts - 1) / 2)[place]
+    array = np.asarray(values)
+    distinct, place = np.unique(array, return_inverse=True)
+    rows, k = place.reshape(-1, array.shape[-1]), len(distinct)
+    counts = np.bincount((rows + k * np.arange(len(rows))[:, None]).ravel(), minlength=len(rows) * k)
+    counts = counts.reshape(len(rows), k)
+    ranks = counts.cumsum(1) - (counts - 1) / 2
+    return np.take_along_axis(ranks, rows, 1).reshape(array.shape)
 
 
 def spearman(one: ArrayLike, other: ArrayLike) -> float:
-    """Spearman's rho with midranks, in [-1, 1]. Where one side is constant it is 0 / 0 and counts as 0."""
-    a, b = (ranks - ranks.mean() for ranks in (midranks(one), midranks(other)))
-    scale = math.sqrt(float(a @ a) * float(b @ b))
-    return float(a @ b) / scale if scale > 0 else 0.0
+    """Spearman's rho of two rows of n values; see `spearmans`."""
+    return float(spearmans(one, other))
+
+
+def spearmans(one: ArrayLike, other: ArrayLike) -> Floats:
+    """Spearman's rho with midranks, in [-1, 1], along the last axis. Where one side is constant it is 0 / 0: 0."""
+    a, b = (ranks - ranks.mean(-1, keepdims=True) for ranks in (midranks(one), midranks(other)))
+    scale = np.sqrt((a * a).sum(-1) * (b * b).sum(-1))
+    return np.where(scale > 0, (a * b).sum(-1) / np.where(scale > 0, scale, 1.0), 0.0)
 
 
 def fisher_interval(rho: float, n: int, *, level: float = 0.95) -> Estimate:

@@ -1,0 +1,440 @@
+"""Truth and predictions of TUPAC16's three tasks, as the challenge published them and in a friendlier form.
+
+    scores.csv          tasks 1 and 2 in two columns, no ids, row n for slide n; a task not entered is -1 throughout
+    05/01.csv           task 3, one file an image: row,col[,confidence] in pixels, no header
+    with a header       columns named slide, mitotic_score, pam50_proliferation; or one table of all images with
+                        image (or case and tile), row and col (or x_um and y_um), confidence; by name, in any order
+    .jsonl              what `tamis proliferation detect --json` prints
+
+A submission is one such file, or a folder that holds both parts. `read_truth` and `read_submission` refuse what the
+challenge's statistics are not defined for: NaN, -1 inside an entered task, too few or too many rows, unknown ids.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tamis.errors import InputError
+from tamis.writing import replacing
+
+Floats = NDArray[np.float64]
+CATEGORIES = (1, 2, 3)
+NOT_ENTERED = -1.0
+TUPAC_UM_PER_PX = 0.25
+TASKS = {1: "mitotic_score", 2: "pam50_proliferation"}
+# Names that people give the columns, lower case.
+COLUMNS = {
+    "id": ("slide", "id", "name", "case_id", "image_id"),
+    "mitotic_score": ("mitotic_score", "task1", "t1", "score"),
+    "pam50_proliferation": (
+        "pam50_proliferation",
+        "pam50",
+        "proliferation",
+        "proliferation_score",
+        "task2",
+        "t2",
+    ),
+    "image": ("image", "file", "filename"),
+    "case": ("case",),
+    "tile": ("tile", "frame"),
+    "row": ("row", "row_y", "y", "y_px"),
+    "col": ("col", "col_x", "column", "x", "x_px"),
+    "x_um": ("x_um",),
+    "y_um": ("y_um",),
+    "confidence": ("confidence", "probability", "p"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """Tasks 1 and 2, one value a slide; None for a task that is not there."""
+
+    source: Path
+    ids: tuple[str, ...] | None
+    """None: the file has no ids, and row n is slide n."""
+    mitotic_score: Floats | None
+    pam50_proliferation: Floats | None
+
+    def __len__(self) -> int:
+        column = self.mitotic_score if self.mitotic_score is not None else self.pam50_proliferation
+        return 0 if column is None else len(column)
+
+
+@dataclass(frozen=True, slots=True)
+class Points:
+    """Task 3: for every image the places of its mitoses."""
+
+    source: Path
+    images: Mapping[str, Floats]
+    """Image id such as "05/01" -> [n, 3]: x_um, y_um, confidence (NaN where none is given)."""
+    lists_empty_images: bool
+    """Whether an image without a mitosis would be in `images`: so in a folder, not in one table of points."""
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """What one method handed in, or the truth."""
+
+    name: str
+    scores: Scores | None = None
+    points: Points | None = None
+    notes: tuple[str, ...] = field(default=(), compare=False)
+    """Sentences about what was read without being an error."""
+
+
+def read_truth(path: Path, um_per_px: float = TUPAC_UM_PER_PX) -> Submission:
+    """The truth in a file or a folder. Raises InputError where it is not complete."""
+    truth = _read(path, um_per_px)
+    if truth.scores is not None:
+        _check_scores(truth.scores, truth=True)
+    return truth
+
+
+def read_submission(path: Path, truth: Submission, um_per_px: float = TUPAC_UM_PER_PX) -> Submission:
+    """A submission, its rows in the truth's order. Raises InputError where it cannot be scored against the truth."""
+    found = _read(path, um_per_px)
+    scores, points, notes = found.scores, found.points, []
+    if scores is not None and truth.scores is not None:
+        _check_scores(scores)
+        scores = _aligned(scores, truth.scores)
+    elif scores is not None:
+        notes.append(
+            f"{scores.source} enters tasks 1 and 2, for which the truth has no scores: not evaluated."
+        )
+        scores = None
+    if points is not None and truth.points is not None:
+        points, told = _same_images(points, truth.points)
+        notes += told
+    elif points is not None:
+        notes.append(f"{points.source} enters task 3, for which the truth has no mitoses: not evaluated.")
+        points = None
+    if scores is None and points is None:
+        raise InputError(
+            f"{path} holds nothing that the truth {truth.name} can be compared with. " + " ".join(notes)
+        )
+    return Submission(found.name, scores, points, tuple(notes))
+
+
+def find_submissions(path: Path, truth: Submission) -> list[Path]:
+    """The submissions that an argument names: itself, or everything inside a folder of submissions.
+
+    A folder is one submission if a file in it is named as an image of the truth, or if it holds a single table.
+    """
+    if not path.is_dir():
+        return [path]
+    images = set(truth.points.images) if truth.points is not None else set()
+    if images & {_image_id(file, path) for file in path.rglob("*.csv")}:
+        return [path]
+    inside = sorted(p for p in path.iterdir() if not p.name.startswith(".") and (p.is_dir() or _is_table(p)))
+    if not inside:
+        raise InputError(f"The folder {path} holds no submission: expected .csv files, or folders with them.")
+    return inside
+
+
+def write_scores(path: Path, mitotic_score: Sequence[float] | None, pam50: Sequence[float] | None) -> None:
+    """Tasks 1 and 2 as the challenge asks: two columns, no ids, in the order given; None is filled with -1.
+
+    Raises InputError for NaN or a value that the challenge does not know, and writes nothing.
+    """
+    columns = [None if c is None else np.asarray(c, np.float64) for c in (mitotic_score, pam50)]
+    _check_scores(Scores(path, None, *columns))
+    n = len(Scores(path, None, *columns))
+    one, two = (np.full(n, NOT_ENTERED) if column is None else column for column in columns)
+    lines = [f"{int(a)},{b:.9g}" for a, b in zip(one, two, strict=True)]
+    with replacing(path) as beside:
+        beside.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def write_points(folder: Path, images: Mapping[str, Floats], um_per_px: float = TUPAC_UM_PER_PX) -> None:
+    """Task 3 as the challenge asks: FOLDER/05/01.csv with row,col[,confidence] in pixels; empty where there is none."""
+    for image, points in images.items():
+        if np.isnan(points[:, :2]).any():
+            raise InputError(f"Image {image}: a position is NaN; nothing was written for it.")
+        lines = []
+        for x_um, y_um, confidence in points:
+            line = f"{y_um / um_per_px:.10g},{x_um / um_per_px:.10g}"
+            lines.append(line if math.isnan(confidence) else f"{line},{confidence:.6g}")
+        with replacing(folder / f"{image}.csv") as beside:
+            beside.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+
+# reading
+
+
+def _read(path: Path, um_per_px: float) -> Submission:
+    if path.is_dir():
+        return _read_folder(path, um_per_px)
+    if path.suffix.lower() in {".jsonl", ".json"}:
+        return Submission(path.stem, points=_read_records(path))
+    header, rows = _read_table(path)
+    if header and ("row" in header or "x_um" in header):
+        return Submission(path.stem, points=_points_of_table(path, header, rows, um_per_px))
+    return Submission(path.stem, scores=_scores_of_table(path, header, rows))
+
+
+def _read_folder(folder: Path, um_per_px: float) -> Submission:
+    tables = sorted(p for p in folder.iterdir() if _is_table(p))
+    files = sorted(p for p in folder.rglob("*.csv") if p.parent != folder and not p.name.startswith("."))
+    if not files and len(tables) > 1 and not any(_read_table(table)[0] for table in tables):
+        files, tables = tables, []  # images in one folder, without sub-folders
+    if not files and not tables:
+        raise InputError(
+            f"The folder {folder} holds neither a table of scores (scores.csv) nor one CSV an image (05/01.csv)."
+        )
+    parts = [_read(table, um_per_px) for table in tables]
+    scores = [part.scores for part in parts if part.scores is not None]
+    points = [part.points for part in parts if part.points is not None]
+    if files:
+        images = {_image_id(file, folder): _points_of_file(file, um_per_px) for file in files}
+        points.append(Points(folder, images, lists_empty_images=True))
+    if len(scores) > 1 or len(points) > 1:
+        raise InputError(
+            f"The folder {folder} holds more than one table for the same task ({', '.join(t.name for t in tables)}): "
+            "leave one of each, or give the files one by one."
+        )
+    return Submission(folder.name, scores[0] if scores else None, points[0] if points else None)
+
+
+def _read_table(path: Path) -> tuple[dict[str, int], list[list[str]]]:
+    """Column name -> place (empty without a header), and the rows."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist.") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{path} is not a text file: a CSV in UTF-8 was expected.") from None
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}.") from None
+    delimiter = ";" if ";" in text[:1000] and "," not in text[:1000] else ","
+    rows = [
+        [cell.strip() for cell in row]
+        for row in csv.reader(text.splitlines(), delimiter=delimiter)
+        if any(cell.strip() for cell in row)
+    ]
+    if not rows or all(_number(cell) is not None for cell in rows[0]):
+        return {}, rows
+    names = [cell.lower() for cell in rows[0]]
+    header = {
+        column: names.index(alias)
+        for column, aliases in COLUMNS.items()
+        for alias in reversed(aliases)
+        if alias in names
+    }
+    if not header:
+        raise InputError(
+            f"{path}: the first line, {','.join(rows[0])!r}, holds neither numbers nor a known column name "
+            f"({', '.join(TASKS.values())}; image, row, col)."
+        )
+    return header, rows[1:]
+
+
+def _scores_of_table(path: Path, header: dict[str, int], rows: list[list[str]]) -> Scores:
+    if not rows:
+        raise InputError(f"{path} is empty: one row a slide was expected.")
+    if not header:
+        if wrong := next((n for n, row in enumerate(rows, 1) if len(row) != 2), None):
+            raise InputError(
+                f"{path}, row {wrong} has {len(rows[wrong - 1])} columns: two were expected, mitotic score and PAM50 "
+                "proliferation, with -1 throughout for a task not entered."
+            )
+        header = {"mitotic_score": 0, "pam50_proliferation": 1}
+    columns = {name: _column(path, name, header, rows) for name in TASKS.values()}
+    for name, column in columns.items():
+        if column is not None and (column == NOT_ENTERED).all():
+            columns[name] = None
+    ids = None
+    if "id" in header:
+        ids = tuple(_cell(path, row, n, header["id"]) for n, row in enumerate(rows, 1))
+        if doubled := sorted({i for i in ids if ids.count(i) > 1}):
+            raise InputError(f"{path} names {_some(doubled)} more than once: one row a slide was expected.")
+    if all(column is None for column in columns.values()):
+        raise InputError(
+            f"{path} enters neither task 1 nor task 2: every value is -1, or the columns are absent."
+        )
+    return Scores(path, ids, columns["mitotic_score"], columns["pam50_proliferation"])
+
+
+def _column(path: Path, name: str, header: dict[str, int], rows: list[list[str]]) -> Floats | None:
+    if name not in header:
+        return None
+    cells = [_cell(path, row, n, header[name]) for n, row in enumerate(rows, 1)]
+    values = [_number(cell) for cell in cells]
+    if None in values:
+        n = values.index(None)
+        raise InputError(f"{path}, row {n + 1}: {cells[n]!r} is no number for {name}.")
+    return np.array(values, np.float64)
+
+
+def _points_of_table(path: Path, header: dict[str, int], rows: list[list[str]], um_per_px: float) -> Points:
+    if "image" not in header and "case" not in header:
+        raise InputError(f"{path} has no column that names the image: add image, or case and tile.")
+    names = ["image"] if "image" in header else [n for n in ("case", "tile") if n in header]
+    scale, axes = (1.0, ("x_um", "y_um")) if "x_um" in header else (um_per_px, ("col", "row"))
+    if missing := [axis for axis in axes if axis not in header]:
+        raise InputError(f"{path} has no column {missing[0]}: both {axes[0]} and {axes[1]} are needed.")
+    images: dict[str, list[tuple[float, float, float]]] = {}
+    for n, row in enumerate(rows, 1):
+        image = "/".join(_cell(path, row, n, header[name]) for name in names)
+        points = images.setdefault(re.sub(r"\.(csv|tiff?|png|jpe?g|svs)$", "", image), [])
+        cells = [_cell(path, row, n, header[axis]) for axis in axes]
+        if any(cells):  # an image with empty places was looked at, and has no mitosis
+            x, y = (_finite(path, n, cell) * scale for cell in cells)
+            sure = _cell(path, row, n, header["confidence"]) if "confidence" in header else ""
+            points.append((x, y, _finite(path, n, sure) if sure else math.nan))
+    arrays = {image: np.array(points, np.float64).reshape(-1, 3) for image, points in images.items()}
+    return Points(path, arrays, lists_empty_images=False)
+
+
+def _points_of_file(path: Path, um_per_px: float) -> Floats:
+    """One image: row,col[,confidence] in pixels. [n, 3]: x_um, y_um, confidence."""
+    header, rows = _read_table(path)
+    places = header or {"row": 0, "col": 1, "confidence": 2}
+    points = []
+    for n, row in enumerate(rows, 1):
+        if not header and len(row) not in (2, 3):
+            raise InputError(
+                f"{path}, row {n} has {len(row)} columns: row,col or row,col,confidence was expected."
+            )
+        y, x = (_finite(path, n, _cell(path, row, n, places[axis])) for axis in ("row", "col"))
+        sure = places.get("confidence", 9)
+        confidence = _finite(path, n, row[sure]) if len(row) > sure and row[sure] else math.nan
+        points.append((x * um_per_px, y * um_per_px, confidence))
+    return np.array(points, np.float64).reshape(-1, 3)
+
+
+def _read_records(path: Path) -> Points:
+    """Lines of {"image":, "mitoses": [{"x_um":, "y_um":, "probability":}]}, or one JSON list of them."""
+    images = {}
+    try:
+        text = path.read_text(encoding="utf-8")
+        records = (
+            json.loads(text) if text.lstrip()[:1] == "[" else [json.loads(t) for t in text.splitlines() if t]
+        )
+        for record in records:
+            points = [(m["x_um"], m["y_um"], m.get("probability", math.nan)) for m in record["mitoses"]]
+            name = re.sub(r"\.\w+$", "", record["image"])
+            images[name] = np.array(points, np.float64).reshape(-1, 3)
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist.") from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"{path} is not what `tamis proliferation detect --json` prints ({type(error).__name__}: {error})."
+        ) from None
+    return Points(path, images, lists_empty_images=True)
+
+
+# checking
+
+
+def _check_scores(scores: Scores, *, truth: bool = False) -> None:
+    for task, name in TASKS.items():
+        column: Floats | None = getattr(scores, name)
+        if column is None:
+            continue
+        label = f"{scores.source}, task {task} ({name})"
+        if not np.isfinite(column).all():
+            raise InputError(
+                f"{label}: row {_first(~np.isfinite(column))} is not a finite number. Every slide needs a value; "
+                "a task that is not entered is -1 in every row."
+            )
+        filler = column == NOT_ENTERED
+        if filler.any() and not (truth and task == 2):
+            raise InputError(
+                f"{label}: row {_first(filler)} is -1, which stands for a task that is not entered, but other rows "
+                "have values. Give every slide a value, or -1 to all."
+            )
+        if task == 1 and not np.isin(column, CATEGORIES).all():
+            row = _first(~np.isin(column, CATEGORIES))
+            raise InputError(f"{label}: row {row} is {column[row - 1]:g}; a mitotic score is 1, 2 or 3.")
+
+
+def _aligned(scores: Scores, truth: Scores) -> Scores:
+    """The scores in the truth's order."""
+    if scores.ids is None:
+        if len(scores) != len(truth):
+            raise InputError(
+                f"{scores.source} has {len(scores)} rows, and the truth {truth.source.name} has {len(truth)}: "
+                "row n stands for slide n, so the numbers must be equal."
+            )
+        return scores
+    keys, wanted = list(scores.ids), list(truth.ids or ())
+    if truth.ids is None:  # row n of the truth is slide n: the number at the end of an id says which
+        keys = [str(int(m[0])) if (m := re.search(r"\d+$", key)) else key for key in keys]
+        wanted = [str(n) for n in range(1, len(truth) + 1)]
+    place = {key: n for n, key in enumerate(keys)}
+    missing, unknown = [k for k in wanted if k not in place], [k for k in keys if k not in set(wanted)]
+    if missing or unknown:
+        told = [f"lacks {_some(missing)}"] if missing else []
+        told += [f"has {_some(unknown)}, which the truth does not know"] if unknown else []
+        raise InputError(
+            f"{scores.source} {' and '.join(told)}: one row for each of the {len(wanted)} slides."
+        )
+    order = [place[key] for key in wanted]
+    columns = (None if c is None else c[order] for c in (scores.mitotic_score, scores.pam50_proliferation))
+    return Scores(scores.source, tuple(wanted), *columns)
+
+
+def _same_images(points: Points, truth: Points) -> tuple[Points, list[str]]:
+    """The points with an entry for each of the truth's images, and what is to be told about it."""
+    missing = sorted(set(truth.images) - set(points.images))
+    unknown = sorted(set(points.images) - set(truth.images))
+    if missing and points.lists_empty_images:
+        raise InputError(
+            f"{points.source} has no file for {_some(missing)} ({len(missing)} of {len(truth.images)} images): "
+            "where no mitosis is found, an empty file says so."
+        )
+    if unknown and (truth.lists_empty_images or len(unknown) == len(points.images)):
+        raise InputError(
+            f"{points.source} has mitoses in {_some(unknown)}, which the truth {truth.source} does not know: "
+            "name the images as the truth does."
+        )
+    images = dict(points.images) | {image: np.empty((0, 3)) for image in missing}
+    note = f"{points.source} has mitoses in {_some(unknown)}, where the truth's table lists none: they count as false."
+    return Points(points.source, images, points.lists_empty_images), [note] if unknown else []
+
+
+def _cell(path: Path, row: list[str], n: int, place: int) -> str:
+    if place >= len(row):
+        raise InputError(f"{path}, row {n} has {len(row)} columns, and column {place + 1} was expected.")
+    return row[place]
+
+
+def _finite(path: Path, n: int, cell: str) -> float:
+    value = _number(cell)
+    if value is None or not math.isfinite(value):
+        raise InputError(f"{path}, row {n}: {cell!r} is not a finite number.")
+    return value
+
+
+def _number(cell: str) -> float | None:
+    try:
+        return float(cell)
+    except ValueError:
+        return None
+
+
+def _image_id(file: Path, folder: Path) -> str:
+    return file.relative_to(folder).with_suffix("").as_posix()
+
+
+def _is_table(path: Path) -> bool:
+    return path.suffix.lower() in {".csv", ".jsonl"} and path.is_file() and not path.name.startswith(".")
+
+
+def _first(mask: NDArray[np.bool_]) -> int:
+    """The row, from 1 on, of the first True."""
+    return int(np.argmax(mask)) + 1
+
+
+def _some(names: Iterable[str]) -> str:
+    names = list(names)
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

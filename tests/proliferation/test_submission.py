@@ -1,0 +1,197 @@
+"""python -m pytest tests/proliferation/test_submission.py"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tamis.errors import InputError
+from tamis.proliferation.submission import (
+    Submission,
+    find_submissions,
+    read_submission,
+    read_truth,
+    write_points,
+    write_scores,
+)
+
+
+def put(path: Path, *lines: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(f"{line}\n" for line in lines))
+    return path
+
+
+@pytest.fixture
+def truth(tmp_path: Path) -> Submission:
+    """Both parts: three slides, and three images in two cases of which one has no mitosis."""
+    folder = tmp_path / "truth"
+    put(folder / "ground_truth.csv", "1,-0.5", "2,0.1", "3,0.9")
+    put(folder / "01" / "01.csv", "100,200", "400,500")
+    put(folder / "01" / "02.csv")
+    put(folder / "02" / "01.csv", "10,20")
+    return read_truth(folder)
+
+
+# the published format
+
+
+def test_rows_are_y_before_x_and_scaled_by_the_resolution(truth: Submission, tmp_path: Path) -> None:
+    assert truth.points is not None
+    assert truth.points.images["01/01"][:, :2].tolist() == [[50.0, 25.0], [125.0, 100.0]]
+    assert truth.points.images["01/02"].shape == (0, 3)
+    wide = read_truth(tmp_path / "truth", um_per_px=0.5)
+    assert wide.points is not None
+    assert wide.points.images["02/01"][0, :2].tolist() == [10.0, 5.0]
+
+
+def test_a_task_of_minus_ones_is_not_entered(truth: Submission, tmp_path: Path) -> None:
+    found = read_submission(put(tmp_path / "a.csv", "1,-1", "2,-1", "3,-1"), truth)
+    assert found.scores is not None
+    assert found.scores.mitotic_score is not None
+    assert found.scores.pam50_proliferation is None
+
+
+def test_what_is_written_is_read_again(truth: Submission, tmp_path: Path) -> None:
+    assert truth.points is not None
+    write_scores(tmp_path / "out" / "scores.csv", [3, 1, 2], None)
+    write_points(tmp_path / "out", truth.points.images)
+    assert (tmp_path / "out" / "scores.csv").read_text() == "3,-1\n1,-1\n2,-1\n"
+    assert (tmp_path / "out" / "01" / "01.csv").read_text() == "100,200\n400,500\n"
+    assert (tmp_path / "out" / "01" / "02.csv").read_text() == ""
+    again = read_submission(tmp_path / "out", truth)
+    assert again.points is not None and again.scores is not None and again.scores.mitotic_score is not None
+    assert again.scores.mitotic_score.tolist() == [3, 1, 2]
+    for image, points in truth.points.images.items():
+        assert np.array_equal(again.points.images[image], points, equal_nan=True)
+
+
+def test_the_writer_refuses_what_the_reader_would(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="row 2 is not a finite number"):
+        write_scores(tmp_path / "scores.csv", [1, float("nan")], None)
+    with pytest.raises(InputError, match="a mitotic score is 1, 2 or 3"):
+        write_scores(tmp_path / "scores.csv", [1, 4], None)
+    assert not list(tmp_path.iterdir())
+
+
+# the friendlier format
+
+
+def test_ids_bring_rows_into_the_truths_order(tmp_path: Path) -> None:
+    truth = read_truth(
+        put(tmp_path / "t.csv", "slide,mitotic_score,pam50_proliferation", "a,1,0.1", "b,3,0.2")
+    )
+    found = read_submission(put(tmp_path / "p.csv", "pam50,id", "7,b", "5,a"), truth)
+    assert found.scores is not None and found.scores.pam50_proliferation is not None
+    assert found.scores.pam50_proliferation.tolist() == [5, 7]
+    assert found.scores.mitotic_score is None
+
+
+def test_the_number_of_an_id_says_which_row_of_a_truth_without_ids(truth: Submission, tmp_path: Path) -> None:
+    lines = ["slide,mitotic_score", "TUPAC-TE-003,3", "TUPAC-TE-001,1", "TUPAC-TE-002,2"]
+    found = read_submission(put(tmp_path / "p.csv", *lines), truth)
+    assert found.scores is not None and found.scores.mitotic_score is not None
+    assert found.scores.mitotic_score.tolist() == [1, 2, 3]
+
+
+def test_one_table_of_all_mitoses(truth: Submission, tmp_path: Path) -> None:
+    table = put(
+        tmp_path / "p.csv", "case,tile,row_y,col_x,confidence", "01,01,100,200,0.9", "02,01,10,20,0.4"
+    )
+    found = read_submission(table, truth)
+    assert found.points is not None
+    assert found.points.images["01/01"].tolist() == [[50.0, 25.0, 0.9]]
+    assert found.points.images["01/02"].shape == (0, 3)
+    records = put(
+        tmp_path / "p.jsonl",
+        '{"image": "01/01.tif", "mitoses": [{"x_um": 50, "y_um": 25, "probability": 0.9}]}',
+        '{"image": "01/02.tif", "mitoses": []}',
+        '{"image": "02/01.tif", "mitoses": []}',
+    )
+    detected = read_submission(records, truth)
+    assert detected.points is not None
+    assert detected.points.images["01/01"].tolist() == [[50.0, 25.0, 0.9]]
+
+
+def test_micrometres_need_no_resolution(tmp_path: Path) -> None:
+    table = put(tmp_path / "p.csv", "image,x_um,y_um", "a.png,3,4", "b.png,,")
+    found = read_truth(table, um_per_px=123.0)
+    assert found.points is not None
+    assert found.points.images["a"][0, :2].tolist() == [3.0, 4.0]
+    assert found.points.images["b"].shape == (0, 3)
+
+
+# refusals
+
+
+@pytest.mark.parametrize(
+    ("lines", "sentence"),
+    [
+        (["1,0.1", "nan,0.2", "3,0.3"], "task 1 .*row 2 is not a finite number"),
+        (["1,0.1", "2,nan", "3,0.3"], "task 2 .*row 2 is not a finite number"),
+        (["1,0.1", "2,inf", "3,0.3"], "task 2 .*row 2 is not a finite number"),
+        (["1,0.1", "-1,0.2", "3,0.3"], "task 1 .*row 2 is -1.*or -1 to all"),
+        (["1,0.1", "2,-1", "3,0.3"], "task 2 .*row 2 is -1"),
+        (["1,0.1", "2,0.2"], "has 2 rows, and the truth ground_truth.csv has 3"),
+        (["1,0.1", "2,0.2", "3,0.3", "1,0.1"], "has 4 rows"),
+        (["1,0.1", "2.5,0.2", "3,0.3"], "row 2 is 2.5; a mitotic score is 1, 2 or 3"),
+        (["1,0.1", "2,high", "3,0.3"], "row 2: 'high' is no number"),
+        (["1,0.1,5", "2,0.2,5", "3,0.3,5"], "row 1 has 3 columns: two were expected"),
+        (["-1,-1", "-1,-1", "-1,-1"], "enters neither task 1 nor task 2"),
+        ([], "is empty"),
+        (["this,that", "1,2"], "holds neither numbers nor a known column name"),
+        (["slide,mitotic_score", "1,1", "2,2", "2,3"], "names 2 more than once"),
+        (["slide,mitotic_score", "1,1", "2,2", "7,3"], "lacks 3 and has 7"),
+    ],
+)
+def test_wrong_rows_are_refused_in_a_sentence(
+    truth: Submission, tmp_path: Path, lines: list[str], sentence: str
+) -> None:
+    with pytest.raises(InputError, match=sentence):
+        read_submission(put(tmp_path / "p.csv", *lines), truth)
+
+
+def test_an_image_too_few_or_too_many_is_refused(truth: Submission, tmp_path: Path) -> None:
+    put(tmp_path / "p" / "01" / "01.csv", "100,200")
+    put(tmp_path / "p" / "02" / "01.csv")
+    with pytest.raises(InputError, match=r"no file for 01/02 .*an empty file says so"):
+        read_submission(tmp_path / "p", truth)
+    put(tmp_path / "p" / "01" / "02.csv")
+    put(tmp_path / "p" / "03" / "01.csv", "1,2")
+    with pytest.raises(InputError, match=r"mitoses in 03/01, which the truth .* does not know"):
+        read_submission(tmp_path / "p", truth)
+
+
+@pytest.mark.parametrize("line", ["nan,3", "1", "1,2,3,4", "1,inf"])
+def test_a_place_that_is_none_is_refused(truth: Submission, tmp_path: Path, line: str) -> None:
+    put(tmp_path / "p" / "01" / "01.csv", line)
+    with pytest.raises(InputError, match="row 1"):
+        read_submission(tmp_path / "p", truth)
+
+
+def test_what_is_no_text_or_not_there_is_refused(truth: Submission, tmp_path: Path) -> None:
+    (tmp_path / "p.csv").write_bytes(b"\xff\xfe\x00\x80")
+    with pytest.raises(InputError, match="not a text file"):
+        read_submission(tmp_path / "p.csv", truth)
+    with pytest.raises(InputError, match="does not exist"):
+        read_submission(tmp_path / "q.csv", truth)
+    with pytest.raises(InputError, match="detect --json"):
+        read_submission(put(tmp_path / "p.jsonl", '{"image": 3}'), truth)
+
+
+# one submission or many
+
+
+def test_a_folder_of_submissions_is_told_from_a_submission(truth: Submission, tmp_path: Path) -> None:
+    put(tmp_path / "all" / "one.csv", "1,-1", "2,-1", "3,-1")
+    put(tmp_path / "all" / "two" / "01" / "01.csv", "100,200")
+    assert find_submissions(tmp_path / "all", truth) == [
+        tmp_path / "all" / "one.csv",
+        tmp_path / "all" / "two",
+    ]
+    assert find_submissions(tmp_path / "all" / "two", truth) == [tmp_path / "all" / "two"]
+    (tmp_path / "none").mkdir()
+    with pytest.raises(InputError, match="holds no submission"):
+        find_submissions(tmp_path / "none", truth)
