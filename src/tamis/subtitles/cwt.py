@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 from itertools import pairwise
-from math import log
+from math import exp, log
 
 import cv2
 import numpy as np
@@ -30,6 +30,9 @@ MOST_STYLES = 3
 LARGEST = 0.075  # of the frame's width: letters of subtitles are smaller, mostly 0.025 to 0.05
 LEAST_WEIGHT = 0.15  # `Measure.weight` of a style: one line of four clear characters
 AGREE = 0.06  # relative difference of two pitches that are the same
+HEIGHTS_AGREE = 0.12  # the same of two ink heights
+MOST_AGAINST = 3.0  # nats by which one sign speaks against a style at most
+NEARBY = 10  # lines before and after, over which the weight of a style falls to a third
 LINE_PITCH = 1.4  # distance of two lines of a cue, in ink heights: 1.25 to 1.6
 
 
@@ -152,7 +155,7 @@ class Scale:
         """Takes a line into account."""
         self._seen.append(measure)
         self._agree()
-        if any(abs(measure.height / style.high - 1) < 0.12 for style in self._styles):
+        if any(abs(measure.height / style.high - 1) < HEIGHTS_AGREE for style in self._styles):
             self._centres.append(measure.origin[1] + (measure.top + measure.bottom) / 2)
 
     def _agree(self) -> None:
@@ -173,21 +176,35 @@ class Scale:
             voters = [m for m, p in zip(voters, pitch, strict=True) if abs(p - log(mean)) > 2 * AGREE]
 
     def _style(self, measure: Measure) -> Style:
-        """The style that a line is most likely set in."""
-        own = Style(measure.height / RATIO, RATIO, 0.0)
+        """The style that a line is most likely set in: by its pitch, as far as that can be believed, by its height, and by
+        what the lines before and after it are set in."""
         if not self._styles:
-            return own
-        by_pitch = min(self._styles, key=lambda style: abs(log(measure.pitch / style.pitch)))
-        if measure.weight > 0.25 and abs(log(measure.pitch / by_pitch.pitch)) < AGREE:
-            return by_pitch
-        by_height = min(self._styles, key=lambda style: abs(log(measure.height / style.high)))
-        if abs(log(measure.height / by_height.high)) < 0.12:
-            return by_height
-        usual = self._styles[0]
-        larger = measure.score > 0.5 and min(measure.height / usual.high, measure.pitch / usual.pitch) > 1.2
-        if larger and RATIOS[0] < measure.height / measure.pitch < RATIOS[1]:
+            return Style(measure.height / RATIO, RATIO, 0.0)
+        likely = min(self._styles, key=lambda style: self._unlikely(measure, style))
+        larger = min(measure.height / likely.high, measure.pitch / likely.pitch) > 1.2
+        if larger and measure.score > 0.5 and RATIOS[0] < measure.height / measure.pitch < RATIOS[1]:
             return Style(measure.pitch, measure.height / measure.pitch, 0.0)
-        return usual
+        return likely
+
+    def _unlikely(self, measure: Measure, style: Style) -> float:
+        """How much speaks against a style, about in nats. Drawings beside a line change its height by any amount, so that
+        no single sign may decide."""
+        believed = min(1.0, measure.weight / 0.25)
+        against = believed * min(MOST_AGAINST, (log(measure.pitch / style.pitch) / AGREE) ** 2)
+        against += min(MOST_AGAINST, (log(measure.height / style.high) / HEIGHTS_AGREE) ** 2)
+        return against - log(0.05 + self._nearby(measure, style))
+
+    def _nearby(self, measure: Measure, style: Style) -> float:
+        """Weight of the lines around this one in time that are set in a style."""
+        seen = list(self._seen)
+        at = next((i for i, other in enumerate(seen) if other is measure), len(seen))
+        return sum(
+            other.weight * exp(-abs(i - at) / NEARBY)
+            for i, other in enumerate(seen)
+            if i != at
+            and abs(log(other.pitch / style.pitch)) < AGREE
+            and abs(log(other.height / style.high)) < 2 * HEIGHTS_AGREE
+        )
 
     def fit(self, measure: Measure) -> list[Fit]:
         """The line or lines in what was measured as one."""
@@ -223,5 +240,5 @@ class Scale:
         near = rows[np.abs(rows - centre) < 0.4 * scw]
         if len(near) < 2:
             return centre
-        together = [near[np.abs(near - row) < 0.1 * scw] for row in near]
-        return float(np.median(max(together, key=len)))
+        together = max((near[np.abs(near - row) < 0.1 * scw] for row in near), key=len)
+        return float(np.median(together)) if len(together) >= 2 else centre
