@@ -21,8 +21,8 @@ member() {
 }
 "$python" -m tamis.subtitles.train vgg $recipe --steps 14000 &
 while [ ! -e $out/vgg.pt ]; do sleep 60; done
-member residual 12000 2 &
+member residual 8000 2 &
 wait %2
-member dense 8000 3
+member dense 6000 3
 wait
 "$python" -m tamis.subtitles.publish $out/vgg.pt $out/residual.pt $out/dense.pt --lines $lines
