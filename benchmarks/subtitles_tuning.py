@@ -28,6 +28,7 @@ from tamis.subtitles.video import open_video
 GRID: dict[str, Sequence[float]] = {
     "least_evidence": (0.3, 0.4, 0.5, 0.6, 0.7),
     "lonely": (0.5, 0.6, 0.7, 0.8, 0.9),
+    "at_home": (0.2, 0.3, 0.4, 0.5),
     "temperature": (0.8, 1.0, 1.3, 1.6),
     "language": (0.1, 0.2, 0.3, 0.4, 0.55, 0.7),
     "insertion": (0.0, 0.5, 1.0, 1.5, 2.5),
@@ -53,7 +54,7 @@ class Looked:
 
     def score(self, settings: Settings, recogniser: Recogniser) -> ClipScore:
         cues = [reader.recognise(cue, self.language, recogniser, settings) for cue in self.seen]
-        return score_clip(reader.joined([c for c in cues if c]), self.truth, self.duration, self.name)
+        return score_clip(reader.choose(cues, settings), self.truth, self.duration, self.name)
 
 
 def goodness(scores: Sequence[ClipScore]) -> float:

@@ -13,10 +13,8 @@ from tamis.subtitles.formats import parse
 from tamis.subtitles.lattice import Lattice
 from tamis.subtitles.reader import (
     SeenLine,
-    Settings,
     decided,
     evidence,
-    is_text,
     joined,
     to_line,
     without_fragments,
@@ -109,18 +107,9 @@ def _reading(text: str) -> Reading:
     return Reading(tuple(ReadCharacter((i,), c, 0.9) for i, c in enumerate(text)), -0.1)
 
 
-def test_text_has_evidence_and_scenery_has_none() -> None:
-    text, scenery = _lattice([0.9] * 4, [0.9] * 4), _lattice([0.6] * 4, [0.3] * 4)
-    assert evidence(text, _reading("四个字啊")) == pytest.approx(0.81)
-    assert is_text(text, _reading("四个字啊"), Settings())
-    assert not is_text(scenery, _reading("四个字啊"), Settings())
-    assert not is_text(text, Reading((), 0.0), Settings())
-
-
-def test_a_lonely_character_needs_more() -> None:
-    weak = _lattice([0.75, 0.75, 0.75], [0.8, 0.8, 0.8])
-    settings = Settings(least_evidence=0.5, lonely=0.7)
-    assert is_text(weak, _reading("三个字"), settings) and not is_text(weak, _reading("一"), settings)
+def test_evidence_is_where_and_which() -> None:
+    assert evidence(_lattice([0.9] * 4, [0.8] * 4), _reading("四个字啊")) == pytest.approx((0.9, 0.72))
+    assert evidence(_lattice([0.9] * 4, [0.8] * 4), Reading((), 0.0)) == (0, 0)
 
 
 def test_characters_go_back_to_the_frame() -> None:

@@ -87,6 +87,7 @@ class CueImage:
     contrast  mean brightness step of its strokes
     share     of its stroke points that stood, median over its samples
     prior     contrast just before the start, as a share: near 0 for text that appears
+    width     of the frame, px
     """
 
     start: Fraction
@@ -96,6 +97,7 @@ class CueImage:
     contrast: float
     share: float
     prior: float
+    width: int
 
 
 def detect(frames: Iterable[FrameLike], *, region: Box | None = None) -> Iterator[CueImage]:
@@ -141,11 +143,13 @@ class Detector:
         self._first = Fraction(0)
         self._until = Fraction(0)
         self._zoom = 1  # frame px per px of the (perhaps halved) frames that are kept
+        self._width = 0
         self._shape = (0, 0)
         self._working = (0, 0)
 
     def add(self, frame: FrameLike) -> list[CueImage]:
         """Takes the next frame; returns the cues that are complete."""
+        self._width = frame.luma.shape[1]
         luma = self._prepare(frame.luma)
         if self._sampled is None:
             self._first = frame.time
@@ -274,7 +278,8 @@ class Detector:
         lines.sort(key=lambda image: (image.box[1], image.box[0]))
         picture = max((line.merged.mean for line in held.lines), key=lambda mean: mean.size)
         ended = held.ended
-        return CueImage(held.start, held.end, tuple(lines), picture, ended.contrast, ended.share, ended.prior)
+        signs = ended.contrast, ended.share, ended.prior
+        return CueImage(held.start, held.end, tuple(lines), picture, *signs, self._width)
 
     def _strips(self, line: _Line) -> list[LineImage]:
         assert self._scale is not None  # set when the line was measured

@@ -24,6 +24,7 @@ from tamis.subtitles.cue import Box, Character, Cue, Line
 from tamis.subtitles.detect import CueImage, detect
 from tamis.subtitles.language import LANGUAGES, LanguageModel
 from tamis.subtitles.lattice import Lattice
+from tamis.subtitles.places import Places, Standing, Thresholds
 from tamis.subtitles.published import default_recogniser, language_model, operating_point
 from tamis.subtitles.recognise import Recogniser, Sighting
 from tamis.subtitles.search import Reading, SearchWeights, decode
@@ -47,19 +48,40 @@ class SeenCue:
     end: Fraction
     lines: tuple[SeenLine, ...]
     picture: bytes
+    width: int  # of the frame, px
+
+
+@dataclass(frozen=True)
+class ReadLine:
+    line: Line
+    standing: Standing
+    log_probability: float
+
+
+@dataclass(frozen=True)
+class ReadCue:
+    """A candidate once read: a subtitle, or scenery that was read all the same."""
+
+    start: Fraction
+    end: Fraction
+    lines: tuple[ReadLine, ...]
+    picture: bytes
+    width: int
 
 
 @dataclass(frozen=True)
 class Settings:
     """The operating point of the reader; tuned on development clips only.
 
-    least_evidence  mean probability of a line's characters below which it is scenery, not text
+    least_evidence  mean probability of a line's characters below which it is scenery, not text; see `places`
     lonely          the same for a line of one or two characters
+    at_home         the same for a line that stands where others of the clip stand
     temperature     softens the networks' class probabilities so that they are calibrated
     """
 
     least_evidence: float = 0.5
     lonely: float = 0.7
+    at_home: float = 0.3
     temperature: float = 1.0
     search: SearchWeights = field(default_factory=SearchWeights)
     language_models: bool = True
@@ -98,8 +120,7 @@ def read(
     seen.sort(key=lambda cue: (cue.start, cue.end))
     if language == "auto":
         language = find_language(seen, recogniser)
-    read_cues = (recognise(cue, language, recogniser, settings) for cue in seen)
-    return joined(without_fragments([cue for cue in read_cues if cue is not None]))
+    return choose([recognise(cue, language, recogniser, settings) for cue in seen], settings)
 
 
 @cache
@@ -122,7 +143,7 @@ def look(image: CueImage, recogniser: Recogniser, *, pictures: bool = False) -> 
     if not lines:
         return None
     picture = cv2.imencode(".png", image.picture)[1].tobytes() if pictures else b""
-    return SeenCue(image.start, image.end, lines, picture)
+    return SeenCue(image.start, image.end, lines, picture, image.width)
 
 
 def decided(sighting: Sighting) -> float:
@@ -149,37 +170,49 @@ def find_language(seen: Sequence[SeenCue], recogniser: Recogniser, enough: int =
     return scripts.detect_language(lattices)[0]
 
 
-def recognise(cue: SeenCue, language: str, recogniser: Recogniser, settings: Settings) -> Cue | None:
-    """The text of a candidate cue, or None when it shows none."""
+def recognise(cue: SeenCue, language: str, recogniser: Recogniser, settings: Settings) -> ReadCue:
+    """The text of a candidate cue, whatever it shows."""
     allowed = scripts.allowed(language)
     model: LanguageModel | None = language_model(language) if settings.language_models else None
     lines = []
     for line in cue.lines:
         lattice = recogniser.lattice(line.sighting, allowed=allowed, temperature=settings.temperature)
         reading = decode(lattice, model, weights=settings.search)
-        if is_text(lattice, reading, settings):
-            spelt = replace(reading, characters=punctuation.restore(reading.characters, language))
-            lines.append((to_line(line, lattice, spelt), reading.log_probability))
-    if not lines:
-        return None
-    confidence = float(np.exp(sum(score for _, score in lines)))
-    return Cue(cue.start, cue.end, tuple(line for line, _ in lines), confidence, cue.picture)
+        if all(character.text.isspace() for character in reading.characters):
+            continue
+        spelt = replace(reading, characters=punctuation.restore(reading.characters, language))
+        shown = to_line(line, lattice, spelt)
+        text = "".join(shown.text.split())
+        centred, sure = evidence(lattice, reading)
+        standing = Standing(
+            text, cue.start, cue.end, shown.box, line.scw, centred, sure, decided(line.sighting)
+        )
+        lines.append(ReadLine(shown, standing, reading.log_probability))
+    return ReadCue(cue.start, cue.end, tuple(lines), cue.picture, cue.width)
 
 
-def evidence(lattice: Lattice, reading: Reading) -> float:
-    """Mean probability, by sight alone, that the read characters stand where they were read."""
+def choose(candidates: Sequence[ReadCue], settings: Settings) -> list[Cue]:
+    """The cues among the candidates, in order of time: without scenery, logos, fragments; torn ones joined."""
+    lines = [line.standing for cue in candidates for line in cue.lines]
+    places = Places(lines, max((cue.width for cue in candidates), default=1))
+    least = Thresholds(settings.least_evidence, settings.lonely, settings.at_home)
+    cues = []
+    for cue in candidates:
+        are_text = places.are_subtitles([line.standing for line in cue.lines], least)
+        kept = [line for line, is_text in zip(cue.lines, are_text, strict=True) if is_text]
+        if kept:
+            confidence = float(np.exp(sum(line.log_probability for line in kept)))
+            cues.append(Cue(cue.start, cue.end, tuple(line.line for line in kept), confidence, cue.picture))
+    return joined(without_fragments(cues))
+
+
+def evidence(lattice: Lattice, reading: Reading) -> tuple[float, float]:
+    """Mean probability, by sight alone, that characters are centred where they were read, and that they are the ones read."""
     chosen = [i for character in reading.characters for i in character.candidates]
     if not chosen:
-        return 0.0
-    return float(np.mean(np.exp(lattice.log_centre[chosen] + lattice.log_class[chosen, 0])))
-
-
-def is_text(lattice: Lattice, reading: Reading, settings: Settings) -> bool:
-    """Whether a line is a subtitle: scenery gives weak centres and undecided classes."""
-    count = sum(not character.text.isspace() for character in reading.characters)
-    if count == 0:
-        return False
-    return evidence(lattice, reading) >= (settings.lonely if count <= 2 else settings.least_evidence)
+        return 0.0, 0.0
+    centre, best = lattice.log_centre[chosen], lattice.log_class[chosen, 0]
+    return float(np.mean(np.exp(centre))), float(np.mean(np.exp(centre + best)))
 
 
 def to_line(line: SeenLine, lattice: Lattice, reading: Reading) -> Line:

@@ -1,0 +1,141 @@
+"""Which of the lines that were read are subtitles: by what they look like, and by where the clip's sure lines stand.
+
+Subtitles of a clip share their rows, their size and their alignment, the top and bottom boundary (STBB) of the paper. A line
+that stands where others stand needs little evidence of its own: a rare character or a doubtful `？` is believed there.
+Anywhere else a line must be read surely, and show more than the simple shapes that drawings and texture are taken for (一, X,
+“, N). A line that stands alone in a corner, or comes again in the same words where no subtitles stand, is a logo.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+Box = tuple[int, int, int, int]
+
+# Characters of one or a few straight strokes; punctuation and Latin letters count as simple, too.
+SIMPLE = frozenset(
+    "一二三丨丿丶乙人入八儿几口日曰目田工土十上下卜厂了丁川小个中王山"
+    "ーノハメニへくしつフリレロトコエイソンりいこヘヒミテクタワ"
+    "이으스시로니은는"
+)
+SURE, SURE_CHARACTERS = 0.6, 3  # evidence and rich characters of a line that shows where subtitles stand
+ROW, SIDE, SIZE = 0.3, 0.75, 0.15  # SCW by which rows and sides may differ, share by which the size may
+CORNER = 0.3  # of the frame's width: a line whose middle is farther from the frame's is in a corner
+CENTRED, DECIDED = 0.9, 0.9  # of a line that stands where subtitles stand and is surely text, whichever text
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A line that was read.
+
+    text      without spaces
+    box       its characters, px of the frame
+    scw       width of a character, px
+    centred   mean P(a character is centred there) over its characters
+    evidence  mean of that times P(class), by sight alone
+    decided   how decided the networks are of where characters are; see `reader.decided`
+    """
+
+    text: str
+    start: Fraction
+    end: Fraction
+    box: Box
+    scw: float
+    centred: float
+    evidence: float
+    decided: float
+
+    @property
+    def rich(self) -> float:
+        """Number of different characters that are not simple; three simple ones count as one."""
+        shown = set(self.text)
+        simple = {c for c in shown if c in SIMPLE or not c.isalpha() or ord(c) < 0x250}
+        letters = sum(c.isalnum() for c in simple)
+        return len(shown) - len(simple) + letters // 3
+
+
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """Least evidence of a line: of three characters and more, of one or two, and where other subtitles stand."""
+
+    line: float
+    lonely: float
+    at_home: float
+
+
+class Places:
+    """Where the sure lines of a clip stand."""
+
+    def __init__(self, lines: Sequence[Standing], width: int) -> None:
+        """width: of the frame, px."""
+        self._width = width
+        self._lines = lines
+        self._sure = [line for line in lines if line.evidence >= SURE and line.rich >= SURE_CHARACTERS]
+        self._sure = [line for line in self._sure if not self._in_corner(line)]
+
+    def home(self, line: Standing) -> bool:
+        """Whether at least two sure lines of other texts and times stand on the same rows, in the same alignment and size."""
+        texts = {
+            other.text
+            for other in self._sure
+            if _apart(line, other) and not _alike(line.text, other.text) and _same_place(line, other)
+        }
+        return len(texts) >= 2
+
+    def are_subtitles(self, cue: Sequence[Standing], least: Thresholds) -> list[bool]:
+        """Which lines of one cue are subtitles. A line aligned with one at home, on the next row, is at home with it."""
+        home = [self.home(line) for line in cue]
+        home = [
+            at_home
+            or any(other_home and _next_row(line, other) for other, other_home in zip(cue, home, strict=True))
+            for line, at_home in zip(cue, home, strict=True)
+        ]
+        return [self._is_subtitle(line, h, least) for line, h in zip(cue, home, strict=True)]
+
+    def _is_subtitle(self, line: Standing, home: bool, least: Thresholds) -> bool:
+        if not line.text:
+            return False
+        lonely = len(line.text) <= 2
+        if home and line.rich >= 1:
+            surely_text = line.centred >= CENTRED and line.decided >= DECIDED
+            return surely_text or line.evidence >= least.at_home
+        if line.evidence < (least.lonely if lonely or line.rich < 1 else least.line):
+            return False
+        return home or (line.rich >= 1 and not self._in_corner(line) and not self._comes_again(line))
+
+    def _in_corner(self, line: Standing) -> bool:
+        return abs((line.box[0] + line.box[2]) / 2 - self._width / 2) > CORNER * self._width
+
+    def _comes_again(self, line: Standing) -> bool:
+        return any(
+            _apart(line, other) and _alike(line.text, other.text) and _same_place(line, other)
+            for other in self._lines
+        )
+
+
+def _apart(a: Standing, b: Standing) -> bool:
+    """Whether two lines are not shown at one time."""
+    return a.end <= b.start or b.end <= a.start
+
+
+def _alike(a: str, b: str) -> bool:
+    """Whether two texts share more than half of their characters."""
+    return len(set(a) & set(b)) > 0.5 * max(len(set(a)), len(set(b)))
+
+
+def _same_place(a: Standing, b: Standing) -> bool:
+    rows = abs((a.box[1] + a.box[3]) - (b.box[1] + b.box[3])) / 2 <= ROW * b.scw
+    return rows and _aligned(a, b) and abs(a.scw - b.scw) <= SIZE * b.scw
+
+
+def _next_row(a: Standing, b: Standing) -> bool:
+    rows = abs((a.box[1] + a.box[3]) - (b.box[1] + b.box[3])) / 2
+    return 0.8 * b.scw < rows < 2 * b.scw and _aligned(a, b) and abs(a.scw - b.scw) <= SIZE * b.scw
+
+
+def _aligned(a: Standing, b: Standing) -> bool:
+    """Whether two lines share their middle or their left side."""
+    middle = abs((a.box[0] + a.box[2]) - (b.box[0] + b.box[2])) / 2
+    return min(middle, abs(a.box[0] - b.box[0])) <= SIDE * b.scw

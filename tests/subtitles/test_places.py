@@ -1,0 +1,83 @@
+"""pytest tests/subtitles/test_places.py: lines of text and of scenery, told apart by where and what they are."""
+
+from dataclasses import replace
+from fractions import Fraction
+
+import pytest
+
+from tamis.subtitles.places import Places, Standing, Thresholds
+
+LEAST = Thresholds(line=0.5, lonely=0.7, at_home=0.3)
+
+
+def line(text: str, second: int, *, evidence: float = 0.9, middle: int = 640, row: int = 650) -> Standing:
+    half = 20 * len(text)
+    box = (middle - half, row - 20, middle + half, row + 20)
+    return Standing(text, Fraction(second), Fraction(second + 1), box, 40.0, evidence, evidence, 0.9)
+
+
+SURE = [line("今天天气很好", 0), line("我们出去散步吧", 2), line("路上没有行人", 4)]
+
+
+def kept(candidate: Standing, sure: list[Standing] = SURE) -> bool:
+    return Places([*sure, candidate], 1280).are_subtitles([candidate], LEAST) == [True]
+
+
+@pytest.mark.parametrize("evidence, expected", [(0.55, True), (0.45, False)])
+def test_a_line_at_a_new_place_needs_the_usual_evidence(evidence: float, expected: bool) -> None:
+    assert kept(line("远方的朋友", 8, evidence=evidence, row=100), []) is expected
+
+
+def test_at_home_a_doubtful_line_is_believed() -> None:
+    doubtful = line("喂？", 8, evidence=0.4)
+    assert kept(doubtful)
+    assert not kept(replace(doubtful, box=(600, 80, 680, 120)))  # other rows
+    assert not kept(replace(doubtful, box=(300, 630, 380, 670)))  # neither the middle nor the left side
+    assert not kept(replace(doubtful, scw=55.0))  # another size
+
+
+def test_one_text_again_and_again_makes_no_home() -> None:
+    assert not kept(line("喂？", 8, evidence=0.4), [line("今天天气很好", 0), line("今天天气很好", 2)])
+
+
+@pytest.mark.parametrize("text", ["“", "一", "X", "NNNN", "？？", "1/一"])
+def test_simple_shapes_are_scenery_where_no_subtitles_stand(text: str) -> None:
+    assert not kept(line(text, 8, evidence=0.99, row=300))
+
+
+@pytest.mark.parametrize("text", ["一", "？", "OK"])
+def test_simple_shapes_are_text_where_subtitles_stand(text: str) -> None:
+    assert kept(line(text, 8, evidence=0.8))
+    assert not kept(line(text, 8, evidence=0.6))
+
+
+def test_a_single_rich_character_may_stand_anywhere() -> None:
+    assert kept(line("嗯", 8, evidence=0.8, row=200))
+
+
+def test_a_name_in_the_corner_is_a_logo() -> None:
+    assert not kept(line("中文台", 8, middle=1200, row=50))
+
+
+def test_left_aligned_lines_are_at_home_in_the_corner() -> None:
+    left = [replace(s, box=(100, 630, 100 + 40 * len(s.text), 670)) for s in SURE]
+    wide = [replace(s, text=s.text + "一直走到海边去看日出", box=(100, 630, 800, 670)) for s in left]
+    short = replace(line("好吧", 8), box=(100, 630, 180, 670))
+    assert kept(short, wide)
+
+
+def test_the_same_words_again_elsewhere_are_a_logo() -> None:
+    first, again = line("本台独家播出", 0, row=60), line("本台独家播出", 20, row=60)
+    places = Places([*SURE, first, again], 1280)
+    assert places.are_subtitles([first], LEAST) == places.are_subtitles([again], LEAST) == [False]
+
+
+def test_the_line_above_one_at_home_is_at_home() -> None:
+    upper = line("哦", 8, evidence=0.4, row=600)
+    lower = line("明天见", 8)
+    assert Places([*SURE, upper, lower], 1280).are_subtitles([upper, lower], LEAST) == [True, True]
+    assert Places([*SURE, upper], 1280).are_subtitles([upper], LEAST) == [False]
+
+
+def test_a_line_that_says_nothing_is_none() -> None:
+    assert not kept(line("", 8))
