@@ -8,7 +8,7 @@ name. So a batch may be killed at any moment: with `resume`, what the journal ca
 whose result was renamed in the instant before the kill, but not yet noted, is done once more, with the same result.)
 
 Work runs in processes of its own, even one at a time: a decoder that crashes on a damaged file takes that file's
-worker with it and nothing else.
+worker with it and nothing else. With `cluster` the same work runs on Ray (`tamis.ray_workers`); the journal stays here.
 """
 
 from __future__ import annotations
@@ -42,6 +42,13 @@ class Item:
 
     input: Path
     output: Path
+    url: str = ""
+    """Where the input is fetched from, if it is no file of this machine; `input` is then its name alone."""
+
+    @property
+    def source(self) -> str:
+        """The input as the user named it."""
+        return self.url or str(self.input)
 
 
 Work = Callable[[Item], Result]
@@ -98,7 +105,7 @@ def plan(inputs: Sequence[Path], folder: Path, ending: str) -> list[Item]:
     for path in inputs:
         item = Item(path, folder / (path.stem + ending))
         # Folded: on some file systems A.srt and a.srt are one file.
-        other = items.setdefault(item.output.name.casefold(), item)
+        other = items.setdefault(str(item.output).casefold(), item)
         if other is not item:
             raise UsageError(
                 f"{other.input} and {path} would both be written to {item.output}: "
@@ -114,11 +121,14 @@ def run(
     journal: Path,
     jobs: int = 1,
     resume: bool = False,
+    cluster: str | None = None,
     on_outcome: Callable[[Outcome], None] = lambda outcome: None,
 ) -> list[Outcome]:
     """Do all items, `jobs` at a time, and note each in the journal. One failure does not stop the others.
 
     resume      skip the items whose input, as it is now, is done according to the journal, with a result still there
+    cluster     "local" or the address of a Ray cluster (ray://HOST:10001): work there; `jobs` is then the most that is
+                under way at once. Inputs and outputs must be seen from its machines under the same names
     on_outcome  called with each outcome as it comes, skipped ones first
 
     Raises OutputError when the journal cannot be written; the workers are then stopped.
@@ -133,10 +143,19 @@ def run(
         skipped = [item for item in items if resume and book.holds(item)]
         for item in skipped:
             note(Outcome(item, "skipped"))
-        for outcome in _outcomes([item for item in items if item not in skipped], work, jobs):
+        left = [item for item in items if item not in skipped]
+        for outcome in _anywhere(left, work, jobs, cluster):
             book.write(outcome)
             note(outcome)
     return outcomes
+
+
+def _anywhere(items: Sequence[Item], work: Work, jobs: int, cluster: str | None) -> Iterator[Outcome]:
+    if cluster is None:
+        return _outcomes(items, work, jobs)
+    from tamis.ray_workers import outcomes
+
+    return outcomes(items, work, jobs, cluster)
 
 
 class Journal:
@@ -174,7 +193,7 @@ class Journal:
         if line is None or not item.output.exists():
             return False
         noted = line.get("output"), line.get("input_state")
-        return noted == (str(item.output.absolute()), _state(item.input))
+        return noted == (str(item.output.absolute()), _state(item))
 
     def write(self, outcome: Outcome) -> None:
         key = _key(outcome.item)
@@ -186,7 +205,7 @@ class Journal:
             "started": outcome.started,
             "seconds": round(outcome.seconds, 3),
             "error": outcome.error,
-            "input_state": _state(outcome.item.input),
+            "input_state": _state(outcome.item),
             "result": dict(outcome.result),
         }
         # File names need not be UTF-8; surrogateescape carries any bytes through and back.
@@ -214,13 +233,15 @@ class Journal:
 
 
 def _key(item: Item) -> str:
-    return str(item.input.absolute())
+    return item.url or str(item.input.absolute())
 
 
-def _state(path: Path) -> list[int] | None:
-    """Size and time of change, by which a file that was replaced since is told. JSON: a list."""
+def _state(item: Item) -> list[int] | None:
+    """Size and time of change, by which a file that was replaced since is told. JSON: a list. None for a URL."""
+    if item.url:
+        return None
     try:
-        status = path.stat()
+        status = item.input.stat()
     except OSError:
         return None
     return [status.st_size, status.st_mtime_ns]
@@ -268,7 +289,7 @@ class _Worker:
 
     def give(self, item: Item) -> None:
         self.item = item
-        self.started = _now()
+        self.started = now()
         self.clock = time.monotonic()
         self.connection.send(item)
 
@@ -300,7 +321,7 @@ def _death(item: Item, status: int | None) -> str:
     if status is not None and status < 0:
         cause = f"by signal {-status} ({signal.Signals(-status).name})"
     return (
-        f"{item.input}: the process at work on it was ended {cause}. "
+        f"{item.source}: the process at work on it was ended {cause}. "
         "The file may be damaged in an unforeseen way, or memory may have run out; try it alone with --debug."
     )
 
@@ -317,20 +338,24 @@ def _serve(work: Work, pipe: Connection) -> None:
         except (EOFError, ConnectionError):  # no more items; or the batch was stopped
             return
         try:
-            answer: tuple[str, str, Result] = ("done", "", work(item))
-        except TamisError as error:
-            answer = ("failed", str(error), {})
-        except Exception as fault:  # noqa: BLE001 - whatever is wrong with one input must not reach the others
-            answer = ("failed", _fault(item, fault), {})
-        try:
-            pipe.send(answer)
+            pipe.send(attempt(work, item))
         except ConnectionError:  # the batch was stopped
             return
 
 
+def attempt(work: Work, item: Item) -> tuple[Literal["done", "failed"], str, Result]:
+    """Status, sentence and result of one item, whatever is wrong with it."""
+    try:
+        return "done", "", work(item)
+    except TamisError as error:
+        return "failed", str(error), {}
+    except Exception as fault:  # noqa: BLE001 - whatever is wrong with one input must not reach the others
+        return "failed", _fault(item, fault), {}
+
+
 def _fault(item: Item, fault: Exception) -> str:
     return (
-        f"{item.input}: an unexpected fault, {type(fault).__name__}: {fault}. "
+        f"{item.source}: an unexpected fault, {type(fault).__name__}: {fault}. "
         "Try it alone with --debug, and please report what that prints."
     )
 
@@ -343,5 +368,5 @@ def _die_with_parent() -> None:
         os._exit(1)
 
 
-def _now() -> str:
+def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")

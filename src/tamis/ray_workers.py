@@ -1,0 +1,79 @@
+"""The workers of a batch on Ray: a cluster, or this machine as one. Knows no capability.
+
+At most `jobs` items are under way at any time, so that a folder of ten thousand slides never queues ten thousand tasks or
+their results. A worker that dies takes no item with it: Ray gives the item to another once more, and what it writes
+takes its final name in one step, so that nothing is lost and nothing is there twice. An item whose second worker dies as
+well has failed.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from tamis.batch import Item, Outcome, Work, attempt, now
+from tamis.errors import InputError, MissingExtraError
+
+LOCAL = "local"
+RETRIES = 1
+
+
+def outcomes(items: Sequence[Item], work: Work, jobs: int, address: str) -> Iterator[Outcome]:
+    """Outcomes as they come. Raises InputError when there is no cluster at `address`."""
+    if not items:
+        return
+    ray = _connected(address, jobs)
+    task = ray.remote(attempt).options(num_cpus=1, max_retries=RETRIES)
+    waiting: deque[Item] = deque(items)
+    under_way: dict[Any, tuple[Item, str, float]] = {}
+    try:
+        while waiting or under_way:
+            while waiting and len(under_way) < jobs:
+                item = waiting.popleft()
+                under_way[task.remote(work, item)] = (item, now(), time.monotonic())
+            ready, _ = ray.wait(list(under_way), num_returns=1)
+            for reference in ready:
+                item, started, clock = under_way.pop(reference)
+                try:
+                    status, error, result = ray.get(reference)
+                except ray.exceptions.RayError as fault:
+                    status, error, result = "failed", _death(item, fault), {}
+                yield Outcome(item, status, error, started, time.monotonic() - clock, result)
+    finally:
+        for reference in under_way:
+            ray.cancel(reference, force=True)
+        ray.shutdown()
+
+
+def _connected(address: str, jobs: int) -> Any:
+    # Ray warns of its own future defaults, and reports its use over the network unless told otherwise.
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        import ray
+    except ModuleNotFoundError:
+        raise MissingExtraError("ray", "cluster") from None
+
+    options: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
+    if address == LOCAL:
+        options |= {"num_cpus": jobs, "include_dashboard": False, "address": LOCAL}
+    else:
+        options |= {"address": address}
+    try:
+        ray.init(**options)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise InputError(
+            f"No Ray cluster answers at {address} ({error}): start one with  ray start --head  and give its address "
+            "(ray://HOST:10001), or use --cluster local."
+        ) from None
+    return ray
+
+
+def _death(item: Item, fault: Exception) -> str:
+    return (
+        f"{item.source}: the workers at work on it died, {1 + RETRIES} times ({type(fault).__name__}). "
+        "The file may be damaged in an unforeseen way, or memory may have run out; try it alone with --debug."
+    )
