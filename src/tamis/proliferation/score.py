@@ -1,0 +1,212 @@
+"""One slide to its scores: tissue -> ranked regions -> mitoses -> hot spot -> mitotic score and proliferation score.
+
+    with open_slide("breast.svs") as slide:
+        found = score(slide)
+    found.mitotic_score, found.per_mm2, found.interval
+
+The mitoses come from the detector, or from anyone: `mitoses` may be a pathologist's own clicks.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tamis.errors import InputError, WeightsError
+from tamis.proliferation.features import NAMES, REGIONS, slide_features
+from tamis.proliferation.grading import TUPAC, Grading, count_interval, grading
+from tamis.proliferation.hotspot import HotSpot, Shape, hot_spot
+from tamis.proliferation.mitosis import Mitosis
+from tamis.proliferation.regions import Region, rank_regions
+from tamis.proliferation.svm import from_bytes
+from tamis.tissue import tissue_mask
+from tamis.weights import Weights, load, read
+
+if TYPE_CHECKING:
+    from tamis.slides import Slide
+
+PUBLISHED_MODEL = Path(__file__).parent / "weights" / "svr.tupac16-scores.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How to score, as plain values, so that they travel to worker processes."""
+
+    preset: str = TUPAC.name
+    shape: Shape = "square"
+    """Of the window in which mitoses are counted."""
+    regions: int = REGIONS
+    """How many of the ranked regions are searched for mitoses; 0 for the whole tissue."""
+    threshold: float | None = None
+    """Least probability of a mitosis; by default the detector's operating point."""
+    model: Path | None = None
+    """The record that `tamis proliferation train` wrote; by default the published one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Predicted:
+    """A machine's value for the slide, with its 95 % interval (NaN where it has none), and the machine's name."""
+
+    value: float
+    low: float
+    high: float
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class SlideScore:
+    """Everything found on one slide."""
+
+    grading: Grading
+    mitoses: list[Mitosis]
+    hot_spot: HotSpot | None
+    """None where no mitosis was found."""
+    interval: tuple[float, float]
+    """Of the count in the hot spot, 95 %, Poisson; see `grading.count_interval`."""
+    regions: list[Region]
+    tissue: tuple[NDArray[np.bool_], float]
+    features: dict[str, float]
+    predicted: dict[str, Predicted]
+    """By task: mitotic_score, pam50_proliferation."""
+    detector: dict[str, Any]
+    """What found the mitoses: weights, hash, threshold; or who marked them."""
+    models: list[Weights]
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def count(self) -> int:
+        return self.hot_spot.count if self.hot_spot else 0
+
+    @property
+    def per_mm2(self) -> float:
+        return self.count / self.grading.area_mm2
+
+    @property
+    def mitotic_score(self) -> int:
+        return self.grading.score(self.count)
+
+    @property
+    def mitotic_score_interval(self) -> tuple[int, int]:
+        """The scores at the ends of the count's interval, in whole mitoses that it holds."""
+        low, high = self.interval
+        return self.grading.score(math.ceil(low)), self.grading.score(math.floor(high))
+
+    @property
+    def tissue_mm2(self) -> float:
+        mask, um_per_px = self.tissue
+        return float(mask.sum()) * (um_per_px / 1000) ** 2
+
+    @property
+    def searched_mm2(self) -> float:
+        """Tissue inside the searched regions."""
+        mask, um_per_px = self.tissue
+        return float((mask & self.searched).sum()) * (um_per_px / 1000) ** 2
+
+    @property
+    def searched(self) -> NDArray[np.bool_]:
+        """[h, w] like the tissue mask: pixels inside the searched regions."""
+        mask, um_per_px = self.tissue
+        inside = np.zeros_like(mask)
+        for region in self.regions:
+            top, left = round(region.y_um / um_per_px), round(region.x_um / um_per_px)
+            bottom = round((region.y_um + region.height_um) / um_per_px)
+            right = round((region.x_um + region.width_um) / um_per_px)
+            inside[top:bottom, left:right] = True
+        return inside
+
+
+def score(
+    slide: Slide, settings: Settings = Settings(), mitoses: Sequence[Mitosis] | None = None
+) -> SlideScore:  # fmt: skip
+    """Score a slide. Raises InputError where it holds no tissue, or is not an H&E slide.
+
+    mitoses  already known, such as a pathologist's; by default the detector looks for them in the ranked regions
+    """
+    graded = grading(settings.preset)
+    clock = _Clock()
+    mask = tissue_mask(slide)
+    if not mask[0].any():
+        raise InputError(
+            f"{slide.path}: no stained tissue was found. A slide with haematoxylin and eosin was expected; this one is "
+            "blank, or too faint to tell from glass."
+        )
+    clock.stop("tissue")
+    regions = rank_regions(slide, mask, limit=settings.regions or None)
+    clock.stop("regions")
+    if mitoses is None:
+        found, detector = _detected(slide, regions, settings)
+    else:
+        found, detector = list(mitoses), {"name": "given positions"}
+        if settings.threshold is not None:
+            found = [mitosis for mitosis in found if mitosis.probability >= settings.threshold]
+    clock.stop("mitoses")
+    spot = hot_spot(found, graded.area_mm2, settings.shape)
+    values = dict(zip(NAMES, slide_features(found, regions).tolist(), strict=True))
+    count = spot.count if spot else 0
+    predicted, models = _predict(values | _own(graded, count, found), settings.model)
+    clock.stop("score")
+    return SlideScore(
+        graded, found, spot, count_interval(count), regions, mask, values, predicted, detector, models, clock.seconds
+    )  # fmt: skip
+
+
+def _own(graded: Grading, count: int, found: list[Mitosis]) -> dict[str, float]:
+    """What a model may use beside the 21 features."""
+    in_2_mm2 = hot_spot(found, TUPAC.area_mm2)
+    return {
+        "mitotic_score": float(TUPAC.score(in_2_mm2.count if in_2_mm2 else 0)),
+        "hot_spot_per_mm2": count / graded.area_mm2,
+    }
+
+
+def _detected(
+    slide: Slide, regions: list[Region], settings: Settings
+) -> tuple[list[Mitosis], dict[str, Any]]:
+    from tamis.proliferation.detect import detect, record
+
+    weights = record()
+    threshold = settings.threshold
+    if threshold is None:
+        threshold = weights.operating_point["threshold"]
+    found = detect(slide, regions if settings.regions else None, threshold=threshold)
+    return found, {"name": weights.name, "sha256": weights.sha256, "threshold": threshold}
+
+
+def _predict(values: dict[str, float], model: Path | None) -> tuple[dict[str, Predicted], list[Weights]]:
+    """What the support vector machines say; without a published set, nothing."""
+    path = model or PUBLISHED_MODEL
+    if model is None and not path.exists():
+        return {}, []
+    weights = load(path)
+    names = list(weights.preprocessing.get("features", []))
+    if unknown := [name for name in names if name not in values]:
+        raise WeightsError(
+            f"{path} asks for features that this version does not compute: {', '.join(unknown)}."
+        )
+    row = np.array([values[name] for name in names])
+    predicted = {}
+    for task, machine in sorted(from_bytes(read(weights)).items()):
+        value = float(machine.predict(row))
+        low, high = machine.interval(value)
+        predicted[task] = Predicted(value, low, high, weights.name)
+    return predicted, [weights]
+
+
+class _Clock:
+    """Seconds of each step."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def stop(self, step: str) -> None:
+        now = time.perf_counter()
+        self.seconds[step] = round(now - self._last, 3)
+        self._last = now
