@@ -32,6 +32,7 @@ TRAINING = {
     "tamis.subtitles.train",
     "tamis.subtitles.publish",
     "tamis.spark.topk_autograd",
+    "tamis.spark.topk_native",
     "tamis.spark.model",
     "tamis.spark.huggingface",
 }

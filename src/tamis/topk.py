@@ -50,7 +50,7 @@ def threshold(
 
     visible [..., n] (broadcast against x), or None for all. Raises ValueError for k < 1 or an unknown method.
     """
-    _check(k, method)
+    check(k, method)
     seen = np.broadcast_to(True if visible is None else visible, x.shape)
     n = seen.sum(-1, keepdims=True)
     if method == "exact":
@@ -93,7 +93,8 @@ def quantile(k: int, n: int) -> float:
     return NormalDist().inv_cdf(1 - k / n) if k < n else -np.inf
 
 
-def _check(k: int, method: str) -> None:
+def check(k: int, method: str) -> None:
+    """Raise ValueError for what no threshold can be."""
     if k < 1:
         raise ValueError(f"k is {k}: at least 1 entry must be kept.")
     if method not in METHODS:

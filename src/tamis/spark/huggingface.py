@@ -30,7 +30,7 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from tamis.errors import InputError
 from tamis.spark.checkpoint import complete, problems, tensor_shapes
-from tamis.spark.model import Decoder, RMSNorm, causal
+from tamis.spark.model import Decoder, RMSNorm, Visible
 
 SHARED_FIELDS = (
     "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
@@ -167,21 +167,20 @@ class SparkForCausalLM(PreTrainedModel, GenerationMixin):
 
 def _visibility(
     new: int, past: Any, cache: Any, attention_mask: Tensor | None, device: torch.device
-) -> Callable[[int, int | None], Tensor]:
-    """What `Decoder.forward` asks for: layer and window -> visible keys [B or 1, 1, 1, T, N]."""
-    kept: dict[tuple[int, int, int | None], Tensor] = {}
+) -> Callable[[int, int | None], Visible]:
+    """What `Decoder.forward` asks for: layer and window -> visible keys."""
+    kept: dict[tuple[int, int, int | None], Visible] = {}
+    padded = attention_mask is not None and not bool(attention_mask.all())
 
-    def see(layer: int, window: int | None) -> Tensor:
+    def see(layer: int, window: int | None) -> Visible:
         # A cache may hold the last keys of a sliding layer only, or (static) room for later ones.
         keys, first = (new, 0) if cache is None else cache.get_mask_sizes(new, layer)
         if (keys, first, window) not in kept:
-            seen = causal(past, new, first, keys, window, device)
-            if attention_mask is not None:
+            real = None
+            if padded and attention_mask is not None:
                 real = attention_mask[:, first : first + keys].bool()
-                # A padded query sees itself: a softmax over nothing would be 0/0.
-                own = causal(past, new, first, keys, 1, device)
-                seen = (seen & F.pad(real, (0, keys - real.shape[1]))[:, None, None, None]) | own
-            kept[keys, first, window] = seen
+                real = F.pad(real, (0, keys - real.shape[1]))
+            kept[keys, first, window] = Visible(new, keys, past - first, window, device, real)
         return kept[keys, first, window]
 
     return see

@@ -25,12 +25,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tamis.spark import topk_native
 from tamis.spark.topk_autograd import mask_below, soft_threshold, threshold
 
 
@@ -40,6 +43,38 @@ class Cache(Protocol):
     def update(self, keys: Tensor, values: Tensor, layer: int) -> tuple[Tensor, Tensor]:
         """Add [B, G, T, E] each; returns [B, G, N, E], of which the last T are the new ones."""
         ...
+
+
+@dataclass(frozen=True)
+class Visible:
+    """Which keys each query sees: those up to its own, `window` of them at most, and no padding."""
+
+    queries: int
+    keys: int
+    first: int | Tensor
+    """Number, among the keys, of the first query's own."""
+    window: int | None
+    device: torch.device
+    real: Tensor | None = None
+    """[B, N] bool, False where a key is padding."""
+
+    @property
+    def contiguous(self) -> bool:
+        """Whether the numbers above say it all."""
+        return self.real is None and isinstance(self.first, int)
+
+    @cached_property
+    def mask(self) -> Tensor:
+        """[B or 1, 1, 1, T, N] bool"""
+        own = self.first + torch.arange(self.queries, device=self.device)[:, None]
+        key = torch.arange(self.keys, device=self.device)[None]
+        seen = key <= own
+        if self.window is not None:
+            seen = seen & (key > own - self.window)
+        if self.real is not None:
+            # A padded query sees itself: a softmax over nothing would be 0/0.
+            seen = (seen & self.real[:, None]) | (key == own)
+        return seen[None, None, None] if seen.ndim == 2 else seen[:, None, None]
 
 
 class RMSNorm(nn.Module):
@@ -108,7 +143,7 @@ class Attention(nn.Module):
         self.v_proj = nn.Linear(c.hidden_size, keys, bias=False)
         self.o_proj = nn.Linear(queries, c.hidden_size, bias=False)
 
-    def forward(self, x: Tensor, turns: Turns, visible: Tensor, cache: Cache | None) -> Tensor:
+    def forward(self, x: Tensor, turns: Turns, visible: Visible, cache: Cache | None) -> Tensor:
         b, t, _ = x.shape
         heads = (b, t, -1, self.c.head_dim)
         query = turns(self.q_proj(x).view(heads).transpose(1, 2), self.parts)  # [B, H, T, E]
@@ -123,32 +158,47 @@ class Attention(nn.Module):
         out = out.view(b, -1, t, self.c.head_dim).transpose(1, 2).reshape(b, t, -1)
         return self.o_proj(out)
 
-    def softmax_weights(self, query: Tensor, key: Tensor, visible: Tensor) -> Tensor:
+    def softmax_weights(self, query: Tensor, key: Tensor, visible: Visible) -> Tensor:
         """[B, G, H/G, T, N]"""
         scores = self.scores(query, key, self.c.query_pre_attn_scalar, visible)
-        weights = F.softmax(self.cap(scores).masked_fill(~visible, -torch.inf), -1)
+        if self.fused(scores, visible):
+            return self.fused_weights(scores, None, visible, 0)
+        weights = F.softmax(self.cap(scores).masked_fill(~visible.mask, -torch.inf), -1)
         if self.observer is not None:
             self.observer(weights.count_nonzero(-1))
         return weights
 
-    def spark_weights(self, query: Tensor, key: Tensor, visible: Tensor) -> Tensor:
+    def spark_weights(self, query: Tensor, key: Tensor, visible: Visible) -> Tensor:
         """[B, G, H/G, T, N]"""
-        r = self.r
+        r, k = self.r, self.c.attention_active
         scores = self.scores(query[..., :r], key[..., :r], r, visible)
-        kept = mask_below(scores, self.c.attention_active, visible, method=self.c.topk_method)
+        gates = None
+        if self.c.attention_gate == "softplus":
+            gates = self.scores(query[..., r:], key[..., r:], query.shape[-1] - r, visible)
+        if self.fused(scores, visible):
+            return self.fused_weights(scores, gates, visible, k)
+        kept = mask_below(scores, k, visible.mask, method=self.c.topk_method)
         if self.observer is not None:
             self.observer((kept > -torch.inf).sum(-1))
         # The mask goes over the capped scores: tanh(-inf) would bring the dropped ones back.
         weights = F.softmax(self.cap(scores).masked_fill(kept.isneginf(), -torch.inf), -1)
-        if self.c.attention_gate == "none":
-            return weights
-        return weights * F.softplus(self.scores(query[..., r:], key[..., r:], query.shape[-1] - r, visible))
+        return weights if gates is None else weights * F.softplus(gates)
 
-    def scores(self, query: Tensor, key: Tensor, scale: int, visible: Tensor) -> Tensor:
+    def fused(self, scores: Tensor, visible: Visible) -> bool:
+        """Whether one native operator does all that follows; the expressions are its definition."""
+        plain = self.observer is not None or self.c.topk_method != "statistical"
+        return not plain and visible.contiguous and topk_native.runs(scores)
+
+    def fused_weights(self, scores: Tensor, gates: Tensor | None, visible: Visible, k: int) -> Tensor:
+        first, window, cap = visible.first, visible.window, self.c.attn_logit_softcapping
+        assert isinstance(first, int)
+        return topk_native.attention_weights(scores, gates, first=first, window=window, k=k, cap=cap)
+
+    def scores(self, query: Tensor, key: Tensor, scale: int, visible: Visible) -> Tensor:
         """Scaled products [B, G, H/G, T, N], at least in float32."""
         product = (query * scale**-0.5) @ key.transpose(2, 3)
         product = product.float() if product.dtype in (torch.bfloat16, torch.float16) else product
-        return product.view(*key.shape[:2], -1, visible.shape[-2], key.shape[2])
+        return product.view(*key.shape[:2], -1, visible.queries, key.shape[2])
 
     def cap(self, scores: Tensor) -> Tensor:
         limit = self.c.attn_logit_softcapping
@@ -192,7 +242,7 @@ class Layer(nn.Module):
         self.pre_feedforward_layernorm = RMSNorm(c.hidden_size, c.rms_norm_eps)
         self.post_feedforward_layernorm = RMSNorm(c.hidden_size, c.rms_norm_eps)
 
-    def forward(self, x: Tensor, turns: Turns, visible: Tensor, cache: Cache | None) -> Tensor:
+    def forward(self, x: Tensor, turns: Turns, visible: Visible, cache: Cache | None) -> Tensor:
         out = self.self_attn(self.input_layernorm(x), turns, visible, cache)
         x = x + self.post_attention_layernorm(out)
         return x + self.post_feedforward_layernorm(self.mlp(self.pre_feedforward_layernorm(x)))
@@ -212,10 +262,10 @@ class Decoder(nn.Module):
         self,
         embedded: Tensor,
         positions: Tensor,
-        see: Callable[[int, int | None], Tensor],
+        see: Callable[[int, int | None], Visible],
         cache: Cache | None = None,
     ) -> Tensor:
-        """embedded, positions [B, T] -> [B, T, D]. `see(layer, window)` gives what is visible, [B, 1, 1, T, N]."""
+        """embedded, positions [B, T] -> [B, T, D]. `see(layer, window)` says what is visible."""
         # Gemma rounds sqrt(D) to the dtype of the weights.
         x = embedded * torch.tensor(math.sqrt(self.c.hidden_size), dtype=embedded.dtype)
         turns = Turns(positions, self.c.rope_theta, x.dtype)
@@ -227,20 +277,3 @@ class Decoder(nn.Module):
         logits = F.linear(hidden, self.embed_tokens.weight)
         limit = self.c.final_logit_softcapping
         return logits if limit is None else limit * torch.tanh(logits / limit)
-
-
-def causal(
-    first_query: int | Tensor,
-    queries: int,
-    first_key: int,
-    keys: int,
-    window: int | None,
-    device: torch.device,
-) -> Tensor:
-    """Which keys each query sees, [1, 1, 1, T, N] bool: those up to its own, `window` of them at most."""
-    query = first_query + torch.arange(queries, device=device)[:, None]
-    key = first_key + torch.arange(keys, device=device)[None]
-    seen = key <= query
-    if window is not None:
-        seen = seen & (key > query - window)
-    return seen[None, None, None]

@@ -1,8 +1,7 @@
 """`tamis.topk` in PyTorch: the same functions, the same arguments, and gradients.
 
 The expressions below are the definition, on every device and for every dtype. On a CPU, in float32 and float64, the
-statistical `soft_threshold` of whole rows runs as one fused kernel (`tamis.spark.topk_native`) if that is built;
-TAMIS_TOPK=plain keeps to the expressions.
+statistical `soft_threshold` of whole rows runs as one fused kernel (`tamis.spark.topk_native`) if that is built.
 """
 
 from __future__ import annotations
@@ -10,7 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from tamis.topk import Method, _check, quantile
+from tamis.spark import topk_native
+from tamis.topk import Method, check, quantile
 
 
 def threshold(x: Tensor, k: int, visible: Tensor | None = None, *, method: Method = "statistical") -> Tensor:
@@ -18,7 +18,7 @@ def threshold(x: Tensor, k: int, visible: Tensor | None = None, *, method: Metho
 
     visible [..., n] bool (broadcast against x), or None for all. Raises ValueError for k < 1 or an unknown method.
     """
-    _check(k, method)
+    check(k, method)
     n = x.shape[-1]
     if k >= n:
         return torch.full_like(x[..., :1], -torch.inf)
@@ -43,9 +43,8 @@ def soft_threshold(
     x: Tensor, k: int, visible: Tensor | None = None, *, method: Method = "statistical"
 ) -> Tensor:
     """max(x - theta, 0) of rows x [..., n], 0 where not visible; x itself where at most k entries are visible."""
-    if visible is None and method == "statistical" and k < x.shape[-1] and _fused(x):
-        _check(k, method)
-        return torch.ops.tamis.soft_threshold(x, k)[0]
+    if visible is None and method == "statistical" and 1 <= k < x.shape[-1] and topk_native.runs(x):
+        return topk_native.soft_threshold(x, k)
     theta = threshold(x, k, visible, method=method)
     unlimited = theta.isneginf()
     kept = torch.where(unlimited, x, (x - theta.masked_fill(unlimited, 0)).relu())
@@ -61,7 +60,3 @@ def mask_below(x: Tensor, k: int, visible: Tensor | None = None, *, method: Meth
         if visible is not None:
             drop = drop | ~visible
     return x.masked_fill(drop, -torch.inf)
-
-
-def _fused(x: Tensor) -> bool:
-    return False
