@@ -16,7 +16,7 @@ from pathlib import Path
 
 from tamis.errors import UsageError
 
-ABI = 1  # TAMIS_ABI in csrc/tamis_native.h
+ABI = 2  # TAMIS_ABI in csrc/tamis_native.h
 VARIABLE = "TAMIS_ISA"
 NONE = "none"
 _ENDING = {"win32": "dll", "darwin": "dylib"}.get(sys.platform, "so")

@@ -1,0 +1,298 @@
+"""Generate text on a CPU, without PyTorch.
+
+    with Engine.open("model.spark") as engine:
+        print(engine.generate("Once upon a time", max_tokens=40).text)
+        for piece in engine.stream("Once upon a time", temperature=0.8, seed=1):
+            print(piece, end="", flush=True)
+        several = engine.generate_many(["One", "Two"], max_tokens=10)
+
+A model is a packed file (`tamis spark export`) or a checkpoint folder, which is packed in memory first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from tamis import native
+from tamis.errors import InputError, MissingExtraError, UsageError
+from tamis.spark.checkpoint import read_model
+from tamis.spark.decoder import Counts, Decoder, Native, Portable, cache_bytes, cores, require_memory
+from tamis.spark.packed import Packed, Recipe, pack, read
+from tamis.spark.sampling import Sampler, Sampling
+
+CHUNK_ROWS = 64
+"""Tokens of a prompt computed together: weights are read once for all of them."""
+Prompt = str | Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """One continued prompt."""
+
+    text: str
+    """What follows the prompt; empty without a tokenizer."""
+    tokens: tuple[int, ...]
+    """What follows the prompt, without the token that ended it."""
+    prompt_tokens: int
+    ended: str
+    """stop (a stop string), end (the model's end token), or length (max_tokens or the context)."""
+
+
+@dataclass(slots=True)
+class _Sequence:
+    """One sequence that is being continued."""
+
+    slot: int
+    prompt: list[int]
+    sampler: Sampler
+    most: int
+    tokens: list[int] = field(default_factory=list)
+    text: str = ""
+    ended: str = ""
+
+    @property
+    def position(self) -> int:
+        """Of the last token, the one to feed next."""
+        return len(self.prompt) + len(self.tokens) - 1
+
+
+class Engine:
+    """A model that continues prompts, several at once."""
+
+    def __init__(self, packed: Packed, decoder: Decoder, context: int, sequences: int) -> None:
+        self.packed, self.decoder, self.context, self.sequences = packed, decoder, context, sequences
+        self.vocabulary: int = packed.config["vocab_size"]
+        ends = packed.config.get("eos_token_id")
+        self.end_tokens = frozenset(ends if isinstance(ends, list) else [] if ends is None else [ends])
+        self.tokenizer = _tokenizer(packed)
+
+    @classmethod
+    def open(
+        cls,
+        path: str | Path,
+        *,
+        dtype: str | None = None,
+        threads: int | None = None,
+        isa: str | None = None,
+        context: int | None = None,
+        sequences: int = 1,
+    ) -> Engine:
+        """A packed file, or a checkpoint folder, whose weights become `dtype` (bf16 unless said: f32, bf16, int8).
+
+        threads: by default all cores; isa: see `tamis.native`; context: cached tokens a sequence, by default as many as the
+        model knows, at most 8192; sequences: how many are continued at once. Raises InputError, UsageError.
+        """
+        path = Path(path)
+        if threads is not None and threads < 1:
+            raise UsageError(f"{threads} threads were asked for; at least 1 is needed.")
+        if sequences < 1:
+            raise UsageError(f"{sequences} sequences were asked for; at least 1 is needed.")
+        chosen = native.chosen(isa)
+        packed = load(path, dtype)
+        longest = packed.config["max_position_embeddings"]
+        context = min(longest, 8192) if context is None else context
+        if not 1 <= context <= longest:
+            raise UsageError(f"A context of {context} tokens was asked for; {path} knows 1 to {longest}.")
+        if chosen is None:
+            return cls(packed, Portable(packed, sequences), context, sequences)
+        kept = packed.recipe.dtype
+        require_memory(
+            cache_bytes(packed.config, kept, context, sequences),
+            f"the cache of {sequences} x {context} tokens",
+        )
+        decoder = Native(
+            packed,
+            chosen,
+            threads=threads or cores(),
+            context=context,
+            slots=sequences,
+            rows=max(CHUNK_ROWS, sequences),
+        )
+        return cls(packed, decoder, context, sequences)
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self.decoder.close()
+
+    @property
+    def counts(self) -> Counts:
+        """Tokens, active neurons and attended keys so far."""
+        return self.decoder.counts
+
+    def generate(
+        self, prompt: Prompt, *, max_tokens: int = 128, stop: Sequence[str] = (), **sampling: Any
+    ) -> Generation:
+        """Continue a prompt, a text or token numbers. sampling: temperature, top_k, top_p, seed."""
+        return self.generate_many([prompt], max_tokens=max_tokens, stop=stop, **sampling)[0]
+
+    def generate_many(
+        self, prompts: Sequence[Prompt], *, max_tokens: int = 128, stop: Sequence[str] = (), **sampling: Any
+    ) -> list[Generation]:
+        """Continue several prompts, as many at once as the engine was opened for."""
+        settings = Sampling(**sampling)
+        made: list[Generation] = []
+        for first in range(0, len(prompts), self.sequences):
+            group = prompts[first : first + self.sequences]
+            running = [self._start(slot, prompt, max_tokens, settings) for slot, prompt in enumerate(group)]
+            for _ in self._continue(running, stop):
+                pass
+            made += [Generation(s.text, tuple(s.tokens), len(s.prompt), s.ended) for s in running]
+        return made
+
+    def stream(
+        self, prompt: Prompt, *, max_tokens: int = 128, stop: Sequence[str] = (), **sampling: Any
+    ) -> Iterator[str]:
+        """The continuation piece by piece. What could be the beginning of a stop string waits until it is not."""
+        sequence = self._start(0, prompt, max_tokens, Sampling(**sampling))
+        shown = 0
+        for _ in self._continue([sequence], stop):
+            text = sequence.text
+            ready = len(text) if sequence.ended else len(text) - _unsure(text, stop)
+            if ready > shown:
+                yield text[shown:ready]
+                shown = ready
+
+    def encode(self, prompt: Prompt) -> list[int]:
+        """Token numbers of a prompt. Raises InputError when it is empty or leaves the vocabulary."""
+        if isinstance(prompt, str):
+            if self.tokenizer is None:
+                raise InputError(
+                    "This model has no tokenizer.json beside it, so a prompt must be token numbers, not text."
+                )
+            tokens = self.tokenizer.encode(prompt).ids
+        else:
+            tokens = [int(token) for token in prompt]
+        if not tokens:
+            raise InputError("The prompt is empty: the model needs at least one token to continue.")
+        for token in tokens:
+            if not 0 <= token < self.vocabulary:
+                raise InputError(f"Token {token} is outside the vocabulary of {self.vocabulary}.")
+        return tokens
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        return "" if self.tokenizer is None else self.tokenizer.decode(list(tokens))
+
+    def _start(self, slot: int, prompt: Prompt, max_tokens: int, sampling: Sampling) -> _Sequence:
+        if max_tokens < 1:
+            raise UsageError(f"{max_tokens} tokens were asked for; at least 1 is needed.")
+        tokens = self.encode(prompt)
+        if len(tokens) > self.context:
+            raise InputError(
+                f"The prompt has {len(tokens)} tokens, the context holds {self.context}: shorten it, or open the model "
+                f"with a larger context (it knows {self.packed.config['max_position_embeddings']})."
+            )
+        # The last token that is chosen needs no place: it is not fed back.
+        most = min(max_tokens, self.context - len(tokens) + 1)
+        return _Sequence(slot, tokens, Sampler(sampling, slot), most)
+
+    def _continue(self, running: Sequence[_Sequence], stop: Sequence[str]) -> Iterator[None]:
+        """Feed prompts, then one token of every unfinished sequence a step; yields after each."""
+        for sequence in running:
+            self._take(sequence, self._prefill(sequence), stop)
+        yield
+        while unfinished := [s for s in running if not s.ended]:
+            logits = self.decoder.step(
+                [s.tokens[-1] for s in unfinished],
+                [s.slot for s in unfinished],
+                [s.position for s in unfinished],
+                range(len(unfinished)),
+            )
+            for sequence, row in zip(unfinished, logits, strict=True):
+                self._take(sequence, row, stop)
+            yield
+
+    def _prefill(self, sequence: _Sequence) -> Any:
+        """Logits after the prompt."""
+        logits = np.empty((0, self.vocabulary))
+        for first in range(0, len(sequence.prompt), CHUNK_ROWS):
+            tokens = sequence.prompt[first : first + CHUNK_ROWS]
+            wanted = [len(tokens) - 1] if first + CHUNK_ROWS >= len(sequence.prompt) else []
+            logits = self.decoder.step(
+                tokens, [sequence.slot] * len(tokens), range(first, first + len(tokens)), wanted
+            )
+        return logits[0]
+
+    def _take(self, s: _Sequence, logits: Any, stop: Sequence[str]) -> None:
+        """Choose a token and see whether the sequence has ended."""
+        token = s.sampler(logits)
+        if token in self.end_tokens:
+            s.ended = "end"
+            return
+        s.tokens.append(token)
+        s.text = self.decode(s.tokens)
+        found = [at for word in stop if word and (at := s.text.find(word)) >= 0]
+        if found:
+            s.text, s.ended = s.text[: min(found)], "stop"
+        elif len(s.tokens) >= s.most:
+            s.ended = "length"
+
+
+def load(path: Path, dtype: str | None = None) -> Packed:
+    """A packed file, or a checkpoint folder packed in memory."""
+    if path.is_dir():
+        config, tensors = read_model(path)
+        check_decodable(config, path)
+        recipe = Recipe(dtype or "bf16")
+        width = {"f32": 4, "bf16": 2, "int8": 1}[recipe.dtype]
+        numbers = sum(tensor.size for tensor in tensors.values())
+        require_memory(width * numbers, f"the weights of {path} as {recipe.dtype}")
+        return pack(config, tensors, recipe, read_tokenizer(path))
+    if not path.exists():
+        raise InputError(f"{path} does not exist: name a packed model or a checkpoint folder.")
+    packed = read(path)
+    if dtype is not None and dtype != packed.recipe.dtype:
+        raise UsageError(f"{path} holds {packed.recipe.dtype} weights, not {dtype}: export the model again.")
+    return packed
+
+
+def check_decodable(config: dict[str, Any], source: Path) -> None:
+    """Raise InputError for what only the training code computes."""
+    plain = {
+        "topk_method": "statistical",
+        "ffn_cut": "soft",
+        "theta_gradient": True,
+        "attention_gate": "softplus",
+    }
+    for name, value in plain.items():
+        if name != "theta_gradient" and config.get(name, value) != value:
+            raise InputError(f"{source} has {name} {config[name]!r}; the engine computes {value!r} only.")
+
+
+def read_tokenizer(folder: Path) -> str | None:
+    path = folder / "tokenizer.json"
+    return path.read_text(encoding="utf-8") if path.exists() else None
+
+
+def _tokenizer(packed: Packed) -> Any:
+    if packed.tokenizer is None:
+        return None
+    try:
+        from tokenizers import Tokenizer
+    except ImportError:
+        raise MissingExtraError("tokenizers", "spark") from None
+    return Tokenizer.from_str(packed.tokenizer)
+
+
+def _unsure(text: str, stop: Sequence[str]) -> int:
+    """How many characters at the end may still become part of a stop string, or of an unfinished character."""
+    most = 0
+    for word in stop:
+        for n in range(1, len(word)):
+            if text.endswith(word[:n]):
+                most = max(most, n)
+    # A byte-level tokenizer shows U+FFFD until all bytes of a character are there.
+    unfinished = len(text) - len(text.rstrip("�"))
+    return max(most, unfinished)
