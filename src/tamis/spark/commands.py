@@ -6,12 +6,115 @@ Light: what computes or trains is imported when a verb runs.
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 from typing import Any
+
+from tamis.errors import UsageError
+from tamis.spark import decode_commands
+from tamis.spark.presets import PRESETS
 
 
 def add_commands(verbs: Any, common: argparse.ArgumentParser) -> None:
     """Describe the verbs to the `tamis` command. `common` holds the options that every command has."""
+    _add_train(
+        verbs.add_parser("train", parents=[common], help="text -> a trained model", description=_TRAIN)
+    )
+    decode_commands.add_commands(verbs, common)
+    _add_evaluate(
+        verbs.add_parser(
+            "evaluate", parents=[common], help="loss, bits per byte, active shares, operations a token"
+        )
+    )
+
+
+_TRAIN = """Trains a dense or Spark Transformer on text files (plain UTF-8, .gz or .xz; blank lines part documents).
+The same command goes on after an interruption. Several processes:
+torchrun --nproc-per-node N -m tamis spark train ..."""
+
+
+def _add_train(parser: argparse.ArgumentParser) -> None:
+    def option(name: str, kind: Any, default: Any, text: str) -> None:
+        parser.add_argument(name, type=kind, default=default, help=f"{text} (default: %(default)s)")
+
+    parser.add_argument("texts", nargs="*", type=Path, metavar="TEXT", help="text files")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="where the run lives")
+    parser.add_argument("--preset", choices=sorted(PRESETS), default="tiny", help="default: %(default)s")
+    parser.add_argument("--ffn", choices=("spark", "gated"), default="spark", help="default: %(default)s")
+    parser.add_argument(
+        "--attention", choices=("spark", "softmax"), default="spark", help="default: %(default)s"
+    )
+    parser.add_argument(
+        "--set", action="append", default=[], type=_change, metavar="FIELD=VALUE",
+        help="change a field of the preset, for example hidden_size=256 or topk_method=exact; may be repeated",
+    )  # fmt: skip
+    parser.add_argument(
+        "--tokenizer", type=Path, metavar="FILE", help="a tokenizer.json (default: train one)"
+    )
+    parser.add_argument(
+        "--start", type=Path, metavar="MODEL", help="start from this checkpoint, dense or Spark"
+    )
+    option("--context", int, 256, "tokens of a training sequence")
+    option("--batch", int, 8, "sequences a step")
+    option("--steps", int, 1000, "steps; the schedule depends on it")
+    option("--learning-rate", float, 3e-3, "peak")
+    option("--weight-decay", float, 0.1, "of the matrices")
+    option("--seed", int, 1, "of weights and batches")
+    option("--evaluate-every", int, 0, "steps; 0: twenty times")
+    option("--checkpoint-every", int, 200, "steps")
+    option("--log-every", int, 20, "steps")
+    option("--minutes", float, float("inf"), "stop with a checkpoint after this long")
+    option("--threads", int, 0, "of PyTorch; 0: its own choice")
+    parser.add_argument("--shard", action="store_true", help="several processes: part the weights (FSDP2)")
+    parser.set_defaults(run=_train, extra="train")
+
+
+def _change(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals or not name.isidentifier():
+        raise argparse.ArgumentTypeError(f"{text!r} is not FIELD=VALUE")
+    try:
+        return name, json.loads(value)
+    except json.JSONDecodeError:
+        return name, value
+
+
+def _train(options: argparse.Namespace) -> int:
+    from tamis.spark.train import Recipe, train
+
+    fields = {name: value for name, value in vars(options).items() if name in Recipe.__dataclass_fields__}
+    recipe = Recipe(**fields, changes=dict(options.set))
+    train(recipe, report=lambda line: print(" ".join(f"{k}={v:.4g}" for k, v in line.items()), flush=True))
+    return 0
+
+
+def _add_evaluate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", type=Path, metavar="MODEL", help="a checkpoint folder")
+    parser.add_argument("texts", nargs="+", type=Path, metavar="TEXT", help="text files")
+    parser.add_argument(
+        "--context", type=int, metavar="N", help="tokens (default: the model's, at most 1024)"
+    )
+    parser.add_argument("--tokenizer", type=Path, metavar="FILE", help="default: MODEL/tokenizer.json")
+    parser.add_argument("--limit", type=int, metavar="N", help="stop after N tokens")
+    parser.add_argument("--json", action="store_true", help="print one JSON record")
+    parser.set_defaults(run=_evaluate, extra="train")
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from tamis.spark.evaluate import describe, evaluate
+
+    for name in ("context", "limit"):
+        if (value := getattr(options, name)) is not None and value < 1:
+            raise UsageError(f"--{name} is {value}; at least 1 was expected.")
+    found = evaluate(
+        options.model,
+        options.texts,
+        context=options.context,
+        tokenizer=options.tokenizer,
+        limit=options.limit,
+    )
+    print(json.dumps(found) if options.json else "\n".join(describe(found)))
+    return 0
 
 
 def demo(folder: Path) -> None:

@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tamis import native
 from tamis.errors import InputError, MissingExtraError, UsageError
@@ -216,7 +217,7 @@ class Engine:
 
     def _prefill(self, sequence: _Sequence) -> Any:
         """Logits after the prompt."""
-        logits = np.empty((0, self.vocabulary))
+        logits: NDArray[np.floating[Any]] = np.empty((0, self.vocabulary))
         for first in range(0, len(sequence.prompt), CHUNK_ROWS):
             tokens = sequence.prompt[first : first + CHUNK_ROWS]
             wanted = [len(tokens) - 1] if first + CHUNK_ROWS >= len(sequence.prompt) else []

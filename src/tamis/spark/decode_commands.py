@@ -1,0 +1,204 @@
+"""The verbs of `tamis spark` that decode: export, generate, bench. Light, as `commands.py`, which adds them."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from tamis.errors import InputError, UsageError
+from tamis.progress import Progress
+from tamis.writing import check_writable
+
+DTYPES = ("f32", "bf16", "int8")
+
+
+def add_commands(verbs: Any, common: argparse.ArgumentParser) -> None:
+    _add_export(verbs.add_parser("export", parents=[common], help="checkpoint -> packed model for decoding"))
+    _add_generate(verbs.add_parser("generate", parents=[common], help="continue a prompt"))
+    _add_bench(verbs.add_parser("bench", parents=[common], help="dense and Spark decoding side by side"))
+
+
+def _add_export(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "model", type=Path, metavar="MODEL", help="folder with config.json and model.safetensors"
+    )
+    parser.add_argument("output", type=Path, metavar="OUT", help="the packed file, such as model.spark")
+    parser.add_argument(
+        "--dtype", choices=DTYPES, default="bf16", help="of the weights (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--head",
+        choices=("int8",),
+        help="vocabulary projection in int8; top candidates are scored again in full",
+    )
+    parser.add_argument(
+        "--predictor",
+        choices=("int8",),
+        help="predictor of a Spark FFN in int8; active neurons are scored again in full",
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON record")
+    parser.set_defaults(run=_export, extra="spark")
+
+
+def _add_generate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", type=Path, metavar="MODEL", help="a packed model, or a checkpoint folder")
+    parser.add_argument(
+        "prompts", nargs="+", metavar="PROMPT", help="text to continue; several run side by side"
+    )
+    parser.add_argument("--max-tokens", type=int, default=128, metavar="N", help="default: %(default)s")
+    parser.add_argument(
+        "--temperature", type=float, default=0.0, metavar="T", help="0, the default: the likeliest token"
+    )
+    parser.add_argument(
+        "--top-k", type=int, default=0, metavar="K", help="draw among the K likeliest (0: all)"
+    )
+    parser.add_argument(
+        "--top-p", type=float, default=1.0, metavar="P", help="draw among the likeliest of share P"
+    )
+    parser.add_argument("--seed", type=int, metavar="S", help="the same text for the same seed")
+    parser.add_argument("--stop", action="append", default=[], metavar="TEXT", help="end before this text")
+    parser.add_argument("--dtype", choices=DTYPES, help="of the weights of a checkpoint folder (bf16)")
+    parser.add_argument("--context", type=int, metavar="N", help="most tokens of prompt and continuation")
+    parser.add_argument("--threads", type=int, metavar="N", help="default: all cores")
+    parser.add_argument("--json", action="store_true", help="print one JSON record a prompt")
+    parser.set_defaults(run=_generate, extra="spark")
+
+
+def _add_bench(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--preset", default="gemma2-2b", help="shapes of the model (default: %(default)s)")
+    parser.add_argument("--contexts", type=_numbers, default=[128, 4096, 8192], metavar="N,N,...")
+    parser.add_argument("--rounds", type=int, default=7, metavar="N", help="of which medians are taken")
+    parser.add_argument("--threads", type=int, metavar="N", help="default: all cores")
+    parser.add_argument("--layers", type=int, metavar="N", help="fewer than the preset has: a quick look")
+    parser.add_argument(
+        "--parts",
+        type=_words,
+        default=["model", "ffn", "attention", "prefill"],
+        metavar="PART,...",
+        help="of model, ffn, attention, prefill, fewer-bytes, sequences",
+    )
+    parser.add_argument("--dtypes", type=_words, default=["bf16", "int8"], metavar="TYPE,...")
+    parser.add_argument(
+        "--against", choices=("llama.cpp",), help="the dense shape there, in the same run (xllamacpp, gguf)"
+    )
+    parser.add_argument("--figure", type=Path, metavar="FILE", help="draw the results (.png or .svg)")
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="keep the records (.jsonl)")
+    parser.add_argument("--json", action="store_true", help="one record a line instead of a table")
+    parser.set_defaults(run=_bench, extra="spark")
+
+
+def _export(options: argparse.Namespace) -> int:
+    from tamis.spark.checkpoint import read_model
+    from tamis.spark.engine import check_decodable, read_tokenizer
+    from tamis.spark.packed import Recipe, write
+
+    recipe = Recipe(options.dtype, options.head, options.predictor)
+    if not options.model.is_dir():
+        raise InputError(
+            f"{options.model} is no folder: name the one that holds config.json and the weights."
+        )
+    config, tensors = read_model(options.model)
+    check_decodable(config, options.model)
+    if recipe.predictor and config["ffn"] != "spark":
+        raise UsageError(
+            f"--predictor is for a Spark FFN; {options.model} has a gated one, which has no predictor."
+        )
+    check_writable(options.output)
+    with Progress(options.output.name) as bar:
+        write(options.output, config, tensors, recipe, read_tokenizer(options.model), bar)
+    size = options.output.stat().st_size
+    if options.json:
+        print(json.dumps({"model": str(options.model), "output": str(options.output), "bytes": size}))
+    else:
+        print(f"{options.output}: {size / 1e6:.1f} MB, {recipe.dtype}")
+    return 0
+
+
+def _generate(options: argparse.Namespace) -> int:
+    from tamis.spark.engine import Engine
+
+    sampling = {
+        "temperature": options.temperature,
+        "top_k": options.top_k,
+        "top_p": options.top_p,
+        "seed": options.seed,
+    }
+    engine = Engine.open(
+        options.model,
+        dtype=options.dtype,
+        threads=options.threads,
+        context=options.context,
+        sequences=len(options.prompts),
+    )
+    with engine:
+        settings = {"max_tokens": options.max_tokens, "stop": options.stop} | sampling
+        if len(options.prompts) == 1 and not options.json:
+            print(options.prompts[0], end="", flush=True)
+            for piece in engine.stream(options.prompts[0], **settings):
+                print(piece, end="", flush=True)
+            print()
+            return 0
+        made = engine.generate_many(options.prompts, **settings)
+    for prompt, one in zip(options.prompts, made, strict=True):
+        record = {
+            "prompt": prompt,
+            "text": one.text,
+            "tokens": list(one.tokens),
+            "prompt_tokens": one.prompt_tokens,
+            "ended": one.ended,
+        }
+        print(json.dumps(record, ensure_ascii=False) if options.json else f"{prompt}{one.text}\n")
+    return 0
+
+
+def _bench(options: argparse.Namespace) -> int:
+    from tamis.spark.bench import Settings, run
+    from tamis.spark.bench_report import draw, table
+
+    settings = Settings(
+        preset=options.preset,
+        contexts=tuple(options.contexts),
+        rounds=options.rounds,
+        threads=options.threads,
+        layers=options.layers,
+        parts=tuple(options.parts),
+        dtypes=tuple(options.dtypes),
+        against=options.against,
+    )
+    for path in filter(None, (options.output, options.figure)):
+        check_writable(path)
+    records = []
+    lines = options.output.open("w", encoding="utf-8") if options.output else None
+    try:
+        for record in run(settings, tell=lambda text: print(text, file=sys.stderr)):
+            records.append(record)
+            line = json.dumps(record)
+            if options.json:
+                print(line, flush=True)
+            if lines is not None:
+                print(line, file=lines, flush=True)
+    finally:
+        if lines is not None:
+            lines.close()
+    if not options.json:
+        print(table(records))
+    if options.figure is not None:
+        draw(records, options.figure)
+    return 0
+
+
+def _numbers(text: str) -> list[int]:
+    try:
+        numbers = [int(part) for part in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no list of whole numbers such as 128,4096") from None
+    if min(numbers) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} holds a number below 1")
+    return numbers
+
+
+def _words(text: str) -> list[str]:
+    return [part for part in text.split(",") if part]
