@@ -1,6 +1,6 @@
 """Score tumour proliferation on whole-slide images.
 
-The verbs of `tamis proliferation`: evaluate. Light: what computes or trains is imported when a verb runs.
+The verbs of `tamis proliferation`: score, evaluate. Light: what computes or trains is imported when a verb runs.
 """
 
 from __future__ import annotations
@@ -8,14 +8,28 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+from tamis.batch import Outcome, run
+from tamis.errors import InputError, UsageError
+from tamis.progress import Progress
+from tamis.writing import check_writable
 
 EXTRA = "slides"
 
 
 def add_commands(verbs: Any, common: argparse.ArgumentParser) -> None:
     """Describe the verbs to the `tamis` command. `common` holds the options that every command has."""
+    _add_score(
+        verbs.add_parser(
+            "score",
+            parents=[common],
+            help="slides -> mitoses, hot spot, mitotic score, PAM50 proliferation, a report",
+            description=_SCORE,
+        )
+    )
     _add_evaluate(
         verbs.add_parser(
             "evaluate",
@@ -24,6 +38,132 @@ def add_commands(verbs: Any, common: argparse.ArgumentParser) -> None:
             description=_EVALUATE,
         )
     )
+
+
+# score
+
+_SCORE = """Scores slides stained with haematoxylin and eosin. Writes DIR/STEM/score.json, mitoses.geojson (QuPath),
+density.ome.tiff, density.png and report.html for each, DIR/results.csv and results.parquet over all of them, and
+DIR/journal.jsonl. Research use only."""
+
+
+def _add_score(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "inputs",
+        nargs="+",
+        metavar="SLIDE",
+        help="a slide, a folder of slides or of one DICOM series, a pattern, or a URL (s3://...) of any of these",
+    )
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="where results go")
+    parser.add_argument(
+        "--mpp", type=_um_per_px, metavar="UM", help="um per pixel, for slides that do not say, or wrongly"
+    )
+    parser.add_argument(
+        "--preset",
+        default="tupac",
+        metavar="NAME",
+        help="thresholds of the mitotic score: tupac, or nottingham:DIAMETER of the field in mm (default: tupac)",
+    )
+    parser.add_argument(
+        "--hot-spot",
+        choices=("square", "circle"),
+        default="square",
+        help="window of the count (default: square)",
+    )
+    parser.add_argument(
+        "--regions",
+        type=int,
+        default=30,
+        metavar="K",
+        help="search the K regions richest in cells, 2 mm2 each; 0: the whole tissue (default: %(default)s)",
+    )
+    parser.add_argument("--threshold", type=float, metavar="P", help="least probability of a mitosis")
+    parser.add_argument(
+        "--mitoses", type=Path, metavar="TABLE", help="count these positions instead of looking for mitoses"
+    )
+    parser.add_argument(
+        "--model", type=Path, metavar="RECORD.json", help="a model that `tamis proliferation train` wrote"
+    )
+    parser.add_argument("--dicom", action="store_true", help="also score.sr.dcm and mitoses.ann.dcm")
+    parser.add_argument("--jobs", type=_positive, default=1, metavar="N", help="slides at the same time")
+    parser.add_argument("--resume", action="store_true", help="skip what the journal calls done")
+    parser.add_argument(
+        "--cluster",
+        metavar="ADDRESS",
+        help="work on Ray: local, auto, or ray://HOST:10001; DIR must be shared",
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON record a slide")
+    parser.set_defaults(run=_score, extra=EXTRA)
+
+
+def _score(options: argparse.Namespace) -> int:
+    from tamis.proliferation import scoring
+    from tamis.proliferation.grading import grading
+
+    grading(options.preset)  # refused now, and not once a slide
+    if options.regions < 0:
+        raise UsageError(
+            f"--regions {options.regions}: give how many regions to search, or 0 for the whole tissue."
+        )
+    for path in filter(None, (options.model, options.mitoses)):
+        if not path.is_file():
+            raise InputError(f"{path} does not exist.")
+    items = scoring.plan(scoring.inputs(options.inputs), options.output)
+    job = scoring.Job(
+        {
+            "preset": options.preset,
+            "shape": options.hot_spot,
+            "regions": options.regions,
+            "threshold": options.threshold,
+            "model": options.model,
+        },
+        options.mpp,
+        options.mitoses,
+        options.dicom,
+    )
+    check_writable(options.output / "results.csv")
+    with Progress(f"{len(items)} slides") as bar:
+        finished = 0
+
+        def tell(outcome: Outcome) -> None:
+            nonlocal finished
+            finished += 1
+            _tell_score(outcome, bar, options.json)
+            bar(finished / len(items))
+
+        outcomes = run(
+            items,
+            partial(scoring.work, job=job),
+            journal=options.output / "journal.jsonl",
+            jobs=options.jobs,
+            resume=options.resume,
+            cluster=options.cluster,
+            on_outcome=tell,
+        )
+    good = [outcome.item for outcome in outcomes if outcome.status != "failed"]
+    scoring.write_table(options.output, good)
+    failed = len(outcomes) - len(good)
+    skipped = sum(outcome.status == "skipped" for outcome in outcomes)
+    print(f"tamis: {len(good) - skipped} scored, {failed} failed, {skipped} done before.", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _tell_score(outcome: Outcome, bar: Progress, as_json: bool) -> None:
+    if outcome.status == "failed":
+        bar.line(f"tamis: {outcome.error}")
+    line = {"slide": outcome.item.source, "output": str(outcome.item.output.parent), "status": outcome.status}
+    bar.wipe()
+    if as_json:
+        print(
+            json.dumps(line | {"error": outcome.error} | dict(outcome.result), ensure_ascii=False), flush=True
+        )
+    elif outcome.status == "done":
+        found = outcome.result
+        print(
+            f"{outcome.item.source}: mitotic score {found['mitotic_score']}, {found['count']} mitoses in the hot spot, "
+            f"{found['mitoses_per_mm2']:.1f} per mm2; {outcome.item.output.parent / 'report.html'}",
+            flush=True,
+        )
 
 
 # evaluate
@@ -96,6 +236,13 @@ def _evaluate(options: argparse.Namespace) -> int:
         if options.figure:
             leaderboard.draw(board, options.figure)
     return 1 if board.failures else 0
+
+
+def _positive(text: str) -> int:
+    number = int(text) if text.isdecimal() else 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
+    return number
 
 
 def _um_per_px(text: str) -> float:

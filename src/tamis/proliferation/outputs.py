@@ -36,7 +36,7 @@ def record(slide: Slide, found: SlideScore, settings: Settings, source: str) -> 
     spot = found.hot_spot
     low, high = found.interval
     lowest, highest = found.mitotic_score_interval
-    area = found.grading.area_mm2
+    area = found.counted_mm2
     return {
         "slide": source,
         "purpose": PURPOSE,

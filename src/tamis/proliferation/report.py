@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 Pixels = NDArray[np.uint8]
 LIKELIEST = 30
-OVERVIEW_PX = 900
+OVERVIEW_PX = 760
 CROP_UM, CROP_PX = 32.0, 128
 HOT, SEARCHED, TISSUE = (255, 176, 0), (40, 90, 160), (30, 120, 60)
 MITOSIS = (200, 0, 40)
@@ -67,7 +67,7 @@ def page(slide: Slide, found: SlideScore, record: dict[str, Any], density: NDArr
 def _scores(found: SlideScore, record: dict[str, Any]) -> str:
     low, high = found.interval
     lowest, highest = found.mitotic_score_interval
-    area = found.grading.area_mm2
+    area = found.counted_mm2
     boxes = [
         (
             "Mitotic score",
@@ -179,8 +179,8 @@ def _in_hot_spot(found: SlideScore, x_um: float, y_um: float) -> bool:
 def _not_read(found: SlideScore) -> str:
     left = max(0.0, found.tissue_mm2 - found.searched_mm2)
     told = [
-        f"Searched: {found.searched_mm2:.2f} mm² of {found.tissue_mm2:.2f} mm² of tissue, in {len(found.regions)} "
-        "regions ranked by how many cells they hold.",
+        f"Searched: {found.searched_mm2:.2f} mm² of {found.tissue_mm2:.2f} mm² of tissue, in "
+        f"{len(found.regions)} {'region' if len(found.regions) == 1 else 'regions'} ranked by how many cells they hold.",
         f"Not searched: {left:.2f} mm² of tissue"
         + ("; a hot spot there would be missed." if left >= 0.005 else "; everything was looked at."),
         "The interval of the count is a Poisson interval: what another section of the same density might have given. "
@@ -189,7 +189,7 @@ def _not_read(found: SlideScore) -> str:
     if found.tissue_mm2 < found.grading.area_mm2:
         told.append(
             f"The slide holds less tissue than the {found.grading.area_mm2:.2f} mm² that the score is defined for: "
-            "the count, and so the score, is too low."
+            "the count, and so the score, is too low; the density is per mm² of its tissue."
         )
     return "<h2>What was not read</h2><ul>" + "".join(f"<li>{line}</li>" for line in told) + "</ul>"
 

@@ -85,8 +85,13 @@ class SlideScore:
         return self.hot_spot.count if self.hot_spot else 0
 
     @property
+    def counted_mm2(self) -> float:
+        """The area of the hot spot, or all the tissue where the slide holds less."""
+        return min(self.grading.area_mm2, self.tissue_mm2)
+
+    @property
     def per_mm2(self) -> float:
-        return self.count / self.grading.area_mm2
+        return self.count / self.counted_mm2
 
     @property
     def mitotic_score(self) -> int:
@@ -169,14 +174,30 @@ def _own(graded: Grading, count: int, found: list[Mitosis]) -> dict[str, float]:
 def _detected(
     slide: Slide, regions: list[Region], settings: Settings
 ) -> tuple[list[Mitosis], dict[str, Any]]:
-    from tamis.proliferation.detect import detect, record
+    from tamis.proliferation import detect
 
-    weights = record()
+    network, candidates = (
+        load(detect.FOLDER / f"{name}.json") for name in (detect.NETWORK, detect.CANDIDATES)
+    )
     threshold = settings.threshold
     if threshold is None:
-        threshold = weights.operating_point["threshold"]
-    found = detect(slide, regions if settings.regions else None, threshold=threshold)
-    return found, {"name": weights.name, "sha256": weights.sha256, "threshold": threshold}
+        threshold = network.operating_point["threshold"]
+    effort = detect.Effort()
+    found = detect.detect(slide, regions if settings.regions else None, threshold=threshold, effort=effort)
+    return found, {
+        "name": network.name,
+        "sha256": network.sha256,
+        "licence": network.licence,
+        "candidates": candidates.name,
+        "candidates_sha256": candidates.sha256,
+        "threshold": threshold,
+        "nuclei": effort.nuclei,
+        "windows": effort.windows,
+        "share_of_pixels_seen": round(effort.seen_px / max(1, effort.searched_px), 4),
+        "seconds_reading": round(effort.reading_s, 3),
+        "seconds_candidates": round(effort.candidates_s, 3),
+        "seconds_network": round(effort.network_s, 3),
+    }
 
 
 def _predict(values: dict[str, float], model: Path | None) -> tuple[dict[str, Predicted], list[Weights]]:

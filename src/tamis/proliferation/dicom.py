@@ -1,0 +1,208 @@
+"""The same result for a DICOM archive: a structured report (TID 1500) and bulk annotations, through highdicom.
+
+    score.sr.dcm      the hot spot as a region with count, density, scores and their intervals
+    mitoses.ann.dcm   every mitosis as a point with its probability (Microscopy Bulk Simple Annotations, Supplement 222)
+
+A DICOM slide is referenced as it is, with its patient and study. Any other slide gets identifiers derived from the hash of
+its file, the same every time, and no patient: whoever archives it fills those in together with the converted image.
+Concepts without a settled code stand under the private scheme 99TAMIS.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tamis import __version__
+from tamis.proliferation.score import SlideScore
+
+if TYPE_CHECKING:
+    from tamis.slides import Slide
+
+SCHEME = "99TAMIS"
+SLIDE_IMAGE = "1.2.840.10008.5.1.4.1.1.77.1.6"  # VL Whole Slide Microscopy Image Storage
+MAKER, MODEL = "Tamis", "tamis proliferation"
+
+
+def write(folder: Path, slide: Slide, found: SlideScore, record: dict[str, Any]) -> None:
+    """Write both files into `folder`. `record` is what score.json holds. Without a mitosis there are no annotations."""
+    image = source_image(slide, record)
+    report(image, found, record, slide.um_per_px).save_as(folder / "score.sr.dcm", enforce_file_format=True)
+    if found.mitoses:
+        bulk_annotations(image, found, record, slide.um_per_px).save_as(
+            folder / "mitoses.ann.dcm", enforce_file_format=True
+        )
+
+
+def source_image(slide: Slide, record: dict[str, Any]) -> Any:
+    """The dataset of the slide's full resolution: its own if it is DICOM, or what is known of it."""
+    import pydicom
+
+    instances = []
+    for path in _files(slide.path):
+        if path.suffix.lower() == ".dcm":
+            instances.append(pydicom.dcmread(path, stop_before_pixels=True))
+    volumes = [i for i in instances if i.get("SOPClassUID") == SLIDE_IMAGE and "TotalPixelMatrixColumns" in i]
+    if volumes:
+        return max(volumes, key=lambda i: int(i.TotalPixelMatrixColumns))
+    return _described(slide, record)
+
+
+def _files(path: Path) -> list[Path]:
+    return sorted(path.iterdir()) if path.is_dir() else [path]
+
+
+def _described(slide: Slide, record: dict[str, Any]) -> Any:
+    from pydicom.dataset import Dataset
+
+    image = Dataset()
+    image.SOPClassUID = SLIDE_IMAGE
+    for name in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "FrameOfReferenceUID"):
+        setattr(image, name, _uid(record, name))
+    for name in (
+        "PatientID", "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID", "StudyDate",
+        "StudyTime", "ReferringPhysicianName", "PositionReferenceIndicator",
+    ):  # fmt: skip
+        setattr(image, name, "")
+    image.SpecificCharacterSet = "ISO_IR 192"
+    image.Modality = "SM"
+    image.ContainerIdentifier = str(record["slide"])[:64]
+    image.Rows = image.Columns = 256
+    image.TotalPixelMatrixColumns, image.TotalPixelMatrixRows = slide.size_px
+    return image
+
+
+def report(image: Any, found: SlideScore, record: dict[str, Any], um_per_px: float) -> Any:
+    """TID 1500: one group about the hot spot, or about the slide where there is none."""
+    from highdicom import sr
+    from pydicom.sr.codedict import codes
+
+    context = sr.ObservationContext(
+        observer_device_context=sr.ObserverContext(
+            observer_type=codes.DCM.Device,
+            observer_identifying_attributes=sr.DeviceObserverIdentifyingAttributes(
+                uid=_uid(record, "device"), manufacturer_name=MAKER, model_name=MODEL, name=MODEL
+            ),
+        )
+    )
+    measured = [
+        _measurement("MITCOUNT", "Mitoses in the area of the score", record["count"], "{mitoses}"),
+        _measurement("MITCOUNTLOW", "Lower 95 % limit of the count", record["count_low"], "{mitoses}"),
+        _measurement("MITCOUNTHIGH", "Upper 95 % limit of the count", record["count_high"], "{mitoses}"),
+        _measurement("MITAREA", "Area of the score", record["area_mm2"], "mm2"),
+        _measurement("MITDENSITY", "Mitoses per square millimetre", record["mitoses_per_mm2"], "/mm2"),
+        _measurement("MITSCORE", f"Mitotic score ({found.grading.name})", record["mitotic_score"], "{score}"),
+    ]
+    names = {"mitotic_score": "Mitotic score, SVM", "pam50_proliferation": "PAM50 proliferation, SVR"}
+    measured += [
+        _measurement(f"PRED{n}", names[task], predicted["value"], "1")
+        for n, (task, predicted) in enumerate(record["predicted"].items(), 1)
+    ]
+    tracking = sr.TrackingIdentifier(uid=_uid(record, "hot spot"), identifier="Mitotic hot spot")
+    algorithm = sr.AlgorithmIdentification(name=record["provenance"]["detector"]["name"], version=__version__)
+    finding = sr.CodedConcept("MITACT", SCHEME, "Mitotic activity")
+    group: Any
+    if found.hot_spot is None:
+        group = sr.MeasurementsAndQualitativeEvaluations(
+            tracking, measurements=measured, finding_type=finding, algorithm_id=algorithm,
+            source_images=[sr.SourceImageForMeasurementGroup.from_source_image(image)],
+        )  # fmt: skip
+    else:
+        spot, half = found.hot_spot, found.hot_spot.size_um / 2
+        corners = [(-half, -half), (half, -half), (half, half), (-half, half), (-half, -half)]
+        outline = np.array([(spot.x_um + x, spot.y_um + y) for x, y in corners]) / um_per_px
+        region = sr.ImageRegion(
+            graphic_type=sr.GraphicTypeValues.POLYLINE,
+            graphic_data=np.clip(outline, 0, [image.TotalPixelMatrixColumns, image.TotalPixelMatrixRows]),
+            source_image=sr.SourceImageForRegion.from_source_image(image),
+            pixel_origin_interpretation=sr.PixelOriginInterpretationValues.VOLUME,
+        )
+        group = sr.PlanarROIMeasurementsAndQualitativeEvaluations(
+            tracking,
+            referenced_region=region,
+            measurements=measured,
+            finding_type=finding,
+            algorithm_id=algorithm,
+        )
+    content = sr.MeasurementReport(
+        observation_context=context,
+        procedure_reported=sr.CodedConcept("MITHE", SCHEME, "Mitosis count on haematoxylin and eosin"),
+        imaging_measurements=[group],
+    )
+    return sr.ComprehensiveSR(
+        evidence=[image],
+        content=content[0],
+        series_instance_uid=_uid(record, "sr series"),
+        series_number=901,
+        sop_instance_uid=_uid(record, "sr instance"),
+        instance_number=1,
+        manufacturer=MAKER,
+        series_description="Proliferation score; research use only",
+    )
+
+
+def bulk_annotations(image: Any, found: SlideScore, record: dict[str, Any], um_per_px: float) -> Any:
+    """All mitoses as one group of points in pixels of the whole slide, with their probabilities."""
+    from highdicom import AlgorithmIdentificationSequence, ann
+    from pydicom.sr.codedict import codes
+    from pydicom.sr.coding import Code
+
+    points = [np.array([[m.x_um / um_per_px, m.y_um / um_per_px]], np.float32) for m in found.mitoses]
+    probabilities = np.array([m.probability for m in found.mitoses], np.float32)
+    group = ann.AnnotationGroup(
+        number=1,
+        uid=_uid(record, "mitoses"),
+        label="Mitoses",
+        annotated_property_category=Code("91723000", "SCT", "Anatomical structure"),
+        annotated_property_type=Code("MITFIG", SCHEME, "Mitotic figure"),
+        graphic_type=ann.GraphicTypeValues.POINT,
+        graphic_data=points,
+        algorithm_type=ann.AnnotationGroupGenerationTypeValues.AUTOMATIC,
+        algorithm_identification=AlgorithmIdentificationSequence(
+            name=record["provenance"]["detector"]["name"],
+            family=codes.cid7162.ArtificialIntelligence,
+            version=__version__,
+        ),
+        measurements=[
+            ann.Measurements(
+                name=Code("MITPROB", SCHEME, "Probability of a mitotic figure"),
+                values=probabilities,
+                unit=Code("1", "UCUM", "no units"),
+            )
+        ],
+    )
+    return ann.MicroscopyBulkSimpleAnnotations(
+        source_images=[image],
+        annotation_coordinate_type=ann.AnnotationCoordinateTypeValues.SCOORD,
+        annotation_groups=[group],
+        series_instance_uid=_uid(record, "ann series"),
+        series_number=902,
+        sop_instance_uid=_uid(record, "ann instance"),
+        instance_number=1,
+        manufacturer=MAKER,
+        manufacturer_model_name=MODEL,
+        software_versions=__version__,
+        device_serial_number=__version__,
+        content_label="MITOSES",
+        content_description="Mitotic figures; research use only",
+        series_description="Mitotic figures; research use only",
+    )
+
+
+def _measurement(code: str, meaning: str, value: float, unit: str) -> Any:
+    from highdicom import sr
+
+    return sr.Measurement(
+        name=sr.CodedConcept(code, SCHEME, meaning[:64]),
+        value=value,
+        unit=sr.CodedConcept(unit, "UCUM", unit),
+    )
+
+
+def _uid(record: dict[str, Any], what: str) -> str:
+    """A UID under 2.25 (a UUID as a number) that the slide, the version and the purpose decide."""
+    text = f"{record['provenance']['input_sha256']} {__version__} {what}"
+    return f"2.25.{int.from_bytes(hashlib.sha256(text.encode()).digest()[:15], 'big')}"

@@ -1,0 +1,71 @@
+"""Slides behind URLs (s3://, gs://, https://, ...), through fsspec: which they are, and a copy on this machine.
+
+A slide is read in thousands of small pieces all over the file, so it is fetched whole; the copy is deleted when its
+results are written.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from tamis.errors import InputError, MissingExtraError, UsageError
+
+URL = re.compile(r"[a-z][a-z0-9+.-]+(::[a-z].*)?://", re.IGNORECASE)
+
+
+def is_url(argument: str) -> bool:
+    return URL.match(argument) is not None
+
+
+def name_of(url: str) -> str:
+    """The file name at the end of a URL, without a query."""
+    return PurePosixPath(url.split("://", 1)[1].split("?")[0]).name
+
+
+def expand_url(url: str, endings: frozenset[str]) -> list[str]:
+    """The slides that a URL names: itself, what a pattern matches, or what a folder holds, sorted.
+
+    Raises InputError when the place cannot be looked at, and UsageError for a folder that holds no slide.
+    """
+    if not re.search(r"[*?\[]", name_of(url)) and PurePosixPath(name_of(url)).suffix.lower() in endings:
+        return [url]
+    try:
+        system, path = _open(url)
+        pattern = path if re.search(r"[*?\[]", path) else path.rstrip("/") + "/*"
+        names = [system.unstrip_protocol(found) for found in sorted(system.glob(pattern))]
+    except (OSError, ValueError) as error:
+        raise InputError(f"{url} cannot be looked at: {error}.") from None
+    slides = [name for name in names if PurePosixPath(name).suffix.lower() in endings]
+    if not slides:
+        raise UsageError(f"{url} holds no file that ends in {', '.join(sorted(endings))}.")
+    return slides
+
+
+@contextmanager
+def fetched(url: str) -> Iterator[Path]:
+    """A copy of the file on this machine, for as long as the block runs. Raises InputError when it cannot be had."""
+    with TemporaryDirectory(prefix="tamis-") as folder:
+        path = Path(folder) / name_of(url)
+        try:
+            system, remote = _open(url)
+            system.get_file(remote, str(path))
+        except (OSError, ValueError) as error:
+            raise InputError(f"{url} cannot be fetched: {error}.") from None
+        yield path
+
+
+def _open(url: str) -> tuple[Any, str]:
+    """fsspec's file system and the path in it."""
+    try:
+        import fsspec
+
+        return fsspec.core.url_to_fs(url)
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(error.name or "fsspec", "slides") from None
+    except ImportError as error:  # fsspec names the package that a protocol needs
+        raise InputError(f"{url} cannot be fetched: {error}") from None

@@ -1,0 +1,212 @@
+"""Slides in, folders of results out: the work of one slide in a batch, and the table over all of them.
+
+    DIR/STEM/   score.json  mitoses.geojson  density.ome.tiff  density.png  report.html  [score.sr.dcm  mitoses.ann.dcm]
+    DIR/        results.csv  results.parquet  journal.jsonl
+
+A slide's files are written in a folder beside and renamed when all of them are there, score.json last: where it is, the
+slide is done.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tamis.batch import Item, expand
+from tamis.errors import InputError, UsageError
+from tamis.proliferation.remote import expand_url, fetched, is_url, name_of
+from tamis.writing import check_writable, output_error, replacing
+
+ENDINGS = frozenset(
+    f".{ending}"
+    for ending in "svs tif tiff ndpi mrxs scn svslide bif vms vmu dcm png jpg jpeg".split()  # noqa: SIM905
+)
+RECORD = "score.json"
+COLUMNS = (
+    "slide", "mitotic_score", "mitotic_score_low", "mitotic_score_high", "pam50_proliferation",
+    "pam50_proliferation_low", "pam50_proliferation_high", "count", "count_low", "count_high", "area_mm2",
+    "mitoses_per_mm2", "mitoses_per_mm2_low", "mitoses_per_mm2_high", "mitoses_per_2mm2", "mitoses", "tissue_mm2",
+    "searched_mm2", "hot_spot_x_um", "hot_spot_y_um", "um_per_px", "reader", "input_sha256",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What is the same for all slides of a batch; plain values, so that it travels to other processes and machines."""
+
+    settings: dict[str, Any] = field(default_factory=dict)
+    """Of `score.Settings`."""
+    mpp: float | None = None
+    """um per pixel, instead of what the files say."""
+    marks: Path | None = None
+    """A table of positions to count instead of what the detector finds, as `evaluate` takes it."""
+    dicom: bool = False
+
+
+def inputs(arguments: Sequence[str]) -> list[str]:
+    """The slides that the arguments name, files before patterns; a folder of DICOM files is one slide."""
+    found: list[str] = []
+    for argument in arguments:
+        path = Path(argument)
+        if is_url(argument):
+            found += expand_url(argument, ENDINGS)
+        elif path.is_dir() and _is_series(path):
+            found.append(argument)
+        elif path.is_dir():
+            series = [p for p in sorted(path.iterdir()) if p.is_dir() and _is_series(p)]
+            files = [p for p in path.iterdir() if p.is_file() and p.suffix.lower() in ENDINGS]
+            if files or not series:
+                found += [str(p) for p in expand([argument], ENDINGS)]
+            found += [str(p) for p in series]
+        else:
+            found += [str(p) for p in expand([argument], ENDINGS)]
+    return list(dict.fromkeys(found))
+
+
+def _is_series(folder: Path) -> bool:
+    """Whether a folder holds DICOM files and no other slide."""
+    endings = {path.suffix.lower() for path in folder.iterdir() if path.is_file()}
+    return endings & ENDINGS == {".dcm"}
+
+
+def plan(slides: Sequence[str], folder: Path) -> list[Item]:
+    """DIR/STEM/score.json for each. Raises UsageError when two slides would write the same folder."""
+    items: dict[str, Item] = {}
+    for slide in slides:
+        path = Path(name_of(slide)) if is_url(slide) else Path(slide)
+        stem = path.name if path.is_dir() else path.stem
+        item = Item(path, folder / stem / RECORD, slide if is_url(slide) else "")
+        other = items.setdefault(stem.casefold(), item)
+        if other is not item:
+            raise UsageError(
+                f"{other.source} and {item.source} would both be written to {item.output.parent}: "
+                "rename one of them, or give them in two runs with different -o."
+            )
+    return list(items.values())
+
+
+def work(item: Item, *, job: Job) -> dict[str, Any]:
+    """One slide, in a worker. Returns what the journal says about it."""
+    check_writable(item.output)
+    with _local(item) as path:
+        return _score(path, item, job)
+
+
+@contextmanager
+def _local(item: Item) -> Iterator[Path]:
+    if item.url:
+        with fetched(item.url) as path:
+            yield path
+    else:
+        yield item.input
+
+
+def _score(path: Path, item: Item, job: Job) -> dict[str, Any]:
+    import cv2
+
+    from tamis.proliferation import outputs, report
+    from tamis.proliferation.score import Settings, score
+    from tamis.slides import open_slide
+
+    settings = Settings(**job.settings)
+    name = name_of(item.url) if item.url else path.name
+    with open_slide(path, mpp=job.mpp) as slide:
+        marked = None if job.marks is None else _marked(job.marks, path.stem, slide.um_per_px)
+        found = score(slide, settings, marked)
+        record = outputs.record(slide, found, settings, name)
+        density, um_per_px = outputs.density(found.mitoses, slide.size_um)
+        with _folder(item.output.parent) as beside:
+            outputs.write_geojson(beside / "mitoses.geojson", found, slide.um_per_px)
+            outputs.write_density(beside / "density.ome.tiff", density, um_per_px)
+            picture = outputs.density_picture(density)
+            cv2.imwrite(str(beside / "density.png"), picture[..., ::-1])
+            page = report.page(slide, found, record, density)
+            (beside / "report.html").write_text(page, encoding="utf-8")
+            if job.dicom:
+                from tamis.proliferation import dicom
+
+                dicom.write(beside, slide, found, record)
+            text = json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False)
+            (beside / RECORD).write_text(text + "\n", encoding="utf-8")
+    return {
+        "mitotic_score": record["mitotic_score"],
+        "count": record["count"],
+        "mitoses_per_mm2": record["mitoses_per_mm2"],
+        "seconds": sum(found.seconds.values()),
+    }
+
+
+@contextmanager
+def _folder(target: Path) -> Iterator[Path]:
+    """A folder beside `target` whose files move into it when the block has ended well, the record last."""
+    beside = target.with_name(f".part-{target.name}")
+    try:
+        shutil.rmtree(beside, ignore_errors=True)
+        beside.mkdir(parents=True)
+        try:
+            yield beside
+            target.mkdir(parents=True, exist_ok=True)
+            (target / RECORD).unlink(missing_ok=True)  # of an earlier run: never an old record over new files
+            for path in sorted(beside.iterdir(), key=lambda p: p.name == RECORD):
+                path.replace(target / path.name)
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
+    except OSError as error:
+        raise output_error(target, error) from error
+
+
+def _marked(table: Path, stem: str, um_per_px: float) -> list[Any]:
+    """The positions that a table gives for this slide. Raises InputError when it does not name it."""
+    from tamis.proliferation.mitosis import Mitosis
+    from tamis.proliferation.submission import read_truth
+
+    points = read_truth(table, um_per_px).points
+    if points is None or stem not in points.images:
+        raise InputError(
+            f"{table} does not name the image {stem}: a table with image, row, col (or x_um, y_um) was expected; an "
+            "image without a mitosis is a row with empty positions."
+        )
+    return [Mitosis(x, y, 1.0 if p != p else p) for x, y, p in points.images[stem].tolist()]
+
+
+# the table over all slides
+
+
+def write_table(folder: Path, items: Iterable[Item]) -> list[dict[str, Any]]:
+    """results.csv and results.parquet over every slide of the batch that has a record. Returns the rows."""
+    rows = [_row(json.loads(i.output.read_text(encoding="utf-8"))) for i in items if i.output.exists()]
+    with replacing(folder / "results.csv") as beside, beside.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        writer.writeheader()
+        writer.writerows(rows)
+    import pyarrow
+    from pyarrow import parquet
+
+    columns = {name: [row[name] for row in rows] for name in COLUMNS}
+    with replacing(folder / "results.parquet") as beside:
+        parquet.write_table(pyarrow.table(columns), beside)
+    return rows
+
+
+def _row(record: dict[str, Any]) -> dict[str, Any]:
+    """A line of the table. The mitotic score is the preset's; a model's own stands in score.json."""
+    pam50 = record["predicted"].get("pam50_proliferation", {})
+    spot, provenance = record["hot_spot"] or {}, record["provenance"]
+    extra = {
+        "slide": Path(record["slide"]).stem,
+        "pam50_proliferation": pam50.get("value"),
+        "pam50_proliferation_low": pam50.get("low"),
+        "pam50_proliferation_high": pam50.get("high"),
+        "hot_spot_x_um": spot.get("x_um"),
+        "hot_spot_y_um": spot.get("y_um"),
+        "um_per_px": provenance["um_per_px"],
+        "reader": provenance["reader"],
+        "input_sha256": provenance["input_sha256"],
+    }
+    return {name: extra.get(name, record.get(name)) for name in COLUMNS}
