@@ -35,6 +35,8 @@ TRAINING = {
     "tamis.spark.topk_native",
     "tamis.spark.model",
     "tamis.spark.huggingface",
+    "tamis.spark.evaluate",
+    "tamis.spark.train",
 }
 
 

@@ -18,14 +18,14 @@ ACTIVE_SHARE = 0.08
 """Of the FFN's neurons (paper): 5-10 % cost no quality, 3 % clearly do."""
 
 _TINY = {
-    "vocab_size": 1024, "hidden_size": 128, "num_hidden_layers": 4, "num_attention_heads": 4,
+    "vocab_size": 2048, "hidden_size": 128, "num_hidden_layers": 4, "num_attention_heads": 4,
     "num_key_value_heads": 2, "head_dim": 32, "intermediate_size": 512, "attention_active": 32,
     "sliding_window": 128, "query_pre_attn_scalar": 32, "max_position_embeddings": 1024,
 }  # fmt: skip
 
 # intermediate_size is that of the gated FFN.
 PRESETS: Mapping[str, Mapping[str, Any]] = {
-    # 1.1 M parameters: the parity experiment. A window of 128 and 32 attended keys are for contexts of some 256 tokens.
+    # 1.2 M parameters: the parity experiment. A window of 128 and 32 attended keys are for contexts of some 256 tokens.
     "tiny": _TINY,
     # 5.5 M parameters.
     "small": _TINY | {

@@ -31,7 +31,7 @@ def runs(x: Tensor) -> bool:
     return x.device.type == "cpu" and x.dtype in _SUFFIX and available()
 
 
-@torch.compiler.assume_constant_result
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def available() -> bool:
     """Whether the kernels are built and not switched off. Raises UsageError for an unknown TAMIS_TOPK."""
     return _available(os.environ.get(VARIABLE, "native"))
