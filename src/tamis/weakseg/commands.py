@@ -1,18 +1,261 @@
 """Segment cancer from image labels.
 
-Light: what computes or trains is imported when a verb runs.
+The verbs of `tamis weakseg`: segment, check, train, evaluate, export. Light: what computes or trains is imported when a
+verb runs.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import os
+import sys
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from tamis.batch import Item, Outcome, plan, run
+from tamis.errors import InputError
+from tamis.progress import Progress
+
+if TYPE_CHECKING:
+    from tamis.weakseg.network import Network
+
+SAMPLES = Path(__file__).parent / "samples"
+SAMPLE_UM_PER_PX = 1.0
 
 
 def add_commands(verbs: Any, common: argparse.ArgumentParser) -> None:
     """Describe the verbs to the `tamis` command. `common` holds the options that every command has."""
+    segment = verbs.add_parser(
+        "segment", parents=[common], help="image or slide -> map of cancer", description=_SEGMENT
+    )
+    _add_segment(segment)
+    check = verbs.add_parser("check", parents=[common], help="say what is wrong with a dataset")
+    check.add_argument("dataset", type=Path, metavar="DATASET", help="a folder with labels.csv and images")
+    check.add_argument("--json", action="store_true", help="print one JSON record")
+    check.set_defaults(run=_check, extra="slides")
+    # The options of these are known to the modules that do them.
+    for name, text, extra in (
+        ("train", "train from image labels, by cross-validation or on everything", "train"),
+        ("export", "turn a trained run into a network for segment", "train"),
+        ("evaluate", "score probability maps against masks", "slides"),
+    ):
+        parser = verbs.add_parser(name, parents=[common], add_help=False, help=text)
+        parser.set_defaults(run=partial(_delegate, name), extra=extra, takes_rest=True)
+
+
+_SEGMENT = """Marks cancer. Writes DIR/STEM.probability.ome.tiff, .mask.geojson (QuPath), .overlay.png and .summary.json for
+each input, and DIR/journal.jsonl. The weights that come with Tamis were trained on colon tissue stained with haematoxylin
+and eosin, from images of research-only licence: they are for research, and no diagnosis."""
+
+
+def _add_segment(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "inputs",
+        nargs="+",
+        metavar="IMAGE",
+        help="slides or pictures: files, folders, patterns, or URLs that fsspec opens",
+    )
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR")
+    parser.add_argument(
+        "--mpp",
+        type=_um_per_px,
+        metavar="UM",
+        help="um per pixel at full resolution, where the file does not say it",
+    )
+    parser.add_argument(
+        "--threshold", type=_share, metavar="P", help="of the mask; default: the network's own"
+    )
+    parser.add_argument("--weights", metavar="NAME.json", help="another network, as export wrote it")
+    parser.add_argument(
+        "--whole", action="store_true", help="look at everything, and not only at stained tissue"
+    )
+    parser.add_argument("--jobs", type=_positive, default=1, metavar="N", help="inputs at the same time")
+    parser.add_argument("--resume", action="store_true", help="skip what the journal calls done")
+    parser.add_argument("--json", action="store_true", help="print one JSON record an input")
+    parser.set_defaults(run=_segment, extra="slides")
+
+
+# segment
+
+
+def _segment(options: argparse.Namespace) -> int:
+    from tamis.weakseg.source import expand_sources
+
+    inputs = expand_sources(options.inputs)
+    items = plan(inputs, options.output, ".summary.json")
+    # All cores for one input; with several at a time each gets its share.
+    threads = max(1, len(os.sched_getaffinity(0)) // options.jobs)
+    work = partial(
+        _work,
+        weights=options.weights,
+        mpp=options.mpp,
+        threshold=options.threshold,
+        whole=options.whole,
+        threads=threads,
+    )
+    _network(options.weights, threads)  # a wrong --weights is told once, before anything is tried
+    finished = 0
+    with Progress(f"{len(items)} images" if len(items) > 1 else items[0].input.name) as bar:
+
+        def tell(outcome: Outcome) -> None:
+            nonlocal finished
+            finished += 1
+            _tell(outcome, bar, options.json)
+            bar(finished / len(items))
+
+        outcomes = run(
+            items,
+            work,
+            journal=options.output / "journal.jsonl",
+            jobs=options.jobs,
+            resume=options.resume,
+            on_outcome=tell,
+        )
+    failed = sum(outcome.status == "failed" for outcome in outcomes)
+    skipped = sum(outcome.status == "skipped" for outcome in outcomes)
+    if len(items) > 1:
+        done = len(outcomes) - failed - skipped
+        print(f"tamis: {done} segmented, {failed} failed, {skipped} done before.", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _work(
+    item: Item,
+    *,
+    weights: str | None,
+    mpp: float | None,
+    threshold: float | None,
+    whole: bool,
+    threads: int,
+) -> dict[str, Any]:
+    """One input of a batch, in a worker process."""
+    from tamis.weakseg.segment import segment_file
+
+    return segment_file(
+        item.input, item.output.parent, _network(weights, threads), mpp=mpp, threshold=threshold, whole=whole
+    )
+
+
+@lru_cache(maxsize=1)
+def _network(weights: str | None, threads: int) -> Network:
+    """Loaded once a process."""
+    from tamis.weakseg.network import load
+
+    return load(weights, threads)
+
+
+def _tell(outcome: Outcome, bar: Progress, as_json: bool) -> None:
+    if outcome.status == "failed":
+        bar.line(f"tamis: {outcome.error}")
+    if as_json:
+        record = {
+            "input": str(outcome.item.input),
+            "output": str(outcome.item.output),
+            "status": outcome.status,
+            "error": outcome.error,
+            **outcome.result,
+        }
+        bar.wipe()
+        print(json.dumps(record, ensure_ascii=False), flush=True)
+    elif outcome.status == "done":
+        bar.wipe()
+        print(f"{outcome.item.input.name}: {_sentence(outcome.result)}", flush=True)
+
+
+def _sentence(summary: Any) -> str:
+    share = f"{summary['cancer_percent_of_tissue']:.1f} % of the tissue marked"
+    if summary["cancer_mm2"] is None:
+        return share
+    return f"{share}, {summary['cancer_mm2']:.3f} of {summary['tissue_mm2']:.3f} mm2, in {summary['parts']} parts"
+
+
+def _um_per_px(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0.001 <= value <= 100_000:
+        raise argparse.ArgumentTypeError(f"{text!r} is no resolution: give um per pixel, such as 0.25")
+    return value
+
+
+def _share(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no probability from 0 to 1")
+    return value
+
+
+def _positive(text: str) -> int:
+    number = int(text) if text.isdecimal() else 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
+    return number
+
+
+# check, train, export, evaluate
+
+
+def _check(options: argparse.Namespace) -> int:
+    from tamis.weakseg.labels import check_dataset
+
+    dataset, faults = check_dataset(options.dataset)
+    positives, count = dataset.positives, len(dataset.images)
+    masks = sum(image.mask is not None for image in dataset.images)
+    areas = sum(image.area_low == image.area_low for image in dataset.images)  # NaN where unknown
+    if options.json:
+        record = {
+            "dataset": str(options.dataset),
+            "images": count,
+            "positives": positives,
+            "with_area": areas,
+            "with_mask": masks,
+            "patients_known": dataset.patients_known,
+            "faults": faults,
+        }
+        print(json.dumps(record, ensure_ascii=False))
+    else:
+        print("\n".join(faults))
+        unit = "patients are named" if dataset.patients_known else "no patients: folds are split by image"
+        print(
+            f"{options.dataset}: {count} sound images, {positives} with cancer ({areas} with an area), {count - positives} "
+            f"without; {masks} masks; {unit}; {len(faults)} faults."
+        )
+    return 1 if faults else 0
+
+
+def _delegate(name: str, options: argparse.Namespace) -> int:
+    """The verb's own module reads its options: those of training need PyTorch only when it is asked for."""
+    from importlib import import_module
+
+    module = import_module(f"tamis.weakseg.{name}")
+    parser = argparse.ArgumentParser(
+        prog=f"tamis weakseg {name}",
+        description=module.__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    module.add_arguments(parser)
+    module.main(parser.parse_args(options.rest))
+    return 0
 
 
 def demo(folder: Path) -> None:
-    """The part of `tamis demo`."""
+    """Segment the bundled picture: areas, and its four files in `folder`."""
+    from tamis.weakseg.network import load
+    from tamis.weakseg.segment import segment_file
+
+    pictures = sorted(SAMPLES.glob("*.jpg"))
+    if not pictures:
+        raise InputError(f"{SAMPLES} holds no picture: the installation is incomplete; install tamis again.")
+    network = load()
+    for picture in pictures:
+        summary = segment_file(picture, folder, network, mpp=SAMPLE_UM_PER_PX)
+        print(f"{picture.name} (drawn, not tissue): {_sentence(summary)}")
+        print(
+            f"written: {folder / picture.stem}.overlay.png, .probability.ome.tiff, .mask.geojson, .summary.json"
+        )

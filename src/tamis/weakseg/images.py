@@ -60,6 +60,26 @@ def image_size_px(path: Path) -> tuple[int, int]:
     return width, height
 
 
+def spacing_um(path: Path) -> float | None:
+    """um/px that a DICOM image or NIfTI volume tells of itself; None for others, and where pixels are not square."""
+    ending = path.suffix.lower()
+    try:
+        if ending == ".dcm":
+            import pydicom
+
+            data = pydicom.dcmread(path, stop_before_pixels=True)
+            rows, columns = (float(v) for v in data.get("PixelSpacing") or data.ImagerPixelSpacing)
+        elif ending in {".nii", ".gz"}:
+            import nibabel
+
+            rows, columns = (float(v) for v in nibabel.load(path).header.get_zooms()[:2])
+        else:
+            return None
+    except Exception:  # noqa: BLE001 - whatever is wrong with the header, the scale is unknown
+        return None
+    return rows * 1000 if rows > 0 and abs(rows - columns) <= 0.01 * rows else None
+
+
 def to_eight_bits(pixels: NDArray[np.generic]) -> Rgb:
     """uint8 stays. Other values: the 0.5th percentile becomes 0 and the 99.5th 255, over all channels together."""
     if pixels.dtype == np.uint8:

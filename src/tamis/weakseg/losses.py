@@ -32,17 +32,19 @@ FUSION_AREA_WEIGHT = 10.0
 class Bags:
     """One batch. All tensors share B."""
 
-    images: Tensor
-    """[B, H, W, 3] in [0, 255]."""
+    images: Tensor | None
+    """[B, H, W, 3] in [0, 255]; None where the features are there already."""
+    features: list[Tensor] | None
+    """What a trunk that is not trained made of the images, [B, C, h, w] a stage."""
     inside: Tensor
-    """[B, H, W] bool: false in the padding."""
+    """[B, h, w] bool, at the size of the maps: false in the padding."""
     positive: Tensor
     """[B] float, 0 or 1."""
     area_low: Tensor
     """[B] in [0, 1]; NaN where no area is known."""
     area_high: Tensor
     truth: Tensor | None = None
-    """[B, H, W] float 0 or 1, for full supervision alone."""
+    """[B, h, w] in [0, 1], for full supervision alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,7 @@ class Objective:
 def objective_loss(
     maps: Sequence[Tensor], bags: Bags, objective: Objective
 ) -> tuple[Tensor, dict[str, float]]:
-    """Sum over all maps ([B, H, W] each, fusion last) of the terms of `objective`, averaged over the batch."""
+    """Sum over all maps ([B, h, w] each, fusion last) of the terms of `objective`, averaged over the batch."""
     pool = _pooling(objective)
     etas = _area_weights(len(maps))
     zero = maps[-1].new_zeros(())

@@ -1,12 +1,13 @@
-"""The network: a trunk of convolutions, a side output on each of its stages, and their fusion.
+"""The network: a trunk of convolutions, a side output on each of three stages, and their fusion.
 
-    image [B, H, W, 3] uint8 range -> stages -> one 1x1 convolution each -> logits, upsampled -> sigmoid -> p_t [B, H, W]
+    image [B, H, W, 3] in [0, 255] -> trunk -> features of each stage -> logits, upsampled -> sigmoid -> p_t [B, h, w]
     p_f = sum_t w_t p_t
 
-Trunks: `vgg`, the first three stages of VGG-16 (Simonyan & Zisserman 2015; side outputs after Xie & Tu, HED, 2015) with
-strides 1, 2, 4 and 1.74 million weights; and `lite0`, the first five of EfficientNet-Lite0 with strides 4, 8, 16. Side
-outputs read the last convolution of a stage, before it is pooled. The fixed fusion weights of VGG are those of
-DWS-MIL (Jia et al., TMI 2017).
+Maps have the resolution of the shallowest side output (h = H / map_stride); the fused one is upsampled to the image at
+the end. Trunks: `vgg`, the first three stages of VGG-16 (Simonyan & Zisserman 2015; side outputs after HED, Xie & Tu 2015),
+strides 1, 2, 4; and `lite0`, EfficientNet-Lite0 (Tan & Le 2019) with outputs at strides 8, 16, 32. A side output reads the
+last convolution of its stage: by one 1x1 convolution (width 0, as DWS-MIL has it, Jia et al., TMI 2017), or by a head of
+1x1, 3x3 and 1x1 convolutions with `width` channels, which can learn on top of a trunk that stays as it was pretrained.
 
 The image's own normalisation is the first operation of the network, so that no caller can get it wrong.
 """
@@ -28,7 +29,7 @@ above 1/2 on every image and the constrained loss first falls by filling positiv
 
 VGG_STAGES = ((64, 64), (128, 128), (256, 256, 256))
 FIXED_FUSION = (0.2, 0.35, 0.45)
-FEATURE_SCALE = {"vgg": (60.0, 10.0, 6.0), "lite0": (8.0, 6.0, 4.0)}
+FEATURE_SCALE = {"vgg": (60.0, 10.0, 6.0), "lite0": (6.0, 4.0, 2.0)}
 """Mean activation of each stage as pretrained, on H&E. Side outputs read features divided by it: otherwise one step of
 Adam moves the logits of the first stage by ten times as much as those of the third."""
 
@@ -61,9 +62,30 @@ class VggTrunk(nn.Module):
         return [module for module in self.modules() if isinstance(module, nn.Conv2d)]
 
 
-# EfficientNet-Lite0 (Tan & Le 2019, the variant without squeeze-and-excitation, ReLU6): expansion, width, depth,
-# stride, kernel of each group of inverted residuals up to stride 16.
-LITE0_GROUPS = ((1, 16, 1, 1, 3), (6, 24, 2, 2, 3), (6, 40, 2, 2, 5), (6, 80, 3, 2, 3), (6, 112, 3, 1, 5))
+# EfficientNet-Lite0 (the EfficientNet without squeeze-and-excitation, with ReLU6): expansion, width, depth, stride and
+# kernel of each group of inverted residuals.
+LITE0_GROUPS = (
+    (1, 16, 1, 1, 3),
+    (6, 24, 2, 2, 3),
+    (6, 40, 2, 2, 5),
+    (6, 80, 3, 2, 3),
+    (6, 112, 3, 1, 5),
+    (6, 192, 4, 2, 5),
+    (6, 320, 1, 1, 3),
+)
+LITE0_OUTPUTS = (2, 4, 6)
+
+
+class SameConv2d(nn.Conv2d):
+    """A convolution padded as TensorFlow pads "same" on even sizes: with stride 2, one more behind than before."""
+
+    def __init__(self, inside: int, out: int, kernel: int, stride: int = 1, groups: int = 1) -> None:
+        super().__init__(inside, out, kernel, stride, kernel // 2 if stride == 1 else 0, groups=groups)
+        before = (kernel - stride) // 2
+        self.pad = (before, kernel - stride - before) * 2
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x if self.stride[0] == 1 else F.pad(x, self.pad))
 
 
 class InvertedResidual(nn.Module):
@@ -77,28 +99,33 @@ class InvertedResidual(nn.Module):
         middle = inside * expansion
         layers: list[nn.Module] = []
         if expansion != 1:
-            layers += [nn.Conv2d(inside, middle, 1), nn.ReLU6(inplace=True)]
+            layers += [SameConv2d(inside, middle, 1), nn.ReLU6(inplace=True)]
         layers += [
-            nn.Conv2d(middle, middle, kernel, stride, kernel // 2, groups=middle),
+            SameConv2d(middle, middle, kernel, stride, groups=middle),
             nn.ReLU6(inplace=True),
-            nn.Conv2d(middle, out, 1),
+            SameConv2d(middle, out, 1),
         ]
         self.layers = nn.Sequential(*layers)
         self.residual = stride == 1 and inside == out
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.layers(x) if self.residual else self.layers(x)
+        seen: Tensor = self.layers(x)
+        return x + seen if self.residual else seen
 
 
 class Lite0Trunk(nn.Module):
-    """[B, 3, H, W] -> features at strides 4, 8, 16: [B, 24, ...], [B, 40, ...], [B, 112, ...]."""
+    """[B, 3, H, W] -> features at strides 8, 16, 32: [B, 40, ...], [B, 112, ...], [B, 320, ...]."""
 
-    channels = (24, 40, 112)
-    strides = (4, 8, 16)
+    channels = (40, 112, 320)
+    strides = (8, 16, 32)
+    # "Same" padding puts the centre of a feature of stride s behind the middle of its s x s pixels, by (s - 1) / 2.
+    # The image is therefore moved by `lead` pixels, which mends stride 8, and the map of stride 32 by one cell of 8.
+    lead = 4
+    cells_behind = (0, 0, 1)
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem = nn.Sequential(nn.Conv2d(3, 32, 3, 2, 1), nn.ReLU6(inplace=True))
+        self.stem = nn.Sequential(SameConv2d(3, 32, 3, 2), nn.ReLU6(inplace=True))
         groups, width = [], 32
         for expansion, out, depth, stride, kernel in LITE0_GROUPS:
             blocks = []
@@ -109,12 +136,13 @@ class Lite0Trunk(nn.Module):
         self.groups = nn.ModuleList(groups)
 
     def forward(self, x: Tensor) -> list[Tensor]:
+        x = F.pad(x, (self.lead, 0, self.lead, 0), mode="replicate")[..., : x.shape[2], : x.shape[3]]
         x = self.stem(x)
         seen = []
         for group in self.groups:
             x = group(x)
             seen.append(x)
-        return [seen[1], seen[2], seen[4]]
+        return [seen[index] for index in LITE0_OUTPUTS]
 
     def convolutions(self) -> list[nn.Conv2d]:
         return [module for module in self.modules() if isinstance(module, nn.Conv2d)]
@@ -123,31 +151,47 @@ class Lite0Trunk(nn.Module):
 TRUNKS: dict[str, type[VggTrunk] | type[Lite0Trunk]] = {"vgg": VggTrunk, "lite0": Lite0Trunk}
 
 
+def side_output(channels: int, width: int, start_bias: float) -> nn.Sequential:
+    """Features -> logits [B, 1, h, w], everywhere `start_bias` before training."""
+    layers: list[nn.Module] = []
+    if width:
+        layers = [nn.Conv2d(channels, width, 1), nn.ReLU(), nn.Conv2d(width, width, 3, padding=1), nn.ReLU()]
+        channels = width
+    last = nn.Conv2d(channels, 1, 1)
+    nn.init.zeros_(last.weight)
+    assert last.bias is not None
+    nn.init.constant_(last.bias, start_bias)
+    return nn.Sequential(*layers, last)
+
+
 class SideOutputNetwork(nn.Module):
     """Probability maps of every side output and of their fusion.
 
     trunk   "vgg" or "lite0"
     sides   how many of the deepest stages have an output: 3, or 1 for plain multiple-instance learning
-    fusion  "fixed": the weights above, or equal ones where the trunk is not VGG; "learned": softmax of free numbers
+    width   of the heads; 0 for plain 1x1 convolutions
+    fusion  "fixed": the weights above; "learned": softmax of free numbers that start there
     """
 
     def __init__(
-        self, trunk: str = "vgg", *, sides: int = 3, fusion: str = "fixed", start_bias: float = START_BIAS
+        self,
+        trunk: str = "vgg",
+        *,
+        sides: int = 3,
+        width: int = 0,
+        fusion: str = "fixed",
+        start_bias: float = START_BIAS,
     ) -> None:
         super().__init__()
         self.trunk = TRUNKS[trunk]()
         self.sides = sides
-        channels = self.trunk.channels[-sides:]
-        self.outputs = nn.ModuleList(nn.Conv2d(width, 1, 1) for width in channels)
-        for output in self.outputs:
-            convolution = cast(nn.Conv2d, output)
-            nn.init.zeros_(convolution.weight)
-            nn.init.constant_(cast(Tensor, convolution.bias), start_bias)
-        fixed = torch.tensor(FIXED_FUSION[-sides:] if trunk == "vgg" else [1.0] * sides)
-        start = (fixed / fixed.sum()).log()
+        self.outputs = nn.ModuleList(side_output(c, width, start_bias) for c in self.trunk.channels[-sides:])
         self.scales = FEATURE_SCALE[trunk][-sides:]
+        self.behind = getattr(self.trunk, "cells_behind", (0, 0, 0))[-sides:]
         self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(STD).view(1, 3, 1, 1))
+        fixed = torch.tensor(FIXED_FUSION[-sides:])
+        start = (fixed / fixed.sum()).log()
         if fusion == "learned":
             self.fusion = nn.Parameter(start)
         else:
@@ -158,24 +202,42 @@ class SideOutputNetwork(nn.Module):
         """Height and width of an input must be multiples of it."""
         return self.trunk.strides[-1]
 
-    def maps(self, images: Tensor) -> list[Tensor]:
-        """Images [B, H, W, 3] in [0, 255] -> probabilities [B, H, W] of each side output, shallow first, then fused."""
+    @property
+    def map_stride(self) -> int:
+        """Image pixels that a pixel of the maps is wide."""
+        return self.trunk.strides[0]
+
+    def features(self, images: Tensor) -> list[Tensor]:
+        """Images [B, H, W, 3] in [0, 255] -> what each side output reads, shallow first, of the order of 1."""
         x = (images.permute(0, 3, 1, 2).float() - self.mean) / self.std
         x = x.contiguous(memory_format=torch.channels_last)
-        features = self.trunk(x)[-self.sides :]
+        return [f / scale for f, scale in zip(self.trunk(x)[-self.sides :], self.scales, strict=True)]
+
+    def maps(self, features: list[Tensor]) -> list[Tensor]:
+        """Features -> probabilities [B, h, w] of each side output, shallow first, then fused."""
         sides = []
         strides = self.trunk.strides[-self.sides :]
-        for feature, output, scale, stride in zip(features, self.outputs, self.scales, strides, strict=True):
-            logit = output(feature / scale).float()
-            if stride > 1:
-                logit = F.interpolate(logit, scale_factor=float(stride), mode="bilinear", align_corners=False)
+        for feature, output, stride, cells in zip(features, self.outputs, strides, self.behind, strict=True):
+            logit = output(feature).float()
+            if stride > self.map_stride:
+                factor = float(stride // self.map_stride)
+                logit = F.interpolate(logit, scale_factor=factor, mode="bilinear", align_corners=False)
+            if cells:
+                height, width = logit.shape[-2:]
+                logit = F.pad(logit, (cells, 0, cells, 0), mode="replicate")[..., :height, :width]
             sides.append(torch.sigmoid(logit[:, 0]))
         if self.sides == 1:
             return sides
         weights = cast(Tensor, self.fusion).softmax(0)
-        fused = sum((w * p for w, p in zip(weights, sides, strict=True)), torch.zeros_like(sides[0]))
+        fused = weights[0] * sides[0]
+        for index in range(1, self.sides):
+            fused = fused + weights[index] * sides[index]
         return [*sides, fused]
 
     def forward(self, images: Tensor) -> Tensor:
-        """The fused map [B, H, W] alone: what is exported."""
-        return self.maps(images)[-1]
+        """The fused map [B, H, W] alone, at the size of the images: what is exported."""
+        fused = self.maps(self.features(images))[-1]
+        if self.map_stride == 1:
+            return fused
+        size = float(self.map_stride)
+        return F.interpolate(fused[:, None], scale_factor=size, mode="bilinear", align_corners=False)[:, 0]

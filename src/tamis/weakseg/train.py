@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tamis.errors import InputError, UsageError
+from tamis.pooling import mean
 from tamis.training import FitConfig, fit
 from tamis.weakseg.augment import shake_light, shake_stain, turn
 from tamis.weakseg.images import read_image, read_mask
@@ -39,20 +40,24 @@ from tamis.writing import replacing
 class Recipe:
     """Network, objective and schedule: everything that a result depends on, besides dataset and seed."""
 
-    trunk: str = "vgg"
+    trunk: str = "lite0"
     sides: int = 3
+    width: int = 32
+    """Channels of the heads; 0 for plain 1x1 side outputs, which need a trunk that is trained."""
     fusion: str = "fixed"
     objective: Objective = field(default_factory=Objective)
-    um_per_px: float | None = 2.0
+    um_per_px: float | None = 1.24
     """Working resolution; None takes images as they are (where no um/px exists, as in many radiographs)."""
-    frozen_stages: int = 0
-    """First stages of the trunk that stay as they were pretrained."""
-    epochs: float = 15.0
-    """Images seen, in sizes of the training set; classes alternate, so the rarer one is seen more than once."""
-    batch: int = 4
-    learning_rate: float = 2e-4
-    weight_decay: float = 0.01
-    ema_decay: float = 0.97
+    frozen: bool = True
+    """Whether the trunk stays as it was pretrained: its features are then computed once, for `variants` of each image."""
+    variants: int = 6
+    """Augmented versions of each image whose features are kept, the image itself among them."""
+    steps: int = 400
+    batch: int = 6
+    """Half of it positives, half negatives."""
+    learning_rate: float = 3e-3
+    weight_decay: float = 0.05
+    ema_decay: float = 0.98
     stained: bool = True
     """Augment as stained tissue; otherwise contrast and brightness."""
     pretrained: str = "package"
@@ -65,6 +70,8 @@ RECIPES = {
     "mil": Recipe(sides=1, objective=Objective(area=False)),
 }
 """Constrained DWS-MIL; the same network with pixel truth; without the areas; one output and image labels alone."""
+VGG = {"trunk": "vgg", "width": 0, "frozen": False, "learning_rate": 2e-4, "batch": 4, "weight_decay": 0.01}
+"""What `--set trunk=vgg` brings along: the paper's own network, trained whole."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,14 +83,21 @@ class Sample:
     label: LabelledImage
 
 
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """An augmented image, padded, as the heads of a frozen trunk see it. Sizes are those of the maps."""
+
+    features: list[Tensor]
+    inside: Tensor
+    truth: Tensor | None
+
+
 def load_samples(images: Sequence[LabelledImage], recipe: Recipe) -> list[Sample]:
     """Read and resize. Truth is read only where the objective needs it, so that no mask can leak into the others."""
     samples = []
     for label in images:
         image = to_working_size(read_image(label.path), label.um_per_px, recipe.um_per_px, label.path)
-        truth = None
-        if recipe.objective.pixels:
-            truth = _truth(label, image.shape[:2])
+        truth = _truth(label, image.shape[:2]) if recipe.objective.pixels else None
         samples.append(Sample(image, truth, label))
     return samples
 
@@ -97,72 +111,149 @@ def _truth(label: LabelledImage, shape: tuple[int, ...]) -> NDArray[np.float32]:
     return cv2.resize(mask, (shape[1], shape[0]), interpolation=cv2.INTER_AREA)
 
 
+# batches
+
+
+def classes(samples: Sequence[Sample]) -> tuple[list[int], list[int]]:
+    """Indices of positives and of negatives."""
+    positive = [i for i, sample in enumerate(samples) if sample.label.positive]
+    return positive, [i for i in range(len(samples)) if i not in set(positive)]
+
+
+def drawn(members: Sequence[int], position: int, seed: tuple[int, ...]) -> int:
+    """Member at `position` of an endless sequence of shuffled rounds."""
+    lap, place = divmod(position, len(members))
+    return members[np.random.default_rng((*seed, lap)).permutation(len(members))[place]]
+
+
 def batches(
-    samples: Sequence[Sample], recipe: Recipe, stride: int, seed: int
+    samples: Sequence[Sample], recipe: Recipe, network: SideOutputNetwork, seed: int
 ) -> Callable[[int], Iterator[Bags]]:
     """Half positives, half negatives, each class in its own shuffled rounds; every batch depends on its step alone."""
-    classes = [
-        [i for i, s in enumerate(samples) if s.label.positive is positive] for positive in (True, False)
-    ]
+    members = classes(samples)
+    bank = variants(samples, recipe, network, seed) if recipe.frozen else []
 
     def stream(first: int) -> Iterator[Bags]:
         step = first
         while True:
             generator = np.random.default_rng((seed, 2, step))
             chosen = [
-                samples[_drawn(classes[k % 2], (step * recipe.batch + k) // 2, (seed, k % 2))]
+                drawn(members[k % 2], (step * recipe.batch + k) // 2, (seed, k % 2))
                 for k in range(recipe.batch)
             ]
-            yield _assemble(chosen, recipe, stride, generator)
+            labels = [samples[i].label for i in chosen]
+            if bank:
+                taken = [bank[i][generator.integers(recipe.variants)] for i in chosen]
+                yield _bags(labels, None, taken)
+            else:
+                yield _augmented([samples[i] for i in chosen], recipe, network, generator)
             step += 1
 
     return stream
 
 
-def _drawn(members: Sequence[int], position: int, seed: tuple[int, ...]) -> int:
-    """Member at `position` of an endless sequence of shuffled rounds."""
-    lap, place = divmod(position, len(members))
-    return members[np.random.default_rng((*seed, lap)).permutation(len(members))[place]]
+def variants(
+    samples: Sequence[Sample], recipe: Recipe, network: SideOutputNetwork, seed: int
+) -> list[list[Variant]]:
+    """The features of `recipe.variants` flips and stains of each image, in half precision, padded to one size."""
+    height, width = _common_size([sample.image for sample in samples], network.stride)
+    shake = shake_stain if recipe.stained else shake_light
+    bank = []
+    for index, sample in enumerate(samples):
+        generator = np.random.default_rng((seed, 3, index))
+        versions = []
+        for k in range(recipe.variants):
+            flips = {"transpose": False, "flip_x": k % 2 == 1, "flip_y": k // 2 % 2 == 1}
+            image = turn(shake(sample.image, generator) if k else sample.image, **flips)
+            truth = None if sample.truth is None else turn(sample.truth, **flips)
+            versions.append(_seen(image, truth, height, width, network))
+        bank.append(versions)
+    return bank
 
 
-def _assemble(chosen: Sequence[Sample], recipe: Recipe, stride: int, generator: np.random.Generator) -> Bags:
+def _seen(
+    image: NDArray[Any], truth: NDArray[Any] | None, height: int, width: int, network: SideOutputNetwork
+) -> Variant:
+    with torch.inference_mode():
+        features = network.features(torch.from_numpy(_padded(image, height, width))[None])
+    inside = np.zeros((height, width), bool)
+    inside[: image.shape[0], : image.shape[1]] = True
+    return Variant(
+        [feature[0].half() for feature in features],
+        _shrunk_mask(inside, network.map_stride),
+        None if truth is None else _shrunk_truth(_padded(truth, height, width), network.map_stride),
+    )
+
+
+def _shrunk_mask(inside: NDArray[np.bool_], stride: int) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(inside[stride // 2 :: stride, stride // 2 :: stride]))
+
+
+def _shrunk_truth(truth: NDArray[np.float32], stride: int) -> Tensor:
+    return nn.functional.avg_pool2d(torch.from_numpy(truth)[None], stride)[0]
+
+
+def _augmented(
+    chosen: Sequence[Sample], recipe: Recipe, network: SideOutputNetwork, generator: np.random.Generator
+) -> Bags:
     transpose = bool(generator.integers(2))  # of the whole batch, so that long sides lie together
     shake = shake_stain if recipe.stained else shake_light
-    images, truths = [], []
+    turned = []
     for sample in chosen:
         flips = {
             "transpose": transpose,
             "flip_x": bool(generator.integers(2)),
             "flip_y": bool(generator.integers(2)),
         }
-        images.append(turn(shake(sample.image, generator), **flips))
-        if sample.truth is not None:
-            truths.append(turn(sample.truth, **flips))
-    height, width = (-(-max(i.shape[a] for i in images) // stride) * stride for a in (0, 1))
-    stacked = np.stack([_padded(image, height, width) for image in images])
-    inside = np.stack([_padded(np.ones(image.shape[:2], bool), height, width) for image in images])
-    labels = [sample.label for sample in chosen]
+        truth = None if sample.truth is None else turn(sample.truth, **flips)
+        turned.append((turn(shake(sample.image, generator), **flips), truth))
+    height, width = _common_size([image for image, _ in turned], network.stride)
+    images = torch.from_numpy(np.stack([_padded(image, height, width) for image, _ in turned]))
+    taken = []
+    for image, truth in turned:
+        inside = np.zeros((height, width), bool)
+        inside[: image.shape[0], : image.shape[1]] = True
+        small = None if truth is None else _shrunk_truth(_padded(truth, height, width), network.map_stride)
+        taken.append(Variant([], _shrunk_mask(inside, network.map_stride), small))
+    return _bags([sample.label for sample in chosen], images, taken)
+
+
+def _bags(labels: Sequence[LabelledImage], images: Tensor | None, taken: Sequence[Variant]) -> Bags:
+    truths = [variant.truth for variant in taken if variant.truth is not None]
+    features = None
+    if images is None:
+        features = [torch.stack(stage).float() for stage in zip(*(v.features for v in taken), strict=True)]
     return Bags(
-        images=torch.from_numpy(stacked),
-        inside=torch.from_numpy(inside),
+        images=images,
+        features=features,
+        inside=torch.stack([variant.inside for variant in taken]),
         positive=torch.tensor([float(label.positive) for label in labels]),
         area_low=torch.tensor([label.area_low for label in labels]),
         area_high=torch.tensor([label.area_high for label in labels]),
-        truth=torch.from_numpy(np.stack([_padded(t, height, width) for t in truths])) if truths else None,
+        truth=torch.stack(truths) if truths else None,
     )
 
 
+def _common_size(images: Sequence[NDArray[Any]], stride: int) -> tuple[int, int]:
+    height, width = (-(-max(image.shape[axis] for image in images) // stride) * stride for axis in (0, 1))
+    return height, width
+
+
 def _padded(plane: NDArray[Any], height: int, width: int) -> NDArray[Any]:
+    """Repeating the edge, which is more like tissue than any constant."""
     rest = ((0, height - plane.shape[0]), (0, width - plane.shape[1]), (0, 0))[: plane.ndim]
-    return np.pad(plane, rest, mode="constant" if plane.dtype == bool else "edge")
+    return np.pad(plane, rest, mode="edge")
 
 
-def build(recipe: Recipe) -> SideOutputNetwork:
-    network = SideOutputNetwork(recipe.trunk, sides=recipe.sides, fusion=recipe.fusion)
+# training
+
+
+def build(recipe: Recipe, seed: int = 0) -> SideOutputNetwork:
+    torch.manual_seed(seed)
+    network = SideOutputNetwork(recipe.trunk, sides=recipe.sides, width=recipe.width, fusion=recipe.fusion)
     load_pretrained(network, recipe.pretrained)
-    stages = list(network.trunk.stages if recipe.trunk == "vgg" else network.trunk.groups)  # type: ignore[union-attr]
-    for stage in stages[: recipe.frozen_stages]:
-        stage.requires_grad_(False)
+    if recipe.frozen:
+        network.trunk.requires_grad_(False)
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
@@ -176,49 +267,48 @@ def train_network(
     report: Callable[[dict[str, float]], None] | None = None,
 ) -> SideOutputNetwork:
     """Fit one network, going on from `folder`/checkpoint.pt if that exists."""
-    torch.manual_seed(seed)
-    network = build(recipe)
-    steps = max(2, round(recipe.epochs * len(samples) / recipe.batch))
-    half = {"bfloat16": True, "float32": False, "auto": fast_bfloat16()}[precision]
+    network = build(recipe, seed)
+    half = {"bfloat16": True, "float32": False, "auto": fast_bfloat16() and not recipe.frozen}[precision]
 
     def loss(model: nn.Module, bags: Bags) -> tuple[Tensor, dict[str, float]]:
+        assert isinstance(model, SideOutputNetwork)
         with torch.autocast("cpu", torch.bfloat16, enabled=half):
-            maps = model.maps(bags.images)  # type: ignore[operator]
+            features = bags.features if bags.images is None else model.features(bags.images)
+            assert features is not None
+            maps = model.maps(features)
         value, numbers = objective_loss(maps, bags, recipe.objective)
-        v = (maps[-1].detach() * bags.inside).sum((1, 2)) / bags.inside.sum((1, 2))
+        v = mean(maps[-1].detach(), bags.inside)
         positive = bags.positive > 0
         numbers["area_on_positives"] = float(v[positive].mean())
         numbers["area_on_negatives"] = float(v[~positive].mean())
         return value, numbers
 
     config = FitConfig(
-        steps=steps,
+        steps=recipe.steps,
         learning_rate=recipe.learning_rate,
-        warmup_steps=min(20, steps // 2),
+        warmup_steps=min(20, recipe.steps // 2),
         weight_decay=recipe.weight_decay,
         ema_decay=recipe.ema_decay,
-        beta2=0.99,
         seed=seed,
         checkpoint=folder / "checkpoint.pt",
-        checkpoint_every=100,
+        checkpoint_every=200,
         metrics=folder / "metrics.jsonl",
-        log_every=25,
+        log_every=50,
     )
-    fitted = fit(network, batches(samples, recipe, network.stride, seed), loss, config, report=report)
+    fitted = fit(network, batches(samples, recipe, network, seed), loss, config, report=report)
     assert isinstance(fitted.model, SideOutputNetwork)
     return fitted.model
 
 
 def fast_bfloat16() -> bool:
-    """Whether this processor multiplies bfloat16 in hardware: twice as fast here, and slower than float32 elsewhere."""
+    """Whether this processor multiplies bfloat16 in hardware: convolutions are then twice as fast, elsewhere slower."""
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
 def predict(network: SideOutputNetwork, image: NDArray[np.uint8]) -> NDArray[np.float32]:
     """[H, W, 3] at working size -> fused map [H, W]; padded to the stride by repeating the edge, and cut back."""
     height, width = image.shape[:2]
-    stride = network.stride
-    padded = _padded(image, -(-height // stride) * stride, -(-width // stride) * stride)
+    padded = _padded(image, *_common_size([image], network.stride))
     with torch.inference_mode():
         fused: NDArray[np.float32] = network(torch.from_numpy(padded)[None])[0].float().numpy()
     return fused[:height, :width]
@@ -304,12 +394,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="FIELD=VALUE",
-        help="another value for a field of the recipe or its objective, as JSON: epochs=30, trunk=lite0, pooling=top_mean",
+        help="another value for a field of the recipe or its objective, as JSON: steps=800, trunk=vgg, pooling=top_mean",
     )
 
 
 def changed(recipe: Recipe, assignments: Sequence[str]) -> Recipe:
     """The recipe with fields of its own or of its objective replaced. Raises UsageError for one that does not exist."""
+    if "trunk=vgg" in assignments:
+        recipe = replace(recipe, **VGG)  # type: ignore[arg-type]
     for assignment in assignments:
         name, _, text = assignment.partition("=")
         try:

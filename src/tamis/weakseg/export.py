@@ -1,0 +1,182 @@
+"""Turn a trained run into what ships: one ONNX graph with weights in half precision, a record, a golden input and output.
+
+    tamis weakseg export RUN -o FOLDER/NAME.json [--licence ...] [--score scores.json]
+
+Refuses when ONNX Runtime and PyTorch differ. The graph takes [1, H, W, 3] uint8 and normalises by itself; H and W are
+multiples of the stride.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from tamis import weights
+from tamis.errors import InputError, TrainingError
+from tamis.training import load_weights
+from tamis.weakseg.images import read_image
+from tamis.weakseg.maps import to_working_size
+from tamis.weakseg.network import Network
+from tamis.weakseg.networks import SideOutputNetwork
+from tamis.weakseg.train import Recipe, predict, recipe_from
+
+TOLERANCE = 0.01
+"""Of a probability: weights are stored in half precision."""
+OVERLAP_PX = {"vgg": 48, "lite0": 128}
+"""Twice the reach of the deepest output: 22 px for VGG; for EfficientNet-Lite0 what changes a map by more than 0.01."""
+THRESHOLD = 0.5
+"""The area constraint calibrates the maps to it, so nothing is tuned."""
+GOLDEN_PX = 192
+
+
+def load_network(run: Path, fold: str = "all") -> tuple[SideOutputNetwork, Recipe]:
+    """The trained network of RUN/fold-FOLD in eval mode, and its recipe."""
+    try:
+        recipe = recipe_from((run / "recipe.json").read_text(encoding="utf-8"))
+        state = load_weights(run / f"fold-{fold}" / "checkpoint.pt")
+    except FileNotFoundError as error:
+        raise InputError(
+            f"{error.filename} is missing: {run} holds no finished training of fold {fold!r}."
+        ) from None
+    network = SideOutputNetwork(recipe.trunk, sides=recipe.sides, width=recipe.width, fusion=recipe.fusion)
+    network.load_state_dict(state)
+    return network.eval(), recipe
+
+
+def to_onnx(network: SideOutputNetwork) -> bytes:
+    """The graph image [1, H, W, 3] uint8 -> probability [1, H, W] float32."""
+    buffer = io.BytesIO()
+    side = 16 * network.stride
+    torch.onnx.export(
+        network,
+        (torch.zeros(1, side, side, 3, dtype=torch.uint8),),
+        buffer,  # type: ignore[arg-type]
+        input_names=["image"],
+        output_names=["probability"],
+        dynamic_axes={"image": {1: "height", 2: "width"}, "probability": {1: "height", 2: "width"}},
+        dynamo=False,
+        opset_version=17,
+    )
+    model = onnx.load_from_string(buffer.getvalue())
+    _halve(model)
+    onnx.checker.check_model(model)
+    return bytes(model.SerializeToString())
+
+
+def _halve(model: onnx.ModelProto) -> None:
+    """Store kernels as float16 and cast them back in the graph, which the runtime does once, when it loads."""
+    casts = []
+    for tensor in model.graph.initializer:
+        values = numpy_helper.to_array(tensor)
+        if values.dtype != np.float32 or values.size < 256:
+            continue
+        name = tensor.name
+        tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float16), name + "_half"))
+        casts.append(helper.make_node("Cast", [name + "_half"], [name], to=TensorProto.FLOAT))
+    nodes = list(model.graph.node)
+    del model.graph.node[:]
+    model.graph.node.extend(casts + nodes)
+
+
+def golden_image() -> NDArray[np.uint8]:
+    """[192, 192, 3]: a program's picture of glands, so that no pixel of research-only data is shipped."""
+    from tamis.weakseg.phantom import phantom
+
+    return phantom(GOLDEN_PX, GOLDEN_PX, seed=7)[0]
+
+
+def export(
+    run: Path,
+    record: Path,
+    *,
+    licence: str,
+    training_data: str,
+    command: str,
+    score: dict[str, Any],
+    examples: list[tuple[Path, float | None]],
+) -> float:
+    """Write FOLDER/NAME.{onnx,golden.npz,json}; the largest difference of ONNX Runtime to PyTorch, on the golden image
+    and on `examples` (path, um/px). Raises TrainingError when it exceeds TOLERANCE; nothing is then written."""
+    network, recipe = load_network(run)
+    graph = to_onnx(network)
+    name = record.name.removesuffix(".json")
+    described = weights.Weights(
+        name=name,
+        file=f"{name}.onnx",
+        sha256="",
+        licence=licence,
+        training_data=training_data,
+        command=command,
+        preprocessing={
+            "image": "[1, H, W, 3] uint8 RGB, H and W multiples of stride_px; normalised inside the graph",
+            "stride_px": network.stride,
+            "overlap_px": OVERLAP_PX[recipe.trunk],
+            "stained": recipe.stained,
+            "trunk": recipe.trunk,
+        },
+        operating_point={"threshold": THRESHOLD},
+        vocabulary="probability that a pixel is cancer",
+        um_per_px=recipe.um_per_px,
+        score=score,
+        golden=f"{name}.golden.npz",
+    )
+    runtime = Network(graph, described)
+    golden = golden_image()
+    expected = predict(network, golden)
+    difference = float(np.abs(runtime(golden) - expected).max())
+    for path, um_per_px in examples:
+        image = to_working_size(read_image(path), um_per_px, recipe.um_per_px, path)
+        difference = max(difference, float(np.abs(runtime(image) - predict(network, image)).max()))
+    if difference > TOLERANCE:
+        raise TrainingError(
+            f"ONNX and PyTorch differ by {difference:.4f} in a probability: nothing was written."
+        )
+    record.parent.mkdir(parents=True, exist_ok=True)
+    (record.parent / described.file).write_bytes(graph)
+    with (record.parent / described.golden).open("wb") as file:
+        np.savez_compressed(file, input=golden, output=runtime(golden))
+    weights.publish(described, record.parent)
+    return difference
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", type=Path, metavar="RUN", help="what train wrote, without --folds")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="NAME.json")
+    parser.add_argument("--dataset", type=Path, help="whose first images ONNX and PyTorch are compared on")
+    parser.add_argument("--licence", default="as the images it was trained on")
+    parser.add_argument("--training-data", default="not stated")
+    parser.add_argument("--command", default="not stated")
+    parser.add_argument(
+        "--score", type=Path, help="what  tamis weakseg evaluate --json  printed, of held-out images"
+    )
+
+
+def main(options: argparse.Namespace) -> None:
+    from tamis.weakseg.labels import read_dataset
+
+    images = read_dataset(options.dataset).images[:8] if options.dataset else ()
+    score = json.loads(options.score.read_text(encoding="utf-8")) if options.score else {}
+    difference = export(
+        options.run,
+        options.output,
+        licence=options.licence,
+        training_data=options.training_data,
+        command=options.command,
+        score=score,
+        examples=[(image.path, image.um_per_px) for image in images],
+    )
+    size_mb = (
+        options.output.with_name(options.output.name.removesuffix(".json") + ".onnx").stat().st_size / 1e6
+    )
+    print(
+        f"{options.output}: {size_mb:.2f} MB; largest difference between ONNX and PyTorch: {difference:.5f}"
+    )

@@ -1,0 +1,103 @@
+"""What segmentation leaves behind: a pyramidal OME-TIFF of the probabilities, an overlay, a summary."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+
+from tamis.writing import replacing
+
+TILE_PX = 256
+SMALLEST_LEVEL_PX = 256
+OVERLAY_MAX_PX = 2048
+STEPS = 255
+"""Probabilities are kept in steps of 1/255: a byte a pixel on the way, and floats that compress tenfold at the end."""
+OUTLINE = (200, 0, 0)
+
+
+def write_probability(kept: NDArray[np.uint8], path: Path, um_per_px: float | None) -> None:
+    """[H, W] in steps of 1/255 (an array or a memory map) -> float32 pyramid, tiled and deflated, in bounded memory.
+
+    Levels below the full size are means of 2 x 2, down to one tile; `PhysicalSizeX` says um per px.
+    """
+    levels = [kept]
+    while max(levels[-1].shape) > SMALLEST_LEVEL_PX:
+        levels.append(_halved(levels[-1]))
+    metadata: dict[str, Any] = {"axes": "YX", "Channel": {"Name": ["probability of cancer"]}}
+    resolution: dict[str, Any] = {}
+    if um_per_px is not None:
+        metadata |= {
+            "PhysicalSizeX": um_per_px,
+            "PhysicalSizeXUnit": "µm",
+            "PhysicalSizeY": um_per_px,
+            "PhysicalSizeYUnit": "µm",
+        }
+        resolution = {"resolutionunit": "CENTIMETER"}
+    options: dict[str, Any] = {"tile": (TILE_PX, TILE_PX), "compression": "zlib", "photometric": "minisblack"}
+    with (
+        replacing(path) as beside,
+        tifffile.TiffWriter(beside, bigtiff=kept.size > 1 << 29, ome=True) as file,
+    ):
+        for index, level in enumerate(levels):
+            if um_per_px is not None:
+                resolution["resolution"] = (1e4 / (um_per_px * 2**index),) * 2
+            file.write(
+                _tiles(level),
+                shape=level.shape,
+                dtype=np.float32,
+                subifds=len(levels) - 1 if index == 0 else 0,
+                subfiletype=1 if index else 0,
+                metadata=metadata if index == 0 else None,
+                **options,
+                **resolution,
+            )
+
+
+def _tiles(level: NDArray[np.uint8]) -> Iterator[NDArray[np.float32]]:
+    for y in range(0, level.shape[0], TILE_PX):
+        for x in range(0, level.shape[1], TILE_PX):
+            tile = level[y : y + TILE_PX, x : x + TILE_PX].astype(np.float32) / STEPS
+            rest = TILE_PX - tile.shape[0], TILE_PX - tile.shape[1]
+            yield np.pad(tile, ((0, rest[0]), (0, rest[1])))
+
+
+def _halved(level: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Means of 2 x 2 pixels, a band of rows at a time; an odd last row or column stands for itself."""
+    height, width = (-(-length // 2) for length in level.shape)
+    out = np.empty((height, width), np.uint8)
+    for top in range(0, height, 1024):
+        band = np.asarray(level[2 * top : 2 * (top + 1024)])
+        band = np.pad(band, ((0, band.shape[0] % 2), (0, band.shape[1] % 2)), mode="edge")
+        out[top : top + 1024] = cv2.resize(band, (width, band.shape[0] // 2), interpolation=cv2.INTER_AREA)
+    return out
+
+
+def write_overlay(picture: NDArray[np.uint8], mask: NDArray[np.bool_], path: Path) -> None:
+    """The picture [h, w, 3], what is marked tinted and outlined. `mask` may be larger; it is resampled."""
+    height, width = picture.shape[:2]
+    small = cv2.resize(
+        mask.astype(np.uint8),
+        (width, height),
+        interpolation=cv2.INTER_AREA if mask.size > picture.size // 3 else cv2.INTER_NEAREST,
+    )
+    tinted = picture.copy()
+    inside = small > 0
+    tinted[inside] = np.rint(0.75 * picture[inside] + 0.25 * np.array(OUTLINE)).astype(np.uint8)
+    contours, _ = cv2.findContours(small, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    thickness = max(1, round(max(width, height) / 800))
+    cv2.drawContours(tinted, contours, -1, OUTLINE, thickness)
+    encoded = cv2.imencode(".png", tinted[..., ::-1])[1].tobytes()
+    with replacing(path) as beside:
+        beside.write_bytes(encoded)
+
+
+def write_summary(summary: Mapping[str, Any], path: Path) -> None:
+    with replacing(path) as beside:
+        beside.write_text(json.dumps(summary, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

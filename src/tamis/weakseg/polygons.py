@@ -1,0 +1,94 @@
+"""From a mask to polygons with their holes, and to the GeoJSON that QuPath opens.
+
+Outlines follow the edges of pixels, so that a polygon has exactly the area of its pixels before it is simplified.
+Coordinates are pixels of the full resolution, x to the right and y down, rings closed.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from shapely import Polygon, box, union_all
+from shapely.affinity import scale
+from shapely.geometry import mapping
+from shapely.geometry.base import BaseGeometry
+
+from tamis.writing import replacing
+
+CLASSIFICATION = {"name": "Tumor", "color": [200, 0, 0]}
+"""QuPath's own name for it."""
+
+
+def polygons(
+    mask: NDArray[np.bool_], *, smallest_px: float = 0.0, simplify_px: float = 0.0
+) -> Iterator[Polygon]:
+    """The connected (4-neighbour) parts of a mask [H, W], holes kept, largest first, in pixels of the mask.
+
+    smallest_px   parts and holes of at most this area are left out
+    simplify_px   largest distance by which an outline may move; 0 keeps every step of the pixels
+    """
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=4)
+    order = np.argsort(-stats[1:count, cv2.CC_STAT_AREA], kind="stable") + 1
+    for index in order:
+        x, y, width, height, area = (int(value) for value in stats[index])
+        if area <= smallest_px:
+            return
+        whole = _union_of_runs(labels[y : y + height, x : x + width] == index, x, y)
+        part = whole.simplify(simplify_px) if simplify_px else whole
+        if isinstance(part, Polygon) and not part.is_empty:
+            yield _without_small_holes(part, smallest_px)
+
+
+def _union_of_runs(part: NDArray[np.bool_], x: int, y: int) -> BaseGeometry:
+    """One box for every run of pixels in a row, united. (x, y) is the place of the part's window."""
+    steps = np.diff(np.pad(part, ((0, 0), (1, 1))).astype(np.int8), axis=1)
+    rows, starts = np.nonzero(steps == 1)
+    _, ends = np.nonzero(steps == -1)
+    return union_all(box(starts + x, rows + y, ends + x, rows + y + 1))
+
+
+def _without_small_holes(part: Polygon, smallest_px: float) -> Polygon:
+    return Polygon(part.exterior, [ring for ring in part.interiors if Polygon(ring).area > smallest_px])
+
+
+def write_geojson(
+    parts: Iterable[Polygon], path: Path, *, px_scale: float, um_per_px: float | None, name: str
+) -> int:
+    """Stream a FeatureCollection; `px_scale` full-resolution pixels are one of the mask. Returns how many features."""
+    count = 0
+    with replacing(path) as beside, beside.open("w", encoding="utf-8") as file:
+        file.write('{"type": "FeatureCollection", "features": [')
+        for part in parts:
+            file.write(
+                ("," if count else "")
+                + "\n"
+                + json.dumps(_feature(part, px_scale, um_per_px, f"{name}/{count}"))
+            )
+            count += 1
+        file.write("\n]}\n")
+    return count
+
+
+def _feature(part: Polygon, px_scale: float, um_per_px: float | None, identity: str) -> dict[str, Any]:
+    placed = scale(part, px_scale, px_scale, origin=(0, 0))
+    geometry = mapping(placed)
+    rings = [[[round(x, 2), round(y, 2)] for x, y in ring] for ring in geometry["coordinates"]]
+    measurements = {} if um_per_px is None else {"Area um^2": round(placed.area * um_per_px**2, 2)}
+    return {
+        "type": "Feature",
+        "id": str(uuid.uuid5(uuid.NAMESPACE_URL, f"tamis:{identity}")),
+        "geometry": {"type": "Polygon", "coordinates": rings},
+        "properties": {
+            "objectType": "annotation",
+            "classification": CLASSIFICATION,
+            "isLocked": False,
+            "measurements": measurements,
+        },
+    }

@@ -1,0 +1,184 @@
+"""What is segmented, whatever it is: a slide read in pieces, or a picture in memory. Local paths and fsspec URLs.
+
+Both give `read_region(x_um, y_um, width_px, height_px, um_per_px)`; a picture of unknown scale has um_per_px None and is
+read pixel by pixel, which only a network without a scale of its own accepts.
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from tamis.batch import expand
+from tamis.errors import InputError, UsageError
+from tamis.slides import Slide, UnknownResolution, open_slide
+from tamis.weakseg.images import ENDINGS, read_image, spacing_um
+
+SLIDE_ENDINGS = frozenset({".svs", ".ndpi", ".mrxs", ".scn", ".bif", ".vms", ".vmu"})
+ALL_ENDINGS = ENDINGS | SLIDE_ENDINGS
+
+
+class Picture:
+    """An image in memory with the reading part of a slide."""
+
+    reader = "tamis.weakseg.images"
+
+    def __init__(self, path: Path, pixels: NDArray[np.uint8], um_per_px: float | None) -> None:
+        self.path = path
+        self.pixels = pixels
+        self.um_per_px = um_per_px
+
+    @property
+    def size_px(self) -> tuple[int, int]:
+        return self.pixels.shape[1], self.pixels.shape[0]
+
+    def at(self, um_per_px: float | None) -> NDArray[np.uint8]:
+        """All of it at another resolution. [H, W, 3]"""
+        if um_per_px is None or self.um_per_px is None:
+            return self.pixels
+        scale = self.um_per_px / um_per_px
+        size = tuple(max(1, round(length * scale)) for length in self.size_px)
+        method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+        return np.asarray(cv2.resize(self.pixels, size, interpolation=method))
+
+    def thumbnail(self, *, max_px: int) -> NDArray[np.uint8]:
+        scale = min(1.0, max_px / max(self.size_px))
+        size = tuple(max(1, round(length * scale)) for length in self.size_px)
+        return np.asarray(cv2.resize(self.pixels, size, interpolation=cv2.INTER_AREA))
+
+    def __enter__(self) -> Picture:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        pass
+
+
+def open_source(path: Path, mpp: float | None, *, scaled: bool) -> Slide | Picture:
+    """A slide, or a picture.
+
+    scaled   whether um/px must be known; then UnknownResolution is raised where neither the file nor `mpp` tells it
+
+    Raises InputError for what is absent, broken, too large or no image.
+    """
+    if not path.exists():
+        raise InputError(f"{path} does not exist; check the name.")
+    if not _is_picture(path):
+        return open_slide(path, mpp)
+    pixels = read_image(path)
+    um_per_px = mpp if mpp is not None else spacing_um(path)
+    if scaled and um_per_px is None:
+        raise UnknownResolution(
+            f"{path}: the file does not say how large its pixels are; give it with --mpp (um per pixel; "
+            "0.25 is usual for a 40x scan, 0.5 for 20x)."
+        )
+    return Picture(path, pixels, um_per_px)
+
+
+def _is_picture(path: Path) -> bool:
+    """Everything that is not made of tiles: those files are slides, of any size, and read in pieces."""
+    ending = path.suffix.lower()
+    if path.is_dir() or ending in SLIDE_ENDINGS:
+        return False
+    if ending in {".nii", ".gz", ".png", ".jpg", ".jpeg", ".bmp"}:
+        return True
+    if ending in {".tif", ".tiff"}:
+        return _is_plain_tiff(path)
+    return ending == ".dcm" and not _is_slide_dicom(path)
+
+
+def _is_plain_tiff(path: Path) -> bool:
+    import tifffile
+
+    try:
+        with tifffile.TiffFile(path) as file:
+            page = file.pages.first
+            eight_bit_colour = page.dtype == np.uint8 and page.samplesperpixel >= 3
+            return not (page.is_tiled and eight_bit_colour)
+    except Exception:  # noqa: BLE001 - the slide reader tells what is wrong with it
+        return False
+
+
+def _is_slide_dicom(path: Path) -> bool:
+    import pydicom
+
+    try:
+        return str(pydicom.dcmread(path, stop_before_pixels=True).get("Modality", "")) == "SM"
+    except Exception:  # noqa: BLE001 - the image reader tells what is wrong with it
+        return False
+
+
+# URLs
+
+
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/+(?=[^/])")
+
+
+def is_url(argument: str) -> bool:
+    return "://" in argument
+
+
+def expand_sources(arguments: Sequence[str]) -> list[Path]:
+    """Files, folders, patterns, and URLs of anything that fsspec opens (s3://, https://, memory:// ...), in order.
+
+    A URL travels as a Path of its text, in which its two slashes become one; `local` turns it back.
+    """
+    paths: list[Path] = []
+    for argument in arguments:
+        if is_url(argument):
+            paths += [Path(url) for url in _expand_url(argument)]
+        else:
+            paths += expand([argument], ALL_ENDINGS)
+    return list(dict.fromkeys(paths))
+
+
+def _expand_url(url: str) -> list[str]:
+    import fsspec
+
+    try:
+        system, place = fsspec.core.url_to_fs(url)
+        if any(sign in place for sign in "*?["):
+            found = sorted(system.glob(place))
+        elif system.isdir(place):
+            found = [
+                name
+                for name in sorted(system.ls(place, detail=False))
+                if Path(name).suffix.lower() in ALL_ENDINGS
+            ]
+        else:
+            return [url]
+    except Exception as fault:  # noqa: BLE001 - each protocol raises its own
+        raise UsageError(f"{url} cannot be listed ({type(fault).__name__}: {fault}).") from None
+    if not found:
+        raise UsageError(f"{url} names no image.")
+    return [system.unstrip_protocol(name) for name in found]
+
+
+@contextmanager
+def local(path: Path) -> Iterator[Path]:
+    """The path itself, or a URL's content in a temporary file of the same name."""
+    match = None if path.exists() else _URL.match(str(path))
+    if match is None or path.is_absolute():
+        yield path
+        return
+    import fsspec
+
+    url = f"{match[1]}://{str(path)[match.end() :]}"
+    with tempfile.TemporaryDirectory(prefix="tamis-") as folder:
+        copy = Path(folder) / path.name
+        try:
+            with fsspec.open(url, "rb") as remote, copy.open("wb") as file:
+                while block := remote.read(1 << 22):
+                    file.write(block)
+        except Exception as fault:  # noqa: BLE001 - each protocol raises its own
+            raise InputError(f"{url} cannot be fetched ({type(fault).__name__}: {fault}).") from None
+        yield copy
