@@ -32,7 +32,7 @@ class Engine {
   struct Walk {
     int thread;
     int phase = 0;
-    std::chrono::steady_clock::time_point lap;
+    double lap;
   };
 
   void work(Walk& walk);

@@ -80,7 +80,7 @@ typedef struct {
   int32_t wanted, unused;   // logits of these rows
   const int32_t* wanted_row;
   float* logits;            // [wanted][vocabulary]
-  double seconds[5];        // results: projections, attention, dense FFN or predictor, gather, vocabulary
+  double seconds[5];        // results, of one thread's computing: projections, attention, dense FFN or predictor, gather, vocabulary
   int64_t active, attended; // neurons over rows and layers; keys over rows, layers and query heads
   int64_t rescored;         // logits computed again
 } tamis_spark_step_t;
