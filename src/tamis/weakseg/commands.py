@@ -131,7 +131,7 @@ def _work(
     threads: int,
 ) -> dict[str, Any]:
     """One input of a batch, in a worker process."""
-    from tamis.weakseg.segment import segment_file
+    from tamis.weakseg.segmentation import segment_file
 
     return segment_file(
         item.input, item.output.parent, _network(weights, threads), mpp=mpp, threshold=threshold, whole=whole
@@ -247,7 +247,7 @@ def _delegate(name: str, options: argparse.Namespace) -> int:
 def demo(folder: Path) -> None:
     """Segment the bundled picture: areas, and its four files in `folder`."""
     from tamis.weakseg.network import load
-    from tamis.weakseg.segment import segment_file
+    from tamis.weakseg.segmentation import segment_file
 
     pictures = sorted(SAMPLES.glob("*.jpg"))
     if not pictures:
