@@ -1,0 +1,116 @@
+"""python -m pytest tests/spark/test_train.py"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="training needs the extra: pip install tamis[train]")
+pytest.importorskip("transformers")
+pytest.importorskip("tokenizers")
+
+from tamis.errors import InputError, UsageError  # noqa: E402
+from tamis.spark.evaluate import describe, evaluate  # noqa: E402
+from tamis.spark.train import Recipe, train  # noqa: E402
+
+WIDTH = {
+    "vocab_size": 300, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1,
+    "head_dim": 16, "intermediate_size": 128, "attention_active": 8, "sliding_window": 16,
+    "max_position_embeddings": 64,
+}  # fmt: skip
+OPTIONS = [word for name, value in WIDTH.items() for word in ("--set", f"{name}={value}")]
+ONE_THREAD = os.environ | {"OMP_NUM_THREADS": "1"}
+OPTIONS += "--context 32 --batch 4 --steps 12 --log-every 1 --checkpoint-every 4 --evaluate-every 6 --threads 1".split()  # noqa: SIM905
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    rng = random.Random(0)
+    words = "the a sieve keeps holds few things many grains and so it goes on".split()  # noqa: SIM905
+    path = tmp_path_factory.mktemp("text") / "text.txt"
+    path.write_text("\n\n".join(" ".join(rng.choices(words, k=60)) + f" {i}." for i in range(600)))
+    return path
+
+
+@pytest.fixture(scope="module")
+def whole(text: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run in one process, through the command line."""
+    folder = tmp_path_factory.mktemp("whole")
+    done = command([text, "-o", folder])
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def command(arguments: list[object], launch: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+    words = [sys.executable, *launch, "-m", "tamis", "spark", "train", *map(str, arguments), *OPTIONS]
+    return subprocess.run(words, capture_output=True, text=True, timeout=240, env=ONE_THREAD)
+
+
+def losses(folder: Path) -> dict[int, float]:
+    lines = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
+    return {line["step"]: line["loss"] for line in lines if "loss" in line}
+
+
+def test_a_run_leaves_a_model_a_picture_and_falling_losses(whole: Path) -> None:
+    assert {"config.json", "model.safetensors", "tokenizer.json", "curves.png", "run.pt"} <= {
+        path.name for path in whole.iterdir()
+    }
+    found = losses(whole)
+    assert len(found) == 12 and found[12] < found[1] - 0.1
+
+
+def test_killed_and_started_again_it_gives_the_same_losses(whole: Path, text: Path, tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "tamis", "spark", "train", str(text), "-o", str(tmp_path), *OPTIONS]
+    run = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=ONE_THREAD)
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "run.pt").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    run.send_signal(signal.SIGKILL)
+    run.wait()
+    assert not (tmp_path / "model.safetensors").exists()
+    done = command([text, "-o", tmp_path])
+    assert done.returncode == 0, done.stderr
+    assert losses(tmp_path) == losses(whole)
+
+
+@pytest.mark.parametrize("sharding", [[], ["--shard"]], ids=["ddp", "fsdp2"])
+def test_two_processes_give_the_losses_of_one(
+    whole: Path, text: Path, tmp_path: Path, sharding: list[str]
+) -> None:
+    launch = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    done = command([text, "-o", tmp_path, *sharding], launch)
+    assert done.returncode == 0, done.stderr
+    for (step, found), expected in zip(losses(tmp_path).items(), losses(whole).values(), strict=True):
+        # Sums of gradients in another order: rounding, which AdamW's division enlarges at first.
+        assert found == pytest.approx(expected, rel=2e-4), step
+    assert (tmp_path / "model.safetensors").stat().st_size == (whole / "model.safetensors").stat().st_size
+
+
+def test_evaluate_counts_loss_and_activity(whole: Path, text: Path) -> None:
+    found = evaluate(whole, [text], context=32, limit=640)
+    assert found["tokens"] == 640
+    assert 1 < found["loss"] < 6 and found["bits_per_byte"] > 0
+    for layer in found["layers"]:
+        assert 0 < layer["active_neurons_mean"] <= layer["active_neurons_max"] <= 192
+        assert layer["attended_keys_mean"] <= layer["visible_keys_mean"]
+    assert found["mflop_per_token_counted"] == pytest.approx(found["mflop_per_token_formula"], rel=0.2)
+    assert len(describe(found)) == 3 + 2 + 1
+
+
+def test_what_cannot_be_trained_is_told(text: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is no file"):
+        train(Recipe(tmp_path / "a", [tmp_path / "absent.txt"]))
+    with pytest.raises(UsageError, match="no text"):
+        train(Recipe(tmp_path / "b", []))
+    with pytest.raises(InputError, match=r"tokenizer\.json was expected"):
+        train(Recipe(tmp_path / "c", [text], tokenizer=tmp_path / "absent.json"))
+    with pytest.raises(UsageError, match="--context 99 is longer"):
+        train(Recipe(tmp_path / "d", [text], changes=WIDTH, context=99))
