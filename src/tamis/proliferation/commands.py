@@ -140,9 +140,10 @@ def _score(options: argparse.Namespace) -> int:
             cluster=options.cluster,
             on_outcome=tell,
         )
-    good = [outcome.item for outcome in outcomes if outcome.status != "failed"]
+    bad = {outcome.item for outcome in outcomes if outcome.status == "failed"}
+    good = [item for item in items if item not in bad]
     scoring.write_table(options.output, good)
-    failed = len(outcomes) - len(good)
+    failed = len(bad)
     skipped = sum(outcome.status == "skipped" for outcome in outcomes)
     print(f"tamis: {len(good) - skipped} scored, {failed} failed, {skipped} done before.", file=sys.stderr)
     return 1 if failed else 0

@@ -267,6 +267,8 @@ def _column(path: Path, name: str, header: dict[str, int], rows: list[list[str]]
     if name not in header:
         return None
     cells = [_cell(path, row, n, header[name]) for n, row in enumerate(rows, 1)]
+    if not any(cells):  # so `tamis proliferation score` writes a value that no model gave
+        return None
     values = [_number(cell) for cell in cells]
     if None in values:
         n = values.index(None)

@@ -1,0 +1,303 @@
+"""python -m pytest tests/proliferation/test_scoring.py
+
+On the bundled phantom, whose mitoses are given as a pathologist's clicks would be: so nothing here depends on a network.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import re
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import tifffile
+
+from tamis.cli import main
+from tamis.errors import InputError
+from tamis.proliferation.mitosis import Mitosis
+from tamis.proliferation.outputs import density
+from tamis.proliferation.score import Settings, score
+from tamis.proliferation.scoring import Job, inputs, plan, work
+from tamis.slides import open_slide
+
+SAMPLES = Path(__file__).resolve().parents[2] / "src" / "tamis" / "proliferation" / "samples"
+PHANTOM, MARKS = SAMPLES / "phantom.tif", SAMPLES / "phantom.csv"
+PLACES = [tuple(map(float, row[1:])) for row in list(csv.reader(MARKS.read_text().splitlines()))[1:]]
+
+
+def run(*arguments: str | Path) -> int:
+    return main(["proliferation", "score", *map(str, arguments)])
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("out")
+    assert run(PHANTOM, "-o", folder, "--mitoses", MARKS, "--dicom") == 0
+    return folder
+
+
+# one slide
+
+
+def test_the_record_says_what_was_found_and_how(results: Path) -> None:
+    record = json.loads((results / "phantom" / "score.json").read_text())
+    assert record["count"] == record["mitoses"] == len(PLACES) == 9
+    assert record["mitotic_score"] == 2
+    assert (record["mitotic_score_low"], record["mitotic_score_high"]) == (1, 3)
+    assert record["count_low"] == pytest.approx(4.115, abs=0.001)
+    assert record["area_mm2"] == pytest.approx(record["tissue_mm2"])  # less than 2 mm2 in all
+    assert record["mitoses_per_mm2"] == pytest.approx(9 / record["area_mm2"], rel=0.001)
+    assert len(record["features"]) == 21
+    provenance = record["provenance"]
+    assert provenance["input_sha256"] == hashlib.sha256(PHANTOM.read_bytes()).hexdigest()
+    assert "tifffile" in provenance["reader"]
+    assert provenance["detector"]["name"] == "given positions"
+    assert "research use only" in record["purpose"]
+
+
+def test_geojson_is_a_feature_collection_in_pixels(results: Path) -> None:
+    collection = json.loads((results / "phantom" / "mitoses.geojson").read_text())
+    assert collection["type"] == "FeatureCollection"
+    points = [f for f in collection["features"] if f["geometry"]["type"] == "Point"]
+    found = sorted(tuple(f["geometry"]["coordinates"]) for f in points)
+    assert np.allclose(found, sorted((x / 0.25, y / 0.25) for x, y in PLACES), atol=0.01)
+    assert all(f["properties"]["measurements"]["Probability"] == 1.0 for f in points)
+    assert all(f["properties"]["objectType"] == "detection" for f in points)
+    (spot,) = [f for f in collection["features"] if f["geometry"]["type"] == "Polygon"]
+    (ring,) = spot["geometry"]["coordinates"]
+    assert ring[0] == ring[-1]
+    shapely = pytest.importorskip("shapely.geometry")
+    assert all(shapely.Polygon(ring).buffer(1).contains(shapely.Point(point)) for point in found)
+
+
+def test_the_density_map_integrates_to_the_count() -> None:
+    generator = np.random.default_rng(0)
+    places = generator.uniform(2000, 6000, (40, 2))
+    values, um_per_px = density([Mitosis(x, y, 1.0) for x, y in places], (8000.0, 8000.0))
+    assert values.sum() * (um_per_px / 1000) ** 2 == pytest.approx(40, rel=0.001)
+
+
+def test_the_density_map_is_an_ome_tiff_with_its_resolution(results: Path) -> None:
+    with tifffile.TiffFile(results / "phantom" / "density.ome.tiff") as tiff:
+        assert tiff.is_ome
+        assert 'PhysicalSizeX="32.0"' in tiff.ome_metadata
+        assert tiff.asarray().shape == (14, 18)
+    assert cv2.imread(str(results / "phantom" / "density.png")) is not None
+
+
+def test_a_large_density_map_has_a_pyramid(tmp_path: Path) -> None:
+    from tamis.proliferation.outputs import write_density
+
+    values = np.random.default_rng(0).random((1200, 1500), np.float32)
+    write_density(tmp_path / "d.ome.tiff", values, 32.0)
+    with tifffile.TiffFile(tmp_path / "d.ome.tiff") as tiff:
+        assert [level.shape for level in tiff.series[0].levels] == [(1200, 1500), (600, 750), (300, 375)]
+        assert np.array_equal(tiff.asarray(), values)
+
+
+def test_the_report_is_one_file_with_a_picture_of_every_mitosis(results: Path) -> None:
+    page = (results / "phantom" / "report.html").read_text()
+    assert not re.search(r'(src|href)=["\'](?!data:)', page)
+    assert page.count("alt='Cell at") == 9
+    assert "research use only" in page
+    assert "The slide holds less tissue than the 2.00 mm²" in page
+    assert "Not searched: 0.00 mm²" in page
+
+
+def test_what_a_name_holds_cannot_become_html(tmp_path: Path) -> None:
+    odd = tmp_path / "<b>phantom & co.tif"
+    shutil.copy(PHANTOM, odd)
+    marks = tmp_path / "marks.csv"
+    marks.write_text('image,x_um,y_um\n"<b>phantom & co",,\n')
+    (item,) = plan([str(odd)], tmp_path / "out")
+    work(item, job=Job(marks=marks))
+    page = (tmp_path / "out" / odd.stem / "report.html").read_text()
+    assert "&lt;b&gt;phantom &amp; co" in page and "<b>phantom" not in page
+    assert "No mitosis was found" in page
+    record = json.loads((tmp_path / "out" / odd.stem / "score.json").read_text())
+    assert (record["count"], record["mitotic_score"], record["hot_spot"]) == (0, 1, None)
+
+
+def test_dicom_files_are_read_back(results: Path) -> None:
+    pydicom, hd = pytest.importorskip("pydicom"), pytest.importorskip("highdicom")
+    report = hd.sr.srread(results / "phantom" / "score.sr.dcm")
+    (group,) = report.content.get_planar_roi_measurement_groups()
+    measured = {m.name.meaning: m.value for m in group.get_measurements()}
+    assert measured["Mitoses in the area of the score"] == 9
+    assert measured["Mitotic score (tupac)"] == 2
+    annotations = hd.ann.MicroscopyBulkSimpleAnnotations.from_dataset(
+        pydicom.dcmread(results / "phantom" / "mitoses.ann.dcm")
+    )
+    (points,) = annotations.get_annotation_groups()
+    found = np.concatenate(points.get_graphic_data(coordinate_type="2D"))
+    assert np.allclose(sorted(map(tuple, found)), sorted((x / 0.25, y / 0.25) for x, y in PLACES), atol=0.01)
+    assert annotations.ReferencedImageSequence[0].ReferencedSOPInstanceUID
+
+
+def test_a_circle_is_a_circle(tmp_path: Path) -> None:
+    with open_slide(PHANTOM) as slide:
+        marks = [Mitosis(x, y, 1.0) for x, y in PLACES]
+        found = score(slide, Settings(preset="nottingham:0.5", shape="circle"), marks)
+    assert found.hot_spot is not None and found.hot_spot.shape == "circle"
+    assert found.hot_spot.area_mm2 == pytest.approx(1.9635, abs=0.001)
+    assert (found.count, found.mitotic_score) == (9, 2)
+
+
+def test_a_threshold_counts_fewer(tmp_path: Path) -> None:
+    with open_slide(PHANTOM) as slide:
+        marks = [Mitosis(x, y, n / 10) for n, (x, y) in enumerate(PLACES)]
+        assert score(slide, Settings(threshold=0.5), marks).count == 4
+
+
+# many slides
+
+
+@pytest.fixture
+def several(tmp_path: Path) -> Path:
+    """Two phantoms, a broken file and a text in a folder, and positions for both."""
+    folder = tmp_path / "slides"
+    folder.mkdir()
+    for name in ("one", "two"):
+        shutil.copy(PHANTOM, folder / f"{name}.tif")
+    (folder / "broken.svs").write_bytes(b"II*\0 not a slide")
+    (folder / "notes.txt").write_text("not a slide")
+    lines = ["image,x_um,y_um", *(f"{n},{x},{y}" for n in ("one", "two") for x, y in PLACES)]
+    (tmp_path / "marks.csv").write_text("\n".join(lines))
+    return tmp_path
+
+
+def test_a_failed_slide_is_one_line_and_the_others_are_done(
+    several: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = several / "out"
+    command = (several / "slides", "-o", out, "--mitoses", several / "marks.csv")
+    assert run(*command, "--jobs", "2") == 1
+    error = capsys.readouterr().err
+    assert len([line for line in error.splitlines() if "broken.svs" in line]) == 1
+    assert all(line.startswith("tamis: ") for line in error.splitlines())
+    assert "2 scored, 1 failed" in error
+    assert not (out / "broken").exists()
+    assert not list(out.glob(".part-*"))
+    rows = list(csv.DictReader((out / "results.csv").read_text().splitlines()))
+    assert [(row["slide"], row["count"]) for row in rows] == [("one", "9"), ("two", "9")]
+    parquet = pytest.importorskip("pyarrow.parquet").read_table(out / "results.parquet").to_pylist()
+    assert [(row["slide"], row["count"]) for row in parquet] == [("one", 9), ("two", 9)]
+
+    (several / "slides" / "broken.svs").unlink()
+    assert run(*command, "--resume", "--json") == 0
+    printed = capsys.readouterr()
+    assert [json.loads(line)["status"] for line in printed.out.splitlines()] == ["skipped", "skipped"]
+    assert len(list(csv.DictReader((out / "results.csv").read_text().splitlines()))) == 2
+
+
+def test_the_table_is_a_submission(results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    truth = tmp_path / "truth.csv"
+    truth.write_text("slide,mitotic_score\nphantom,2\n")
+    assert main(["proliferation", "evaluate", str(truth), str(results / "results.csv"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["task1"]["n"] == 1
+
+
+def test_urls_are_fetched(several: Path) -> None:
+    address = (several / "slides").as_uri()
+    assert inputs([f"{address}/*.tif"]) == [f"{address}/one.tif", f"{address}/two.tif"]
+    assert (
+        run(
+            f"{address}/one.tif",
+            f"{address}/none.tif",
+            "-o",
+            several / "out",
+            "--mitoses",
+            several / "marks.csv",
+        )
+        == 1
+    )
+    assert json.loads((several / "out" / "one" / "score.json").read_text())["slide"] == "one.tif"
+    lines = [json.loads(text) for text in (several / "out" / "journal.jsonl").read_text().splitlines()]
+    assert [line["input"] for line in lines] == [f"{address}/one.tif", f"{address}/none.tif"]
+    assert "cannot be fetched" in lines[1]["error"]
+
+
+def test_two_slides_of_one_name_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(tmp_path / "a" / "s.tif", tmp_path / "b" / "S.svs", "-o", tmp_path / "out") == 2
+    assert "would both be written to" in capsys.readouterr().err
+
+
+def test_a_folder_of_one_series_is_one_slide(tmp_path: Path) -> None:
+    series = tmp_path / "series"
+    series.mkdir()
+    for n in range(3):
+        (series / f"{n}.dcm").write_bytes(b"")
+    assert inputs([str(series)]) == [str(series)]
+    assert inputs([str(tmp_path)]) == [str(series)]
+    assert plan([str(series)], tmp_path)[0].output == tmp_path / "series" / "score.json"
+
+
+# bad input: a sentence each
+
+
+def picture(path: Path, pixels: np.ndarray) -> Path:
+    cv2.imwrite(str(path), pixels[..., ::-1])
+    return path
+
+
+def failing(out: Path, slide: Path, mpp: float | None = None, marks: Path | None = None) -> str:
+    """The sentence that scoring this slide ends with; nothing is left in `out`."""
+    (item,) = plan([str(slide)], out)
+    with pytest.raises(InputError) as error:
+        work(item, job=Job(mpp=mpp, marks=marks))
+    assert not out.exists() or not list(out.iterdir())
+    return str(error.value)
+
+
+def test_no_tissue_is_said(tmp_path: Path) -> None:
+    white = picture(tmp_path / "white.png", np.full((900, 900, 3), 243, np.uint8))
+    assert "no stained tissue was found" in failing(tmp_path / "out", white, 0.25)
+
+
+def test_an_unknown_scale_is_refused(tmp_path: Path) -> None:
+    white = picture(tmp_path / "white.png", np.full((900, 900, 3), 243, np.uint8))
+    assert "--mpp" in failing(tmp_path / "out", white)
+
+
+def test_a_truncated_tiff_is_refused(tmp_path: Path) -> None:
+    cut = tmp_path / "cut.tif"
+    cut.write_bytes(PHANTOM.read_bytes()[:200_000])
+    assert "cut.tif" in failing(tmp_path / "out", cut)
+
+
+def test_a_slide_that_the_table_does_not_name_is_refused(tmp_path: Path) -> None:
+    other = tmp_path / "other.tif"
+    shutil.copy(PHANTOM, other)
+    assert "does not name the image other" in failing(tmp_path / "out", other, marks=MARKS)
+
+
+def test_what_does_not_exist_is_said(tmp_path: Path) -> None:
+    assert "no.svs" in failing(tmp_path / "out", tmp_path / "no.svs")
+
+
+def test_broken_and_fluorescent_slides_are_refused(shared_data: Path, tmp_path: Path) -> None:
+    slides = shared_data / "pathology" / "wsi"
+    assert "broken.svs" in failing(tmp_path / "out", slides / "broken.svs")
+    fluorescent = failing(tmp_path / "out", slides / "test3-DAPI-2-387.ndpi", 0.23)
+    assert "H&E" in fluorescent or "dark" in fluorescent
+
+
+def test_a_series_with_a_missing_instance_is_refused(shared_data: Path, tmp_path: Path) -> None:
+    series = tmp_path / "series"
+    shutil.copytree(shared_data / "pathology" / "wsi" / "dicom_cmu_fixed", series)
+    files = sorted(series.iterdir(), key=lambda p: p.stat().st_size)
+    files[-1].chmod(0o644)
+    files[-1].unlink()
+    assert "series" in failing(tmp_path / "out", series)
+
+
+def test_wrong_usage_is_refused_before_any_work(tmp_path: Path) -> None:
+    assert run(PHANTOM, "-o", tmp_path, "--preset", "elston") == 2
+    assert run(PHANTOM, "-o", tmp_path, "--regions", "-3") == 2
+    assert run(PHANTOM, "-o", tmp_path, "--model", tmp_path / "none.json") == 1
+    assert not list(tmp_path.iterdir())
