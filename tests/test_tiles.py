@@ -45,7 +45,9 @@ def test_what_is_cut_is_put_back(width: int, height: int, overlap: int) -> None:
 def test_neighbours_that_differ_are_blended_without_a_step() -> None:
     grid = Grid(112, 64, tile=64, overlap=16)
     blender = Blender(grid)
-    rows = [rows for tile in grid for _, rows in blender.add(tile, np.full((64, 64), tile.column, np.float32))]
+    rows = [
+        rows for tile in grid for _, rows in blender.add(tile, np.full((64, 64), tile.column, np.float32))
+    ]
     line = rows[0][0]
     assert line[0] == 0
     assert line[-1] == 1

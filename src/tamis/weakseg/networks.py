@@ -5,8 +5,8 @@
 
 Maps have the resolution of the shallowest side output (h = H / map_stride); the fused one is upsampled to the image at
 the end. Trunks: `vgg`, the first three stages of VGG-16 (Simonyan & Zisserman 2015; side outputs after HED, Xie & Tu 2015),
-strides 1, 2, 4; and `lite0`, EfficientNet-Lite0 (Tan & Le 2019) with outputs at strides 8, 16, 32. A side output reads the
-last convolution of its stage: by one 1x1 convolution (width 0, as DWS-MIL has it, Jia et al., TMI 2017), or by a head of
+strides 1, 2, 4; and `lite0`, the first five groups of EfficientNet-Lite0 (Tan & Le 2019) with outputs at strides 4 (its mean
+over 2 x 2), 8 and 16. A side output reads the last convolution of its stage: by one 1x1 convolution (width 0, as DWS-MIL has it, Jia et al., TMI 2017), or by a head of
 1x1, 3x3 and 1x1 convolutions with `width` channels, which can learn on top of a trunk that stays as it was pretrained.
 
 The image's own normalisation is the first operation of the network, so that no caller can get it wrong.
@@ -29,7 +29,7 @@ above 1/2 on every image and the constrained loss first falls by filling positiv
 
 VGG_STAGES = ((64, 64), (128, 128), (256, 256, 256))
 FIXED_FUSION = (0.2, 0.35, 0.45)
-FEATURE_SCALE = {"vgg": (60.0, 10.0, 6.0), "lite0": (6.0, 4.0, 2.0)}
+FEATURE_SCALE = {"vgg": (60.0, 10.0, 6.0), "lite0": (8.0, 6.0, 4.0)}
 """Mean activation of each stage as pretrained, on H&E. Side outputs read features divided by it: otherwise one step of
 Adam moves the logits of the first stage by ten times as much as those of the third."""
 
@@ -70,10 +70,7 @@ LITE0_GROUPS = (
     (6, 40, 2, 2, 5),
     (6, 80, 3, 2, 3),
     (6, 112, 3, 1, 5),
-    (6, 192, 4, 2, 5),
-    (6, 320, 1, 1, 3),
 )
-LITE0_OUTPUTS = (2, 4, 6)
 
 
 class SameConv2d(nn.Conv2d):
@@ -114,14 +111,17 @@ class InvertedResidual(nn.Module):
 
 
 class Lite0Trunk(nn.Module):
-    """[B, 3, H, W] -> features at strides 8, 16, 32: [B, 40, ...], [B, 112, ...], [B, 320, ...]."""
+    """[B, 3, H, W] -> features [B, 24, H/8, W/8] (of stride 4, averaged), [B, 40, H/8, W/8], [B, 112, H/16, W/16].
 
-    channels = (40, 112, 320)
-    strides = (8, 16, 32)
+    Stride 32 is left out: what sees that far knows the kind of image anywhere in it, and the map loses the glands.
+    """
+
+    channels = (24, 40, 112)
+    strides = (8, 8, 16)
     # "Same" padding puts the centre of a feature of stride s behind the middle of its s x s pixels, by (s - 1) / 2.
-    # The image is therefore moved by `lead` pixels, which mends stride 8, and the map of stride 32 by one cell of 8.
-    lead = 4
-    cells_behind = (0, 0, 1)
+    lead = (
+        4  # so the image is moved by as many pixels, which mends stride 8 and leaves 3.5 pixels to stride 16
+    )
 
     def __init__(self) -> None:
         super().__init__()
@@ -142,7 +142,7 @@ class Lite0Trunk(nn.Module):
         for group in self.groups:
             x = group(x)
             seen.append(x)
-        return [seen[index] for index in LITE0_OUTPUTS]
+        return [F.avg_pool2d(seen[1], 2), seen[2], seen[4]]
 
     def convolutions(self) -> list[nn.Conv2d]:
         return [module for module in self.modules() if isinstance(module, nn.Conv2d)]
@@ -187,7 +187,6 @@ class SideOutputNetwork(nn.Module):
         self.sides = sides
         self.outputs = nn.ModuleList(side_output(c, width, start_bias) for c in self.trunk.channels[-sides:])
         self.scales = FEATURE_SCALE[trunk][-sides:]
-        self.behind = getattr(self.trunk, "cells_behind", (0, 0, 0))[-sides:]
         self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(STD).view(1, 3, 1, 1))
         fixed = torch.tensor(FIXED_FUSION[-sides:])
@@ -217,14 +216,11 @@ class SideOutputNetwork(nn.Module):
         """Features -> probabilities [B, h, w] of each side output, shallow first, then fused."""
         sides = []
         strides = self.trunk.strides[-self.sides :]
-        for feature, output, stride, cells in zip(features, self.outputs, strides, self.behind, strict=True):
+        for feature, output, stride in zip(features, self.outputs, strides, strict=True):
             logit = output(feature).float()
             if stride > self.map_stride:
                 factor = float(stride // self.map_stride)
                 logit = F.interpolate(logit, scale_factor=factor, mode="bilinear", align_corners=False)
-            if cells:
-                height, width = logit.shape[-2:]
-                logit = F.pad(logit, (cells, 0, cells, 0), mode="replicate")[..., :height, :width]
             sides.append(torch.sigmoid(logit[:, 0]))
         if self.sides == 1:
             return sides

@@ -37,7 +37,7 @@ AHEAD = 2  # tiles read and not yet looked at
 TISSUE_UM_PER_PX = 8.0
 LARGEST_LUMEN_MM2 = 0.1
 SMALLEST_UM2 = 500.0  # a part or hole of less is ten cells: not drawn as a polygon, but counted in the area
-SIMPLIFY_PX = 0.75
+SIMPLIFY_PX = 1.0
 
 
 class Regions(Protocol):

@@ -1,0 +1,146 @@
+"""Datasets and what can be wrong with them.  python -m pytest tests/weakseg/test_labels.py"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from conftest import save, write_table  # type: ignore[import-not-found]
+from tamis.errors import InputError
+from tamis.weakseg.labels import check_dataset, folds, read_dataset, require_both_classes
+
+HEADER = ["name", "label", "area"]
+
+
+def rows(folder: Path, *changes: list[str]) -> None:
+    """The dataset's own table with some lines in place of, or after, the first ones."""
+    table = [[f"field_{i}", "cancer" if i < 4 else "no_cancer", ""] for i in range(8)]
+    for index, change in enumerate(changes):
+        table[index] = change
+    write_table(folder, HEADER, table)
+
+
+def test_reads_labels_areas_and_masks(dataset: Path) -> None:
+    found = read_dataset(dataset)
+    assert len(found.images) == 8
+    assert found.positives == 4
+    first, last = found.images[0], found.images[-1]
+    assert first.positive and 0 < first.area_low == first.area_high < 1
+    assert not last.positive and math.isnan(last.area_low)
+    assert first.mask is not None and first.um_per_px == 2.0
+    assert check_dataset(dataset)[1] == []
+
+
+@pytest.mark.parametrize(
+    ("text", "low", "high"),
+    [
+        ("0.3", 0.3, 0.3),
+        ("30%", 0.3, 0.3),
+        ("0.2-0.5", 0.2, 0.5),
+        ("20-50%", 0.2, 0.5),
+        ("1", 1, 1),
+        (".5", 0.5, 0.5),
+    ],
+)
+def test_area_is_a_fraction_or_an_interval(dataset: Path, text: str, low: float, high: float) -> None:
+    rows(dataset, ["field_0", "1", text])
+    image = read_dataset(dataset).images[0]
+    assert (image.area_low, image.area_high) == pytest.approx((low, high))
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (["field_0", "maybe", ""], "labelled 'maybe'"),
+        (["field_0", "", ""], "labelled ''"),
+        (["", "cancer", ""], "name is empty"),
+        (["absent", "cancer", ""], "no image absent"),
+        (["field_1", "cancer", ""], "there twice"),
+        (["field_0", "cancer", "1.3"], "area '1.3'"),
+        (["field_0", "cancer", "half"], "area 'half'"),
+        (["field_0", "cancer", "0.5-0.2"], "area '0.5-0.2'"),
+        (["field_0", "cancer", "0"], "area of 0"),
+        (["field_0", "benign", "0.5"], "no cancer but an area"),
+    ],
+)
+def test_a_bad_line_is_named(dataset: Path, change: list[str], sentence: str) -> None:
+    rows(dataset, change)
+    with pytest.raises(InputError, match=r"labels\.csv, line \d") as caught:
+        read_dataset(dataset)
+    assert sentence in str(caught.value)
+    assert any(sentence in fault for fault in check_dataset(dataset)[1])
+
+
+def test_an_image_without_a_line_is_named(dataset: Path) -> None:
+    write_table(dataset, HEADER, [["field_0", "1", ""], ["field_7", "0", ""]])
+    with pytest.raises(InputError, match="6 images have no line"):
+        read_dataset(dataset)
+
+
+@pytest.mark.parametrize(
+    "content", [None, b"", b"name,label\n", b"picture,kind\na,b\n", b"name,label\n\xff\xfe,1\n"]
+)
+def test_a_table_that_is_none(dataset: Path, content: bytes | None) -> None:
+    table = dataset / "labels.csv"
+    table.unlink()
+    if content is not None:
+        table.write_bytes(content)
+    with pytest.raises(InputError, match=r"labels\.csv"):
+        read_dataset(dataset)
+
+
+def test_a_dataset_that_is_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is no folder"):
+        read_dataset(tmp_path / "absent")
+
+
+def test_one_class_alone_cannot_be_learned_from(dataset: Path) -> None:
+    write_table(dataset, HEADER, [[f"field_{i}", "cancer", ""] for i in range(8)])
+    with pytest.raises(InputError, match="all 8 images are labelled 'cancer'"):
+        require_both_classes(read_dataset(dataset))
+    assert any("all 8" in fault or "all 4" in fault for fault in check_dataset(dataset)[1])
+
+
+def test_check_names_broken_images_and_wrong_masks_and_goes_on(dataset: Path) -> None:
+    (dataset / "images" / "field_1.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")
+    save(dataset / "masks" / "field_2.png", np.zeros((10, 10), np.uint8))
+    save(dataset / "masks" / "field_3.png", np.zeros((64, 96), np.uint8))
+    save(dataset / "masks" / "field_4.png", np.full((64, 96), 255, np.uint8))
+    found, faults = check_dataset(dataset)
+    assert {image.name for image in found.images} == {"field_0", "field_5", "field_6", "field_7"}
+    text = "\n".join(faults)
+    for sentence in ("field_1.png is broken", "the mask is 10 x 10 px", "mask is empty", "marks 100%"):
+        assert sentence in text
+
+
+def test_folds_part_classes_evenly_and_use_each_image_once(dataset: Path) -> None:
+    found = read_dataset(dataset)
+    held = folds(found, 4, seed=1)
+    assert sorted(i for fold in held for i in fold) == list(range(8))
+    assert all(sum(found.images[i].positive for i in fold) == 1 for fold in held)
+    assert folds(found, 4, seed=1) == held
+
+
+def test_folds_never_part_a_patient(dataset: Path) -> None:
+    table = [[f"field_{i}", "1" if i < 4 else "0", f"patient {i % 4}"] for i in range(8)]
+    write_table(dataset, ["name", "label", "patient"], table)
+    found = read_dataset(dataset)
+    assert found.patients_known
+    # Patients with as many positives as negatives count as positive; there is no negative patient here.
+    with pytest.raises(InputError, match="0 patients with no cancer"):
+        folds(found, 2, seed=0)
+    table = [[f"field_{i}", "1" if i < 4 else "0", f"patient {i // 2}"] for i in range(8)]
+    write_table(dataset, ["name", "label", "patient"], table)
+    found = read_dataset(dataset)
+    for fold in folds(found, 2, seed=0):
+        named = {found.images[i].patient for i in fold}
+        others = {found.images[i].patient for i in range(8) if i not in fold}
+        assert not named & others
+
+
+def test_too_many_folds_are_refused(dataset: Path) -> None:
+    with pytest.raises(InputError, match="4 images with cancer, and 5 folds"):
+        folds(read_dataset(dataset), 5, seed=0)
