@@ -5,7 +5,7 @@ from fractions import Fraction
 
 import pytest
 
-from tamis.subtitles.places import Places, Standing, Thresholds
+from tamis.subtitles.places import Places, Standing, Thresholds, body
 
 LEAST = Thresholds(line=0.5, lonely=0.7, at_home=0.3)
 
@@ -81,3 +81,25 @@ def test_the_line_above_one_at_home_is_at_home() -> None:
 
 def test_a_line_that_says_nothing_is_none() -> None:
     assert not kept(line("", 8))
+
+
+def trimmed(
+    text: str, centred: list[float], evidence: list[float], positions: list[float] | None = None
+) -> str:
+    return text[body(text, positions or list(range(len(text))), centred, evidence)]
+
+
+def test_scenery_at_the_ends_of_a_line_is_left_out() -> None:
+    assert trimmed("..好天气：", [1, 0.6, 0.9, 0.9, 0.9, 0.7], [0.6, 0.1, 0.8, 0.9, 0.8, 0.1]) == "好天气"
+
+
+def test_a_doubtful_letter_stays_and_so_does_likely_punctuation() -> None:
+    assert trimmed("口味好？", [0.7, 0.9, 0.9, 0.9], [0.1, 0.9, 0.8, 0.5]) == "口味好？"
+
+
+def test_what_stands_far_away_is_left_out() -> None:
+    assert trimmed("气好天", [0.9] * 3, [0.3, 0.9, 0.9], [0, 4, 5]) == "好天"
+
+
+def test_a_line_without_a_sure_character_stays_as_it_is() -> None:
+    assert trimmed("...", [0.3] * 3, [0.1] * 3) == "..."

@@ -11,8 +11,9 @@ The paper names the transform and what it yields; its formula is not public, thi
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass
+from fractions import Fraction
 from itertools import pairwise
 from math import exp, log
 
@@ -31,6 +32,8 @@ LARGEST = 0.075  # of the frame's width: letters of subtitles are smaller, mostl
 LEAST_WEIGHT = 0.15  # `Measure.weight` of a style: one line of four clear characters
 AGREE = 0.06  # relative difference of two pitches that are the same
 HEIGHTS_AGREE = 0.12  # the same of two ink heights
+MOST_LINES = 3
+EMPTY = 0.35  # of the ink of a full row: what stands between two lines, or less
 MOST_AGAINST = 3.0  # nats by which one sign speaks against a style at most
 NEARBY = 10  # lines before and after, over which the weight of a style falls to a third
 LINE_PITCH = 1.4  # distance of two lines of a cue, in ink heights: 1.25 to 1.6
@@ -92,6 +95,14 @@ def measure_line(ink: Plane, origin: tuple[int, int]) -> Measure | None:
     return Measure(ink, origin, rows, top, bottom, left, right, pitch, score)
 
 
+def _divided(measure: Measure) -> bool:
+    """Whether there is a row with next to no ink well inside of what was measured, as between two lines."""
+    inner = measure.rows[measure.top : measure.bottom]
+    third = len(inner) // 3
+    filled = float(np.sort(inner)[int(0.75 * len(inner))])
+    return third > 0 and float(inner[third : len(inner) - third].min()) < EMPTY * filled
+
+
 def _profile(ink: Plane, axis: int) -> Profile:
     return cv2.reduce(ink, axis, cv2.REDUCE_SUM, dtype=cv2.CV_32F).ravel()
 
@@ -148,12 +159,14 @@ class Scale:
         """width: of the frame, px."""
         self._largest = LARGEST * width
         self._seen: deque[Measure] = deque(maxlen=REMEMBERED)
+        self._starts: deque[Fraction] = deque(maxlen=REMEMBERED)
         self._centres: deque[float] = deque(maxlen=REMEMBERED)
         self._styles: list[Style] = []  # most weight first
 
-    def add(self, measure: Measure) -> None:
-        """Takes a line into account."""
+    def add(self, measure: Measure, start: Fraction = Fraction(0)) -> None:
+        """Takes a line into account that appeared at `start`."""
         self._seen.append(measure)
+        self._starts.append(start)
         self._agree()
         if any(abs(measure.height / style.high - 1) < HEIGHTS_AGREE for style in self._styles):
             self._centres.append(measure.origin[1] + (measure.top + measure.bottom) / 2)
@@ -161,13 +174,18 @@ class Scale:
     def _agree(self) -> None:
         """The pitches around which most weight gathers, and the ink heights of those lines."""
         self._styles = []
-        voters = [m for m in self._seen if m.weight > 0 and RATIOS[0] < m.height / m.pitch < RATIOS[1]]
-        voters = [m for m in voters if m.pitch < self._largest] or voters
+        # The lines that a drawing is taken for appear in one moment, with its scene: they share one vote.
+        moments = Counter(self._starts)
+        seen = [(m, m.weight / moments[start]) for m, start in zip(self._seen, self._starts, strict=True)]
+        voters = [(m, w) for m, w in seen if w > 0 and RATIOS[0] < m.height / m.pitch < RATIOS[1]]
+        voters = [(m, w) for m, w in voters if m.pitch < self._largest] or voters
         while voters and len(self._styles) < MOST_STYLES:
-            pitch, weight = np.log([m.pitch for m in voters]), np.array([m.weight for m in voters])
+            pitch, weight = np.log([m.pitch for m, _ in voters]), np.array([w for _, w in voters])
             density = (weight * np.exp(-0.5 * ((pitch[:, None] - pitch) / (AGREE / 2)) ** 2)).sum(axis=1)
             same = np.abs(pitch - pitch[np.argmax(density)]) < AGREE
-            ratio = float(np.median([m.height / m.pitch for m, s in zip(voters, same, strict=True) if s]))
+            ratio = float(
+                np.median([m.height / m.pitch for (m, _), s in zip(voters, same, strict=True) if s])
+            )
             mean = float(np.exp(np.average(pitch[same], weights=weight[same])))
             style = Style(mean, ratio, float(weight[same].sum()))
             if style.weight < (max(0.6, 0.2 * self._styles[0].weight) if self._styles else LEAST_WEIGHT):
@@ -175,23 +193,28 @@ class Scale:
             self._styles.append(style)
             voters = [m for m, p in zip(voters, pitch, strict=True) if abs(p - log(mean)) > 2 * AGREE]
 
-    def _style(self, measure: Measure) -> Style:
-        """The style that a line is most likely set in: by its pitch, as far as that can be believed, by its height, and by
-        what the lines before and after it are set in."""
+    def _style(self, measure: Measure) -> tuple[Style, int]:
+        """The style that was most likely measured, and the number of lines: by its pitch, as far as that can be believed, by
+        its height, and by what the lines before and after it are set in."""
         if not self._styles:
-            return Style(measure.height / RATIO, RATIO, 0.0)
-        likely = min(self._styles, key=lambda style: self._unlikely(measure, style))
+            return Style(measure.height / RATIO, RATIO, 0.0), 1
+        most = MOST_LINES if _divided(measure) else 1
+        choices = [(style, count) for style in self._styles for count in range(1, most + 1)]
+        likely, count = min(choices, key=lambda choice: self._unlikely(measure, *choice))
         larger = min(measure.height / likely.high, measure.pitch / likely.pitch) > 1.2
-        if larger and measure.score > 0.5 and RATIOS[0] < measure.height / measure.pitch < RATIOS[1]:
-            return Style(measure.pitch, measure.height / measure.pitch, 0.0)
-        return likely
+        shaped = RATIOS[0] < measure.height / measure.pitch < RATIOS[1]
+        if count == 1 and larger and measure.score > 0.5 and shaped:
+            return Style(measure.pitch, measure.height / measure.pitch, 0.0), 1
+        return likely, count
 
-    def _unlikely(self, measure: Measure, style: Style) -> float:
-        """How much speaks against a style, about in nats. Drawings beside a line change its height by any amount, so that
-        no single sign may decide."""
-        believed = min(1.0, measure.weight / 0.25)
-        against = believed * min(MOST_AGAINST, (log(measure.pitch / style.pitch) / AGREE) ** 2)
-        against += min(MOST_AGAINST, (log(measure.height / style.high) / HEIGHTS_AGREE) ** 2)
+    def _unlikely(self, measure: Measure, style: Style, count: int) -> float:
+        """How much speaks against so many lines of a style, about in nats. Drawings beside a line change its height by any
+        amount, so that no single sign may decide."""
+        high = style.high * (1 + LINE_PITCH * (count - 1))
+        against = min(MOST_AGAINST, (log(measure.height / high) / HEIGHTS_AGREE) ** 2) + 0.5 * (count - 1)
+        if count == 1:
+            believed = min(1.0, measure.weight / 0.25)
+            against += believed * min(MOST_AGAINST, (log(measure.pitch / style.pitch) / AGREE) ** 2)
         return against - log(0.05 + self._nearby(measure, style))
 
     def _nearby(self, measure: Measure, style: Style) -> float:
@@ -208,12 +231,10 @@ class Scale:
 
     def fit(self, measure: Measure) -> list[Fit]:
         """The line or lines in what was measured as one."""
-        style = self._style(measure)
+        style, count = self._style(measure)
         # Narrow and wide faces, and spaced letters: the size lies between what the pitch and what the height says.
         scw = (style.pitch * style.high / RATIO) ** 0.5
-        several = measure.height > 1.75 * style.high
-        count = 1 + round((measure.height / style.high - 1) / LINE_PITCH) if several else 1
-        bounds = np.linspace(measure.top, measure.bottom, min(3, count) + 1).round().astype(int).tolist()
+        bounds = np.linspace(measure.top, measure.bottom, count + 1).round().astype(int).tolist()
         return [self._line(measure, a, b, style.high, scw) for a, b in pairwise(bounds)]
 
     def _line(self, measure: Measure, top: int, bottom: int, high: float, scw: float) -> Fit:

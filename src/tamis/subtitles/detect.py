@@ -233,13 +233,13 @@ class Detector:
         contrast = list(Contrast(lines[0].points, [s.luma for s in shots], self._working))
         steady = [s for s, c in zip(shots, contrast, strict=True) if c >= 0.85 * median(contrast)] or shots
         measured = [
-            line for points in lines if (line := self._measure_line(points.points, steady)) is not None
+            line for points in lines if (line := self._measure_line(points.points, steady, start)) is not None
         ]
         if not measured:
             return None
         return _Held(start, end, tuple(measured), lines[0])
 
-    def _measure_line(self, points: Points, shots: list[Shot]) -> _Line | None:
+    def _measure_line(self, points: Points, shots: list[Shot], start: Fraction) -> _Line | None:
         down, across = self._shape[0] / self._working[0], self._shape[1] / self._working[1]
         left, top, right, bottom = points.box()
         tall = bottom - top
@@ -261,7 +261,7 @@ class Detector:
         if measure is None or measure.height < 0.4 * rough.height:
             measure = rough
         self._scale = self._scale or Scale(self._shape[1])
-        self._scale.add(measure)
+        self._scale.add(measure, start)
         self._votes.append(vote)
         return _Line(merged, measure, vote)
 

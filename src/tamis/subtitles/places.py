@@ -22,8 +22,42 @@ SIMPLE = frozenset(
 )
 SURE, SURE_CHARACTERS = 0.6, 3  # evidence and rich characters of a line that shows where subtitles stand
 ROW, SIDE, SIZE = 0.3, 0.75, 0.15  # SCW by which rows and sides may differ, share by which the size may
+SURELY_ONE, LIKELY = 0.4, 0.2  # evidence of single characters
+LETTER = 0.5  # P(centre) of one that is no punctuation: which one it is may be in doubt
+GAP = 3.0  # SCW between two characters of a line: wider than the spaces between clauses
 CORNER = 0.3  # of the frame's width: a line whose middle is farther from the frame's is in a corner
 CENTRED, DECIDED = 0.9, 0.9  # of a line that stands where subtitles stand and is surely text, whichever text
+
+
+def is_simple(character: str) -> bool:
+    """Whether drawings and texture are often taken for it."""
+    return character in SIMPLE or not character.isalpha() or ord(character) < 0x250
+
+
+def body(
+    texts: Sequence[str], positions: Sequence[float], centred: Sequence[float], evidence: Sequence[float]
+) -> slice:
+    """The part of a line that is text, without the scenery at its ends that was read as dots and strokes.
+
+    positions in SCW; centred and evidence as in `Standing`, of each character. From the first to the last rich character
+    that is surely one, and on to either side as long as neighbours are near and likely. All of the line where no character
+    is sure.
+    """
+    sure = [i for i, text in enumerate(texts) if not is_simple(text) and evidence[i] >= SURELY_ONE]
+    if not sure:
+        return slice(0, len(texts))
+
+    def goes_on(inner: int, outer: int) -> bool:
+        letter = texts[outer].isalpha() and ord(texts[outer]) >= 0x250
+        likely = evidence[outer] >= LIKELY or (letter and centred[outer] >= LETTER)
+        return likely and abs(positions[inner] - positions[outer]) <= GAP
+
+    first, last = sure[0], sure[-1]
+    while first > 0 and goes_on(first, first - 1):
+        first -= 1
+    while last + 1 < len(texts) and goes_on(last, last + 1):
+        last += 1
+    return slice(first, last + 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +82,11 @@ class Standing:
     decided: float
 
     @property
-    def rich(self) -> float:
-        """Number of different characters that are not simple; three simple ones count as one."""
+    def rich(self) -> int:
+        """Number of different characters that are not simple; three simple letters count as one."""
         shown = set(self.text)
-        simple = {c for c in shown if c in SIMPLE or not c.isalpha() or ord(c) < 0x250}
-        letters = sum(c.isalnum() for c in simple)
-        return len(shown) - len(simple) + letters // 3
+        simple = {c for c in shown if is_simple(c)}
+        return len(shown) - len(simple) + sum(c.isalnum() for c in simple) // 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +106,6 @@ class Places:
         self._width = width
         self._lines = lines
         self._sure = [line for line in lines if line.evidence >= SURE and line.rich >= SURE_CHARACTERS]
-        self._sure = [line for line in self._sure if not self._in_corner(line)]
 
     def home(self, line: Standing) -> bool:
         """Whether at least two sure lines of other texts and times stand on the same rows, in the same alignment and size."""
@@ -97,11 +129,10 @@ class Places:
     def _is_subtitle(self, line: Standing, home: bool, least: Thresholds) -> bool:
         if not line.text:
             return False
-        lonely = len(line.text) <= 2
         if home and line.rich >= 1:
             surely_text = line.centred >= CENTRED and line.decided >= DECIDED
             return surely_text or line.evidence >= least.at_home
-        if line.evidence < (least.lonely if lonely or line.rich < 1 else least.line):
+        if line.evidence < (least.lonely if line.rich < 2 else least.line):
             return False
         return home or (line.rich >= 1 and not self._in_corner(line) and not self._comes_again(line))
 

@@ -24,7 +24,7 @@ from tamis.subtitles.cue import Box, Character, Cue, Line
 from tamis.subtitles.detect import CueImage, detect
 from tamis.subtitles.language import LANGUAGES, LanguageModel
 from tamis.subtitles.lattice import Lattice
-from tamis.subtitles.places import Places, Standing, Thresholds
+from tamis.subtitles.places import Places, Standing, Thresholds, body
 from tamis.subtitles.published import default_recogniser, language_model, operating_point
 from tamis.subtitles.recognise import Recogniser, Sighting
 from tamis.subtitles.search import Reading, SearchWeights, decode
@@ -178,6 +178,7 @@ def recognise(cue: SeenCue, language: str, recogniser: Recogniser, settings: Set
     for line in cue.lines:
         lattice = recogniser.lattice(line.sighting, allowed=allowed, temperature=settings.temperature)
         reading = decode(lattice, model, weights=settings.search)
+        reading = without_scenery(lattice, reading)
         if all(character.text.isspace() for character in reading.characters):
             continue
         spelt = replace(reading, characters=punctuation.restore(reading.characters, language))
@@ -204,6 +205,23 @@ def choose(candidates: Sequence[ReadCue], settings: Settings) -> list[Cue]:
             confidence = float(np.exp(sum(line.log_probability for line in kept)))
             cues.append(Cue(cue.start, cue.end, tuple(line.line for line in kept), confidence, cue.picture))
     return joined(without_fragments(cues))
+
+
+def without_scenery(lattice: Lattice, reading: Reading) -> Reading:
+    """The reading without what scenery at the line's ends was read as; see `places.body`."""
+    characters = [c for c in reading.characters if c.candidates and not c.text.isspace()]
+    chosen = [list(c.candidates) for c in characters]
+    part = body(
+        [c.text for c in characters],
+        [float(np.mean(lattice.position[i])) for i in chosen],
+        [float(np.mean(np.exp(lattice.log_centre[i]))) for i in chosen],
+        [float(np.mean(np.exp(lattice.log_centre[i] + lattice.log_class[i, 0]))) for i in chosen],
+    )
+    if part == slice(0, len(characters)):
+        return reading
+    kept = characters[part]
+    first, last = reading.characters.index(kept[0]), reading.characters.index(kept[-1])
+    return replace(reading, characters=reading.characters[first : last + 1])
 
 
 def evidence(lattice: Lattice, reading: Reading) -> tuple[float, float]:
