@@ -34,6 +34,10 @@ inline float sum(F a) {
   s = _mm_add_ps(s, _mm_movehl_ps(s, s));
   return _mm_cvtss_f32(_mm_add_ss(s, _mm_shuffle_ps(s, s, 1)));
 }
+inline void sums(F a, F b, F c, F d, float* out) {
+  const __m256 all = _mm256_hadd_ps(_mm256_hadd_ps(a.v, b.v), _mm256_hadd_ps(c.v, d.v));
+  _mm_storeu_ps(out, _mm_add_ps(_mm256_castps256_ps128(all), _mm256_extractf128_ps(all, 1)));
+}
 inline float largest(F a) {
   __m128 s = _mm_max_ps(_mm256_castps256_ps128(a.v), _mm256_extractf128_ps(a.v, 1));
   s = _mm_max_ps(s, _mm_movehl_ps(s, s));
@@ -88,7 +92,8 @@ struct DotBf16 {
     odd = fma({_mm256_castsi256_ps(_mm256_and_si256(a, high))}, {_mm256_castsi256_ps(_mm256_and_si256(b, high))}, odd);
     even = fma({_mm256_castsi256_ps(_mm256_slli_epi32(a, 16))}, {_mm256_castsi256_ps(_mm256_slli_epi32(b, 16))}, even);
   }
-  float total() const { return sum(::add(even, odd)); }
+  F partial() const { return add(even, odd); }
+  float total() const { return sum(partial()); }
 };
 struct DotInt8 {
   __m256i a;

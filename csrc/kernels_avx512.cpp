@@ -28,7 +28,8 @@ struct DotBf16 {
     odd = fma({_mm512_castsi512_ps(_mm512_and_si512(a, high))}, {_mm512_castsi512_ps(_mm512_and_si512(b, high))}, odd);
     even = fma({_mm512_castsi512_ps(_mm512_slli_epi32(a, 16))}, {_mm512_castsi512_ps(_mm512_slli_epi32(b, 16))}, even);
   }
-  float total() const { return sum(::add(even, odd)); }
+  F partial() const { return add(even, odd); }
+  float total() const { return sum(partial()); }
 };
 struct DotInt8 {
   __m512i a;

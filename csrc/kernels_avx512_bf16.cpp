@@ -20,6 +20,7 @@ struct DotBf16 {
   void take(const uint16_t* w, const uint16_t* x) {
     a = _mm512_dpbf16_ps(a, (__m512bh)_mm512_loadu_si512(w), (__m512bh)_mm512_loadu_si512(x));
   }
+  F partial() const { return {a}; }
   float total() const { return _mm512_reduce_add_ps(a); }
 };
 struct DotInt8 {

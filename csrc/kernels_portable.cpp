@@ -40,6 +40,7 @@ inline F power_of_2(F n) {
 inline float sum(F a) {
   return ((a.v[0] + a.v[4]) + (a.v[2] + a.v[6])) + ((a.v[1] + a.v[5]) + (a.v[3] + a.v[7]));
 }
+inline void sums(F a, F b, F c, F d, float* out) { out[0] = sum(a), out[1] = sum(b), out[2] = sum(c), out[3] = sum(d); }
 inline float largest(F a) {
   float m = a.v[0];
   for (int i = 1; i < lanes; i++) m = a.v[i] > m ? a.v[i] : m;
@@ -81,6 +82,7 @@ struct DotBf16 {
   static constexpr int step = lanes;
   void clear() { a = set(0); }
   void take(const uint16_t* w, const uint16_t* x) { a = fma(load(w), load(x), a); }
+  F partial() const { return a; }
   float total() const { return sum(a); }
 };
 struct DotInt8 {

@@ -20,6 +20,14 @@ inline F abs(F a) { return {_mm512_abs_ps(a.v)}; }
 inline F round(F a) { return {_mm512_roundscale_ps(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)}; }
 inline F power_of_2(F n) { return {_mm512_scalef_ps(_mm512_set1_ps(1), n.v)}; }
 inline float sum(F a) { return _mm512_reduce_add_ps(a.v); }
+// The four sums at once: a third of the work of one after the other.
+inline void sums(F a, F b, F c, F d, float* out) {
+  const __m512 ab = _mm512_add_ps(_mm512_unpacklo_ps(a.v, b.v), _mm512_unpackhi_ps(a.v, b.v));
+  const __m512 cd = _mm512_add_ps(_mm512_unpacklo_ps(c.v, d.v), _mm512_unpackhi_ps(c.v, d.v));
+  const __m512 all = _mm512_add_ps(_mm512_shuffle_ps(ab, cd, 0x44), _mm512_shuffle_ps(ab, cd, 0xee));
+  const __m256 half = _mm256_add_ps(_mm512_castps512_ps256(all), _mm512_extractf32x8_ps(all, 1));
+  _mm_storeu_ps(out, _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1)));
+}
 inline float largest(F a) { return _mm512_reduce_max_ps(a.v); }
 inline F load(const uint16_t* p) {
   __m256i b = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
