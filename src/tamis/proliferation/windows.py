@@ -1,0 +1,186 @@
+"""Training windows: 128 px around a nucleus, mitotic or not, drawn so that only the nucleus tells which.
+
+Every AMi-Br patch is centred on a mitosis. Its negatives lie 25 to 64 px off that centre, so a window around one runs over
+the patch's edge and a window around a mitosis does not: a network could learn the edge. So each positive is first cut
+the way some negative lies in its patch, both are sometimes cut further, beyond the cut both are mirrored, and the centre of
+both is moved at random (`CENTRE_JITTER_PX`), as a candidate's centre is off by some pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from tamis.proliferation.fields import Field
+from tamis.proliferation.stain import Shift
+
+WINDOW_PX = 128
+CENTRE_JITTER_PX = 9.0
+CROP_SHARE = 0.3
+SOURCE_PX = 240  # a turned, scaled and moved window fits inside: 128 * sqrt(2) * 1.16 + 2 * 9 = 228
+Box = tuple[int, int, int, int]
+"""left, top, right, bottom in px."""
+
+
+@dataclass(frozen=True, slots=True)
+class Nucleus:
+    """A place in a field, 1 for a mitosis, and how often it is drawn."""
+
+    field: int
+    x: float
+    y: float
+    label: int
+    weight: float = 1.0
+
+
+def window(
+    pixels: NDArray[np.uint8], x: float, y: float, box: Box | None = None, size: int = WINDOW_PX
+) -> NDArray[np.uint8]:
+    """[size, size, 3] around (x, y), from the nearest whole pixel; mirrored beyond `box`, or beyond the picture."""
+    left, top, right, bottom = box or (0, 0, pixels.shape[1], pixels.shape[0])
+    half = size // 2
+    columns = _mirrored(np.arange(round(x) - half, round(x) + half), left, right)
+    rows = _mirrored(np.arange(round(y) - half, round(y) + half), top, bottom)
+    return pixels[rows[:, None], columns[None]]
+
+
+def like_a_negative(field: Field, x: float, y: float, negative: tuple[float, float]) -> Box:
+    """The part of the field that would be seen if (x, y) lay in its 128 px patch where `negative` lies in its own."""
+    height, width = field.pixels.shape[:2]
+    left, top = round(x - negative[0]), round(y - negative[1])
+    box = max(0, left), max(0, top), min(width, left + WINDOW_PX), min(height, top + WINDOW_PX)
+    return box if box[2] - box[0] > 24 and box[3] - box[1] > 24 else (0, 0, width, height)
+
+
+class Sampler:
+    """Batches of windows, half of them mitoses, each depending on (seed, step) alone."""
+
+    def __init__(
+        self, fields: Sequence[Field], nuclei: Sequence[Nucleus], *, batch: int, seed: int, share: float = 0.4
+    ) -> None:
+        self.fields, self.batch, self.seed = fields, batch, seed
+        self.positives = [n for n in nuclei if n.label]
+        self.negatives = [n for n in nuclei if not n.label]
+        weight = np.array([n.weight for n in self.negatives])
+        self.chance = weight / weight.sum()
+        # Each case counts with the root of its mitoses: three cases hold a quarter of all.
+        cases = [fields[n.field].case for n in self.positives]
+        count = {case: cases.count(case) for case in set(cases)}
+        weight = np.array([count[case] ** -0.5 for case in cases])
+        self.positive_chance = weight / weight.sum()
+        self.positive_count = round(batch * share)
+        self.places = [(n.x, n.y) for n in self.negatives if _is_patch(fields[n.field])]
+
+    def __call__(self, first_step: int) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.float32]]]:
+        """(windows [B, 128, 128, 3], labels [B]) of first_step and all later ones."""
+        step = first_step
+        while True:
+            generator = np.random.default_rng((self.seed, step))
+            chosen = [
+                self.positives[i]
+                for i in generator.choice(len(self.positives), self.positive_count, p=self.positive_chance)
+            ] + [
+                self.negatives[i]
+                for i in generator.choice(
+                    len(self.negatives), self.batch - self.positive_count, p=self.chance
+                )
+            ]
+            yield (
+                np.stack([self.draw(nucleus, generator) for nucleus in chosen]),
+                np.array([n.label for n in chosen], np.float32),
+            )
+            step += 1
+
+    def draw(self, nucleus: Nucleus, generator: np.random.Generator) -> NDArray[np.uint8]:
+        field = self.fields[nucleus.field]
+        height, width = field.pixels.shape[:2]
+        box = (0, 0, width, height)
+        if nucleus.label and _is_patch(field) and self.places:
+            box = like_a_negative(
+                field, nucleus.x, nucleus.y, self.places[generator.integers(len(self.places))]
+            )
+        if generator.random() < CROP_SHARE:
+            box = _cropped(box, nucleus.x, nucleus.y, generator)
+        return augmented(field.pixels, nucleus.x, nucleus.y, box, generator)
+
+
+def augmented(
+    pixels: NDArray[np.uint8], x: float, y: float, box: Box, generator: np.random.Generator
+) -> NDArray[np.uint8]:
+    """A window turned, mirrored, scaled by up to 15 %, moved, restained, and sometimes blurred or compressed."""
+    angle = generator.uniform(0, 2 * np.pi)
+    scale = np.exp(generator.uniform(-0.15, 0.15))
+    jitter = generator.uniform(-CENTRE_JITTER_PX, CENTRE_JITTER_PX, 2)
+    turn = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    if generator.random() < 0.5:
+        turn[:, 0] *= -1
+    middle = np.array([WINDOW_PX / 2 - 0.5] * 2)
+    # Mirrored here: OpenCV's own border turns black beyond one reflection.
+    source = window(pixels, x, y, box, SOURCE_PX)
+    centre = np.array([x - round(x), y - round(y)]) + SOURCE_PX / 2 + jitter
+    matrix = np.concatenate([turn, (centre - turn @ middle)[:, None]], axis=1)
+    out = cv2.warpAffine(
+        source,
+        matrix,
+        (WINDOW_PX, WINDOW_PX),
+        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_REFLECT_101,
+    )
+    if generator.random() < 0.85:
+        out = Shift.random(generator).apply(out)
+    if generator.random() < 0.2:
+        out = cv2.GaussianBlur(out, (0, 0), generator.uniform(0.4, 1.2))
+    if generator.random() < 0.2:
+        quality = int(generator.integers(30, 85))
+        coded = cv2.imencode(".jpg", out[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+        out = cv2.imdecode(coded, cv2.IMREAD_COLOR)[..., ::-1]
+    return np.ascontiguousarray(out)
+
+
+def nuclei_of(
+    fields: Sequence[Field],
+    *,
+    lookalike_weight: float = 8.0,
+    peaks: Callable[[NDArray[np.uint8]], NDArray[np.float64]] | None = None,
+) -> list[Nucleus]:
+    """Every labelled nucleus, and with `peaks` (picture -> places [n, 2]) unlabelled dark ones too, far from labels."""
+    nuclei = []
+    for i, field in enumerate(fields):
+        nuclei += [Nucleus(i, x, y, 1) for x, y in field.mitoses]
+        nuclei += [Nucleus(i, x, y, 0, lookalike_weight) for x, y in field.lookalikes]
+        nuclei += [Nucleus(i, x, y, 0, 0.5 + rank) for x, y, rank in field.mined]
+        if peaks is None:
+            continue
+        known = np.array([*field.mitoses, *field.lookalikes, *((x, y) for x, y, _ in field.mined)])
+        for x, y in peaks(field.pixels):
+            if len(known) == 0 or np.hypot(known[:, 0] - x, known[:, 1] - y).min() > 30:
+                nuclei.append(Nucleus(i, float(x), float(y), 0, 0.3))
+    return nuclei
+
+
+def _is_patch(field: Field) -> bool:
+    """One of AMi-Br's, centred on a mitosis."""
+    return max(field.pixels.shape) <= WINDOW_PX
+
+
+def _cropped(box: Box, x: float, y: float, generator: np.random.Generator) -> Box:
+    """A part of the box that holds (x, y), at least 10 px from its edges where the box allows, and 40 px wide."""
+    sides = []
+    for low, high, at in ((box[0], box[2], x), (box[1], box[3], y)):
+        before, after = generator.uniform(10, WINDOW_PX / 2, 2)
+        start, end = max(low, round(at - before)), min(high, round(at + after))
+        if end - start < 40:
+            start, end = max(low, min(start, end - 40)), min(high, max(end, start + 40))
+        sides.append((start, end))
+    return sides[0][0], sides[1][0], sides[0][1], sides[1][1]
+
+
+def _mirrored(index: NDArray[np.int64], low: int, high: int) -> NDArray[np.int64]:
+    """Indices folded back into [low, high), the edge itself not repeated."""
+    period = max(1, 2 * (high - low - 1))
+    folded = np.mod(index - low, period)
+    return low + np.minimum(folded, period - folded)
