@@ -1,6 +1,6 @@
 """Score tumour proliferation on whole-slide images.
 
-The verbs of `tamis proliferation`: score, evaluate. Light: what computes or trains is imported when a verb runs.
+The verbs of `tamis proliferation`: score, evaluate, train. Light: what computes or trains is imported when a verb runs.
 """
 
 from __future__ import annotations
@@ -38,6 +38,10 @@ def add_commands(verbs: Any, common: argparse.ArgumentParser) -> None:
             description=_EVALUATE,
         )
     )
+    training = verbs.add_parser(
+        "train", parents=[common], add_help=False, help="fit both scores to slides, as TUPAC16 did"
+    )
+    training.set_defaults(run=_train, extra="train", takes_rest=True)
 
 
 # score
@@ -84,6 +88,12 @@ def _add_score(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model", type=Path, metavar="RECORD.json", help="a model that `tamis proliferation train` wrote"
     )
+    parser.add_argument(
+        "--detector",
+        type=Path,
+        metavar="DIR",
+        help="weights of another mitosis detector, named as the published",
+    )
     parser.add_argument("--dicom", action="store_true", help="also score.sr.dcm and mitoses.ann.dcm")
     parser.add_argument("--jobs", type=_positive, default=1, metavar="N", help="slides at the same time")
     parser.add_argument("--resume", action="store_true", help="skip what the journal calls done")
@@ -105,8 +115,8 @@ def _score(options: argparse.Namespace) -> int:
         raise UsageError(
             f"--regions {options.regions}: give how many regions to search, or 0 for the whole tissue."
         )
-    for path in filter(None, (options.model, options.mitoses)):
-        if not path.is_file():
+    for path in filter(None, (options.model, options.mitoses, options.detector)):
+        if not path.exists():
             raise InputError(f"{path} does not exist.")
     items = scoring.plan(scoring.inputs(options.inputs), options.output)
     job = scoring.Job(
@@ -116,6 +126,7 @@ def _score(options: argparse.Namespace) -> int:
             "regions": options.regions,
             "threshold": options.threshold,
             "model": options.model,
+            "detector": options.detector,
         },
         options.mpp,
         options.mitoses,
@@ -237,6 +248,17 @@ def _evaluate(options: argparse.Namespace) -> int:
         if options.figure:
             leaderboard.draw(board, options.figure)
     return 1 if board.failures else 0
+
+
+# train, demo
+
+
+def _train(options: argparse.Namespace) -> int:
+    from tamis.proliferation import train
+
+    parser = argparse.ArgumentParser(prog="tamis proliferation train", description=train.__doc__)
+    train.add_arguments(parser)
+    return train.main(parser.parse_args(options.rest))
 
 
 def _positive(text: str) -> int:

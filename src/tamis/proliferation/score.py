@@ -48,6 +48,8 @@ class Settings:
     """Least probability of a mitosis; by default the detector's operating point."""
     model: Path | None = None
     """The record that `tamis proliferation train` wrote; by default the published one."""
+    detector: Path | None = None
+    """The folder of another detector's weights; by default the published ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,15 +177,25 @@ def _detected(
     slide: Slide, regions: list[Region], settings: Settings
 ) -> tuple[list[Mitosis], dict[str, Any]]:
     from tamis.proliferation import detect
+    from tamis.proliferation.candidates import CandidateScorer
 
-    network, candidates = (
-        load(detect.FOLDER / f"{name}.json") for name in (detect.NETWORK, detect.CANDIDATES)
-    )
+    folder = settings.detector or detect.FOLDER
+    network, candidates = (load(folder / f"{name}.json") for name in (detect.NETWORK, detect.CANDIDATES))
+    other = None  # the published detector is kept between slides
+    if settings.detector is not None:
+        other = detect.Detector(
+            read(network),
+            CandidateScorer.load(read(candidates)),
+            network.operating_point["threshold"],
+            candidates.operating_point["least_log_odds"],
+        )
     threshold = settings.threshold
     if threshold is None:
         threshold = network.operating_point["threshold"]
     effort = detect.Effort()
-    found = detect.detect(slide, regions if settings.regions else None, threshold=threshold, effort=effort)
+    found = detect.detect(
+        slide, regions if settings.regions else None, threshold=threshold, detector=other, effort=effort
+    )
     return found, {
         "name": network.name,
         "sha256": network.sha256,

@@ -1,0 +1,182 @@
+"""The whole chain for whoever holds TUPAC16 in its own layout: slides and their scores -> a model of both scores.
+
+    tamis proliferation train training_ground_truth.csv slides/ -o work/tupac16 --jobs 2
+    tamis proliferation score other/ -o results --model work/tupac16/svm.tupac16.json
+
+Slides are scored with the detector first, as a batch that goes on where it was stopped (DIR/slides); their 21 features
+are then what the machines of `train_score` are fitted to. With `--results`, slides that are scored already are taken.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tamis.agreement import Estimate
+from tamis.batch import Outcome, run
+from tamis.errors import InputError, UsageError
+from tamis.progress import Progress
+from tamis.proliferation import scoring, train_score
+from tamis.proliferation.features import NAMES
+from tamis.proliferation.submission import Scores, read_truth
+
+Floats = NDArray[np.float64]
+COMMAND = "tamis proliferation train"
+
+
+@dataclass(frozen=True, slots=True)
+class Slides:
+    """What there is to learn from: a row a slide, in the truth's order."""
+
+    names: list[str]
+    features: Floats
+    """[n, 21]."""
+    mitotic_score: Floats | None
+    pam50_proliferation: Floats | None
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "truth", type=Path, metavar="TRUTH", help="scores: two columns, row n for slide n, or with ids"
+    )
+    parser.add_argument("slides", nargs="*", metavar="SLIDE", help="slides, folders, patterns or URLs")
+    parser.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="DIR", help="where everything goes"
+    )
+    parser.add_argument(
+        "--results", type=Path, metavar="DIR", help="what `tamis proliferation score` wrote for them"
+    )
+    parser.add_argument("--name", default="svm.tupac16", help="of the model (default: %(default)s)")
+    parser.add_argument("--mpp", type=float, metavar="UM", help="um per pixel, for slides that do not say")
+    parser.add_argument("--detector", type=Path, metavar="DIR", help="weights of another mitosis detector")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="slides scored at the same time")
+    parser.add_argument("--cluster", metavar="ADDRESS", help="score on Ray: local, auto, or ray://HOST:10001")
+    parser.add_argument("--seed", type=int, default=0, help="of the folds (default: %(default)s)")
+    parser.add_argument("--json", action="store_true", help="print one JSON record")
+
+
+def main(options: argparse.Namespace) -> int:
+    """Returns the exit status: 1 if a slide could not be scored; it is then left out."""
+    truth = read_truth(options.truth).scores
+    if truth is None:
+        raise InputError(f"{options.truth} holds no scores of slides: a table of tasks 1 and 2 was expected.")
+    failed = 0
+    if options.slides and options.results:
+        raise UsageError("Give slides to score, or --results with slides scored already: not both.")
+    if options.slides:
+        results = options.output / "slides"
+        failed = _score(options, results)
+    elif options.results:
+        results = options.results
+    else:
+        raise UsageError("Give slides to score, or --results with slides scored already.")
+    slides = gather(truth, results)
+    machines, estimates, predictions = train_score.train(
+        slides.features, slides.mitotic_score, slides.pam50_proliferation, seed=options.seed
+    )
+    record = train_score.write(
+        options.output,
+        options.name,
+        machines,
+        names=NAMES,
+        score=_figures(estimates),
+        training_data=f"{len(slides.names)} slides with the scores of {options.truth.name}",
+        licence="as the training slides allow; TUPAC16: research only",
+        command=COMMAND,
+    )
+    write_predictions(options.output / "cross_validated.csv", slides, predictions)
+    if options.json:
+        print(json.dumps({"model": str(record), "slides": len(slides.names), **_figures(estimates)}))
+    else:
+        print("\n".join(_lines(estimates, len(slides.names), record)))
+    return 1 if failed else 0
+
+
+def _score(options: argparse.Namespace, folder: Path) -> int:
+    """Score the slides, resuming. Returns how many failed."""
+    items = scoring.plan(scoring.inputs(options.slides), folder)
+    job = scoring.Job({"detector": options.detector}, options.mpp)
+    with Progress(f"{len(items)} slides") as bar:
+        done = 0
+
+        def tell(outcome: Outcome) -> None:
+            nonlocal done
+            done += 1
+            if outcome.status == "failed":
+                bar.line(f"tamis: {outcome.error}")
+            bar(done / len(items))
+
+        outcomes = run(
+            items,
+            partial(scoring.work, job=job),
+            journal=folder / "journal.jsonl",
+            jobs=options.jobs,
+            resume=True,
+            cluster=options.cluster,
+            on_outcome=tell,
+        )
+    return sum(outcome.status == "failed" for outcome in outcomes)
+
+
+def gather(truth: Scores, results: Path) -> Slides:
+    """The features of every slide that has both a score and a record. Raises InputError where there is none.
+
+    A truth without ids is matched by the number at the end of a slide's name: row 7 is TUPAC-TR-007.
+    """
+    records: dict[str, Mapping[str, Any]] = {}
+    for path in sorted(results.glob(f"*/{scoring.RECORD}")):
+        key = path.parent.name
+        if truth.ids is None:
+            number = re.search(r"\d+$", key)
+            if number is None:
+                raise InputError(
+                    f"{path.parent.name} has no number at its end, and {truth.source} has no names."
+                )
+            key = str(int(number[0]))
+        records[key] = json.loads(path.read_text(encoding="utf-8"))
+    ids = truth.ids or tuple(str(n) for n in range(1, len(truth) + 1))
+    rows = [n for n, name in enumerate(ids) if name in records]
+    if not rows:
+        raise InputError(
+            f"No slide in {results} has a row in {truth.source}: name both alike, or number them."
+        )
+    features = np.array([[records[ids[n]]["features"][name] for name in NAMES] for n in rows])
+    columns = (c if c is None else c[rows] for c in (truth.mitotic_score, truth.pam50_proliferation))
+    return Slides([ids[n] for n in rows], features, *columns)
+
+
+def write_predictions(path: Path, slides: Slides, predictions: Mapping[str, Floats]) -> None:
+    """Every slide's score by machines that had not seen it: what `tamis proliferation evaluate` takes."""
+    from tamis.writing import replacing
+
+    lines = [",".join(["slide", *predictions])]
+    for n, name in enumerate(slides.names):
+        lines.append(",".join([name, *(f"{column[n]:.6g}" for column in predictions.values())]))
+    with replacing(path) as beside:
+        beside.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _figures(estimates: Mapping[str, Estimate]) -> dict[str, Any]:
+    metrics = {"task1": "kappa", "task2": "spearman"}
+    return {
+        task: {metrics[task]: round(e.value, 4), "low": round(e.low, 4), "high": round(e.high, 4), "n": e.n}
+        for task, e in estimates.items()
+    }
+
+
+def _lines(estimates: Mapping[str, Estimate], slides: int, record: Path) -> list[str]:
+    names = {"task1": "mitotic score, quadratic kappa", "task2": "PAM50 proliferation, Spearman"}
+    lines = [f"{slides} slides, nested cross-validation"]
+    lines += [
+        f"  {names[task]:<34} {e.value:.3f} [{e.low:.3f}, {e.high:.3f}]" for task, e in estimates.items()
+    ]
+    return [*lines, f"written: {record}"]

@@ -1,0 +1,100 @@
+"""python -m pytest tests/proliferation/test_train.py
+
+Scored slides are stood in for by their records: the fitting is tested without a slide.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tamis.cli import main
+from tamis.errors import InputError
+from tamis.proliferation import train_score
+from tamis.proliferation.features import NAMES
+from tamis.proliferation.mitosis import Mitosis
+from tamis.proliferation.score import Settings, score
+from tamis.proliferation.submission import read_truth
+from tamis.proliferation.train import gather
+from tamis.slides import open_slide
+
+PHANTOM = Path(__file__).resolve().parents[2] / "src" / "tamis" / "proliferation" / "samples" / "phantom.tif"
+
+
+@pytest.fixture
+def scored(tmp_path: Path) -> Path:
+    """Forty records in TUPAC16's numbering, and training_ground_truth.csv in its layout."""
+    generator = np.random.default_rng(0)
+    lines = []
+    for n in range(1, 41):
+        truth = int(generator.integers(1, 4))
+        values = dict.fromkeys(NAMES, 0.0) | {"mitoses_max": 5.0 * truth + generator.normal()}
+        folder = tmp_path / "results" / f"TUPAC-TR-{n:03d}"
+        folder.mkdir(parents=True)
+        (folder / "score.json").write_text(json.dumps({"features": values}))
+        lines.append(f"{truth},{truth + generator.normal() * 0.3:.4f}")
+    (tmp_path / "training_ground_truth.csv").write_text("\n".join(lines) + "\n")
+    return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def small_grid(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train_score, "COSTS", (1.0, 10.0))
+    monkeypatch.setattr(train_score, "GAMMAS", (0.03,))
+    monkeypatch.setattr(train_score, "TUBES", (0.1,))
+    monkeypatch.setattr(train_score, "FOLDS", 3)
+
+
+def test_a_model_is_made_measured_and_used(scored: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    truth, out = scored / "training_ground_truth.csv", scored / "model"
+    command = [
+        "proliferation",
+        "train",
+        str(truth),
+        "--results",
+        str(scored / "results"),
+        "-o",
+        str(out),
+        "--json",
+    ]
+    assert main(command) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["slides"] == 40
+    assert record["task1"]["kappa"] > 0.8
+    assert main(["proliferation", "evaluate", str(truth), str(out / "cross_validated.csv"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["task2"]["spearman"] == pytest.approx(
+        record["task2"]["spearman"], abs=1e-4
+    )
+    with open_slide(PHANTOM) as slide:
+        found = score(slide, Settings(model=Path(record["model"])), [Mitosis(200, 200, 1.0)] * 3)
+    assert found.predicted["mitotic_score"].value in (1, 2, 3)
+    pam50 = found.predicted["pam50_proliferation"]
+    assert pam50.low < pam50.value < pam50.high
+    assert found.models[0].name == "svm.tupac16"
+
+
+def test_rows_are_matched_by_the_number_of_a_slide(scored: Path) -> None:
+    truth = read_truth(scored / "training_ground_truth.csv").scores
+    assert truth is not None and truth.mitotic_score is not None
+    (scored / "results" / "TUPAC-TR-007" / "score.json").unlink()
+    slides = gather(truth, scored / "results")
+    assert slides.names == [str(n) for n in range(1, 41) if n != 7]
+    assert slides.mitotic_score is not None
+    assert slides.mitotic_score.tolist() == np.delete(truth.mitotic_score, 6).tolist()
+
+
+def test_slides_that_no_row_knows_are_refused(scored: Path, tmp_path: Path) -> None:
+    table = tmp_path / "other.csv"
+    table.write_text("slide,mitotic_score\nsomething,1\nelse,2\n")
+    truth = read_truth(table).scores
+    assert truth is not None
+    with pytest.raises(InputError, match=r"No slide in .* has a row in"):
+        gather(truth, scored / "results")
+
+
+def test_train_needs_slides(scored: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["proliferation", "train", str(scored / "training_ground_truth.csv"), "-o", str(scored)]) == 2
+    assert "--results" in capsys.readouterr().err
