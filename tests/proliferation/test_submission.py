@@ -107,7 +107,7 @@ def test_one_table_of_all_mitoses(truth: Submission, tmp_path: Path) -> None:
     records = put(
         tmp_path / "p.jsonl",
         '{"image": "01/01.tif", "mitoses": [{"x_um": 50, "y_um": 25, "probability": 0.9}]}',
-        '{"image": "01/02.tif", "mitoses": []}',
+        '{"image": "/somewhere/images/01/02.tif", "mitoses": []}',
         '{"image": "02/01.tif", "mitoses": []}',
     )
     detected = read_submission(records, truth)

@@ -15,9 +15,11 @@ from typing import Any
 from tamis.batch import Outcome, run
 from tamis.errors import InputError, UsageError
 from tamis.progress import Progress
+from tamis.proliferation.detect_command import add_detect
 from tamis.writing import check_writable
 
 EXTRA = "slides"
+SAMPLES = Path(__file__).parent / "samples"
 
 
 def add_commands(verbs: Any, common: argparse.ArgumentParser) -> None:
@@ -38,6 +40,7 @@ def add_commands(verbs: Any, common: argparse.ArgumentParser) -> None:
             description=_EVALUATE,
         )
     )
+    add_detect(verbs, common)
     training = verbs.add_parser(
         "train", parents=[common], add_help=False, help="fit both scores to slides, as TUPAC16 did"
     )
@@ -279,4 +282,22 @@ def _um_per_px(text: str) -> float:
 
 
 def demo(folder: Path) -> None:
-    """The part of `tamis demo`."""
+    """Score the bundled phantom: its scores, and its files in `folder`."""
+    from tamis.proliferation import scoring
+
+    slide = SAMPLES / "phantom.tif"
+    if not slide.exists():
+        raise InputError(f"{slide} is missing: the installation is incomplete; install tamis again.")
+    (item,) = scoring.plan([str(slide)], folder)
+    found = scoring.work(item, job=scoring.Job())
+    scoring.write_table(folder, [item])
+    print(
+        f"phantom.tif (drawn, not tissue): mitotic score {found['mitotic_score']}, {found['count']} mitoses "
+        f"(drawn: {_drawn()}), {found['mitoses_per_mm2']:.1f} per mm2 of its {found['tissue_mm2']:.2f} mm2"
+    )
+    print(f"written: {item.output.parent / 'report.html'}, score.json, mitoses.geojson, density.ome.tiff")
+
+
+def _drawn() -> int:
+    """How many mitoses are drawn into the phantom."""
+    return len((SAMPLES / "phantom.csv").read_text(encoding="utf-8").splitlines()) - 1

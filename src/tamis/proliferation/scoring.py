@@ -141,6 +141,7 @@ def _score(path: Path, item: Item, job: Job) -> dict[str, Any]:
         "mitotic_score": record["mitotic_score"],
         "count": record["count"],
         "mitoses_per_mm2": record["mitoses_per_mm2"],
+        "tissue_mm2": record["tissue_mm2"],
         "seconds": sum(found.seconds.values()),
     }
 

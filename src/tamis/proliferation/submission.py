@@ -387,6 +387,7 @@ def _aligned(scores: Scores, truth: Scores) -> Scores:
 
 def _same_images(points: Points, truth: Points) -> tuple[Points, list[str]]:
     """The points with an entry for each of the truth's images, and what is to be told about it."""
+    points = Points(points.source, _named_as(points.images, truth.images), points.lists_empty_images)
     missing = sorted(set(truth.images) - set(points.images))
     unknown = sorted(set(points.images) - set(truth.images))
     if missing and points.lists_empty_images:
@@ -402,6 +403,14 @@ def _same_images(points: Points, truth: Points) -> tuple[Points, list[str]]:
     images = dict(points.images) | {image: np.empty((0, 3)) for image in missing}
     note = f"{points.source} has mitoses in {_some(unknown)}, where the truth's table lists none: they count as false."
     return Points(points.source, images, points.lists_empty_images), [note] if unknown else []
+
+
+def _named_as(images: Mapping[str, Floats], truth: Mapping[str, Floats]) -> dict[str, Floats]:
+    """The images under the truth's names: `detect` prints whole paths, of which an id such as 05/01 is the end."""
+    ends = {name: [end for end in truth if name.endswith(f"/{end}")] for name in images if name not in truth}
+    return {
+        ends[name][0] if len(ends.get(name, [])) == 1 else name: points for name, points in images.items()
+    }
 
 
 def _cell(path: Path, row: list[str], n: int, place: int) -> str:
