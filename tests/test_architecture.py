@@ -22,6 +22,7 @@ HEAVY = ("torch", "cv2", "av", "openslide", "onnxruntime", "numpy")
 # Only what trains may import PyTorch; users of the results do not have it.
 TRAINING = {
     "tamis.training",
+    "tamis.proliferation.train",
     "tamis.pooling",
     "tamis.weakseg.networks",
     "tamis.weakseg.losses",
@@ -41,6 +42,7 @@ TRAINING = {
     "tamis.spark.huggingface",
     "tamis.spark.evaluate",
     "tamis.spark.train",
+    "tamis.spark.publish",
 }
 
 

@@ -3,6 +3,9 @@
     tamis proliferation train training_ground_truth.csv slides/ -o work/tupac16 --jobs 2
     tamis proliferation score other/ -o results --model work/tupac16/svm.tupac16.json
 
+With `--auxiliary IMAGES LABELS` the mitosis detector itself is trained first, on the auxiliary set in its own layout
+(`auxiliary.py`; DIR/detector), in the two steps of `train_mitosis`; that takes hours and goes on where it was stopped.
+
 Slides are scored with the detector first, as a batch that goes on where it was stopped (DIR/slides); their 21 features
 are then what the machines of `train_score` are fitted to. With `--results`, slides that are scored already are taken.
 """
@@ -58,6 +61,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--name", default="svm.tupac16", help="of the model (default: %(default)s)")
     parser.add_argument("--mpp", type=float, metavar="UM", help="um per pixel, for slides that do not say")
     parser.add_argument("--detector", type=Path, metavar="DIR", help="weights of another mitosis detector")
+    parser.add_argument(
+        "--auxiliary",
+        nargs=2,
+        type=Path,
+        metavar=("IMAGES", "LABELS"),
+        help="train the mitosis detector on these first",
+    )
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="slides scored at the same time")
     parser.add_argument("--cluster", metavar="ADDRESS", help="score on Ray: local, auto, or ray://HOST:10001")
     parser.add_argument("--seed", type=int, default=0, help="of the folds (default: %(default)s)")
@@ -70,6 +80,9 @@ def main(options: argparse.Namespace) -> int:
     if truth is None:
         raise InputError(f"{options.truth} holds no scores of slides: a table of tasks 1 and 2 was expected.")
     failed = 0
+    if options.auxiliary:
+        images, labels = options.auxiliary
+        options.detector = train_detector(images, labels, options.output)
     if options.slides and options.results:
         raise UsageError("Give slides to score, or --results with slides scored already: not both.")
     if options.slides:
@@ -99,6 +112,24 @@ def main(options: argparse.Namespace) -> int:
     else:
         print("\n".join(_lines(estimates, len(slides.names), record)))
     return 1 if failed else 0
+
+
+def train_detector(images: Path, labels: Path, output: Path) -> Path:
+    """The detector of the auxiliary set, in OUTPUT/detector: two steps, candidates, and the threshold of validation."""
+    from tamis.proliferation import auxiliary, publish_mitosis, train_candidates, train_mitosis
+
+    data, work, detector = output / "auxiliary", output / "mitosis", output / "detector"
+    if (detector / "mitosis.lite0.json").exists():
+        return detector
+    if not (data / "mitosis_amibr" / "mitoses.csv").exists():
+        auxiliary.cut(images, labels, data)
+    places = ["--work", str(work), "--data", str(data)]
+    for stage in ("first", "mine", "second"):
+        train_mitosis.main([stage, *places])
+    train_candidates.main(places)
+    detector.mkdir(parents=True, exist_ok=True)
+    publish_mitosis.main([*places, "--to", str(detector)])
+    return detector
 
 
 def _score(options: argparse.Namespace, folder: Path) -> int:
