@@ -26,7 +26,7 @@ SURELY_ONE, LIKELY = 0.4, 0.2  # evidence of single characters
 LETTER = 0.5  # P(centre) of one that is no punctuation: which one it is may be in doubt
 GAP = 3.0  # SCW between two characters of a line: wider than the spaces between clauses
 CORNER = 0.3  # of the frame's width: a line whose middle is farther from the frame's is in a corner
-CENTRED, DECIDED = 0.9, 0.9  # of a line that stands where subtitles stand and is surely text, whichever text
+CENTRED, DECIDED = 0.7, 0.7  # of a line that stands where subtitles stand and is surely text, whichever text
 
 
 def is_simple(character: str) -> bool:

@@ -43,6 +43,7 @@ DELAY = SETTLED + 2  # samples for which an ended line is held back, in case its
 STEADY = 0.7  # median share of a text's points that stand; drifting texture reaches 0.75, text rarely falls below 0.95
 BRIEF = 6  # samples: a line that goes sooner is suspect where others come and go
 RESTLESS = 3  # so many others
+FEW = 8  # points, fewer than which say nothing
 FLOOD = 0.03  # share of newborn pixels in the picture, beyond which the scene itself has changed
 
 
@@ -223,6 +224,8 @@ class Tracker:
             return
         if np.count_nonzero(track.alive & track.fresh) >= 0.5 * np.count_nonzero(track.fresh):
             return
+        if np.count_nonzero(~track.fresh) < FEW:
+            return  # nothing of the text before is left to be followed
         self._ended.remove(before)
         track.restore(before)
 
@@ -250,7 +253,7 @@ class Tracker:
             if still < STEADY * np.count_nonzero(stood) and track.age <= BRIEF:
                 return None
         self._settle(track)
-        if np.count_nonzero(vanished) < 8:
+        if np.count_nonzero(vanished) < FEW:
             vanished = np.ones(len(vanished), bool)
         assert track.start is not None
         shots = [s for s in self._reel.frames(self.sample - 9, self.sample) if s.time >= track.start]
@@ -302,7 +305,7 @@ def _covered(track: Track, group: Group) -> Flags | None:
     points = track.points
     inside = (points.x >= group.left - 2) & (points.x < group.right + 2)
     inside &= (points.y >= group.top - 2) & (points.y < group.bottom + 2)
-    return inside if np.count_nonzero(inside) >= 8 else None
+    return inside if np.count_nonzero(inside) >= FEW else None
 
 
 def _replaces(group: Group, track: Track, inside: Flags) -> bool | None:
