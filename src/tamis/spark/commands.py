@@ -117,5 +117,61 @@ def _evaluate(options: argparse.Namespace) -> int:
     return 0
 
 
+PROMPT = "The city"
+DEMO_LAYERS = 4
+
+
 def demo(folder: Path) -> None:
-    """The part of `tamis demo`."""
+    """The shipped model completes a prompt; then dense against Spark on layers of Gemma-2 2B's size, random weights."""
+    from tamis import native
+    from tamis.spark.engine import Engine
+    from tamis.spark.published import shipped
+
+    with Engine.open(shipped()) as engine:
+        made = engine.generate(PROMPT, max_tokens=40, temperature=0.7, top_k=20, seed=1)
+        counts, config = engine.counts, engine.packed.config
+    tokens, layers = max(1, counts.tokens), config["num_hidden_layers"]
+    print(
+        f"the shipped model (1.2 M parameters, on {native.description().split(';')[0]}) continues a prompt:"
+    )
+    print(f"  {PROMPT}{made.text}")
+    print(
+        f"  active: {counts.active / tokens / layers:.0f} of {config['intermediate_size']} neurons a layer, "
+        f"{counts.attended / tokens / layers / config['num_attention_heads']:.0f} keys a head"
+    )
+    if native.chosen() is None:
+        print("dense against Spark is measured with the compiled kernels, which are absent here.")
+        return
+    _compare_layers(folder / "spark_layers.jsonl")
+
+
+def _compare_layers(output: Path) -> None:
+    from tamis.spark.bench import Settings, run
+    from tamis.writing import replacing
+
+    # "model" first: it leaves a real query behind, without which every key looks alike to the attention part.
+    settings = Settings(
+        contexts=(4096,), rounds=3, layers=DEMO_LAYERS, parts=("model", "ffn", "attention"), dtypes=("bf16",)
+    )
+    records = [record for record in run(settings) if record["part"] != "model"]
+    print(f"{DEMO_LAYERS} layers of Gemma-2 2B's size, random bf16 weights, 4096 tokens before, one token:")
+    print(f"  {'':12}{'dense':>12}{'Spark':>12}{'ratio':>8}{'byte limit':>12}")
+    for part, name in (("ffn", "FFN"), ("attention", "attention")):
+        dense, spark = (
+            next(r for r in records if r["part"] == part and r["arm"] == f"{arm} bf16")
+            for arm in ("dense", "spark")
+        )
+        print(
+            f"  {name:12}{dense['ms_per_token']:9.2f} ms{spark['ms_per_token']:9.2f} ms"
+            f"{spark['ratio_to_dense']:7.2f}x{spark['limit']:11.2f}x"
+        )
+    rates = [
+        1e3 / sum(r["ms_per_token"] for r in records if r["arm"] == f"{arm} bf16")
+        for arm in ("dense", "spark")
+    ]
+    print(
+        f"  {'tokens/s':12}{rates[0]:9.1f}   {rates[1]:9.1f}   {rates[1] / rates[0]:7.2f}x   through these layers"
+    )
+    with replacing(output) as beside:
+        beside.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+    print(f"written: {output}")

@@ -241,8 +241,8 @@ class Processes:
         layers: Any = model.get_submodule("model.layers")
         for layer in layers:
             fully_shard(layer, mesh=mesh)
-        sharded: nn.Module = fully_shard(model, mesh=mesh)
-        return sharded
+        fully_shard(model, mesh=mesh)
+        return model
 
     def mean(self, value: Tensor) -> dict[str, float]:
         if self.count == 1:
