@@ -83,7 +83,11 @@ def run(settings: Settings, tell: Callable[[str], None] = lambda text: None) -> 
     if settings.against is not None:
         from tamis.spark.bench_llama import against_llama
 
-        yield from against_llama(settings, weights.arms("bf16", max(settings.contexts)), threads, tell)
+        length = min(settings.contexts)
+        dense = {
+            dtype: weights.arm("dense", Recipe(dtype), max(settings.contexts)) for dtype in settings.dtypes
+        }
+        yield from against_llama(dense, length, settings.rounds, threads, tell)
 
 
 class _Weights:
@@ -96,13 +100,11 @@ class _Weights:
 
     def config(self, kind: str) -> dict[str, Any]:
         """dense or spark."""
-        changes = {} if self.settings.layers is None else {"num_hidden_layers": self.settings.layers}
-        gated = {"ffn": "gated", "attention": "softmax"}
-        return arrange(
-            self.settings.preset,
-            **(gated if kind == "dense" else {"ffn": "spark", "attention": "spark"}),
-            **changes,
-        )
+        changes: dict[str, Any] = {}
+        if self.settings.layers is not None:
+            changes["num_hidden_layers"] = self.settings.layers
+        ffn, attention = ("gated", "softmax") if kind == "dense" else ("spark", "spark")
+        return arrange(self.settings.preset, ffn=ffn, attention=attention, **changes)
 
     def arm(self, kind: str, recipe: Recipe, context: int, rows: int = 1, slots: int = 1) -> Arm:
         """Opened once, and kept as long as nothing larger is asked for."""
@@ -226,7 +228,9 @@ def _compare(
     settings: Settings, weights: _Weights, part: str, arms: Sequence[Arm], length: int
 ) -> Iterator[dict[str, Any]]:
     logits = np.empty((1, weights.config("dense")["vocab_size"]), np.float32)
-    token, reads, phases = 1, [], {arm.name: [] for arm in arms}  # type: tuple[Any, ...]
+    token = 1
+    reads: list[float] = []
+    phases: dict[str, list[list[float]]] = {arm.name: [] for arm in arms}
     counted = dict.fromkeys((arm.name for arm in arms), (0.0, 0.0))
     for arm in arms:
         arm.wall_ms, arm.cpu_ms = [], []
@@ -326,14 +330,15 @@ def _prefill(settings: Settings, weights: _Weights, tell: Callable[[str], None])
                         tokens[first : first + chunk], [0] * chunk, range(first, first + chunk), wanted
                     )
                 times[arm.name].append((time.perf_counter() - wall, time.process_time() - cpu))
-        wall, cpu = ({name: median(t[i] for t in each) for name, each in times.items()} for i in (0, 1))
+        walls = {name: median(wall for wall, _ in each) for name, each in times.items()}
+        cpus = {name: median(cpu for _, cpu in each) for name, each in times.items()}
         for arm in arms:
             yield {
                 "part": "prefill", "arm": arm.name, "context": PREFILL_TOKENS,
-                "ms_per_token": round(wall[arm.name] * 1e3 / PREFILL_TOKENS, 3),
-                "cpu_ms_per_token": round(cpu[arm.name] * 1e3 / PREFILL_TOKENS, 3), "gb_per_s": None,
-                "read_gb_per_s": None, "ratio_to_dense": round(wall[arms[0].name] / wall[arm.name], 3),
-                "cpu_ratio_to_dense": round(cpu[arms[0].name] / cpu[arm.name], 3), "limit": None,
+                "ms_per_token": round(walls[arm.name] * 1e3 / PREFILL_TOKENS, 3),
+                "cpu_ms_per_token": round(cpus[arm.name] * 1e3 / PREFILL_TOKENS, 3), "gb_per_s": None,
+                "read_gb_per_s": None, "ratio_to_dense": round(walls[arms[0].name] / walls[arm.name], 3),
+                "cpu_ratio_to_dense": round(cpus[arms[0].name] / cpus[arm.name], 3), "limit": None,
                 "rounds": len(times[arm.name]), "threads": weights.threads,
             }  # fmt: skip
 
