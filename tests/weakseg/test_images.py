@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 import pytest
 import tifffile
-
 from conftest import save  # type: ignore[import-not-found]
+
 from tamis.errors import InputError
 from tamis.weakseg.images import read_image, read_mask, spacing_um, to_eight_bits
 

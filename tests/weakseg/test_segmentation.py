@@ -12,14 +12,14 @@ import cv2
 import numpy as np
 import pytest
 import tifffile
-
 from conftest import save  # type: ignore[import-not-found]
+from toy import toy_network  # type: ignore[import-not-found]
+
 from tamis.errors import InputError
 from tamis.slides import UnknownResolution
 from tamis.weakseg.maps import read_map
 from tamis.weakseg.phantom import phantom
 from tamis.weakseg.segmentation import ArrayRegions, predict, segment_file
-from toy import toy_network  # type: ignore[import-not-found]
 
 ENDINGS = ("probability.ome.tiff", "mask.geojson", "overlay.png", "summary.json")
 
@@ -77,7 +77,7 @@ def test_a_slide_in_micrometres(tmp_path: Path, slide_pixels: np.ndarray) -> Non
         assert file.pages.first.is_tiled
         values = file.series[0].levels[0].asarray()
     assert values.dtype == np.float32
-    assert 0 <= values.min() and values.max() <= 1
+    assert values.min() >= 0 and values.max() <= 1
     assert not values[:80].any()  # glass
 
 

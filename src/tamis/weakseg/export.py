@@ -42,7 +42,8 @@ def load_network(run: Path, fold: str = "all") -> tuple[SideOutputNetwork, Recip
     """The trained network of RUN/fold-FOLD in eval mode, and its recipe."""
     try:
         recipe = recipe_from((run / "recipe.json").read_text(encoding="utf-8"))
-        state = load_weights(run / f"fold-{fold}" / "checkpoint.pt")
+        last = "second.pt" if recipe.self_training else "checkpoint.pt"
+        state = load_weights(run / f"fold-{fold}" / last)
     except FileNotFoundError as error:
         raise InputError(
             f"{error.filename} is missing: {run} holds no finished training of fold {fold!r}."

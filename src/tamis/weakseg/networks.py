@@ -6,8 +6,9 @@
 Maps have the resolution of the shallowest side output (h = H / map_stride); the fused one is upsampled to the image at
 the end. Trunks: `vgg`, the first three stages of VGG-16 (Simonyan & Zisserman 2015; side outputs after HED, Xie & Tu 2015),
 strides 1, 2, 4; and `lite0`, the first five groups of EfficientNet-Lite0 (Tan & Le 2019) with outputs at strides 4 (its mean
-over 2 x 2), 8 and 16. A side output reads the last convolution of its stage: by one 1x1 convolution (width 0, as DWS-MIL has it, Jia et al., TMI 2017), or by a head of
-1x1, 3x3 and 1x1 convolutions with `width` channels, which can learn on top of a trunk that stays as it was pretrained.
+over 2 x 2), 8 and 16. A side output reads the last convolution of its stage: by one 1x1 convolution (width 0, as DWS-MIL
+has it, Jia et al., TMI 2017), or by a head of 1x1, 3x3 and 1x1 convolutions with `width` channels, which can learn on top
+of a trunk that stays as it was pretrained.
 
 The image's own normalisation is the first operation of the network, so that no caller can get it wrong.
 """

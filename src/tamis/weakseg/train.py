@@ -3,7 +3,7 @@
     tamis weakseg train DATASET -o RUN --recipe cdws --folds 5 --seed 0
     tamis weakseg evaluate DATASET RUN/maps
 
-RUN/recipe.json holds what was asked for; RUN/fold-K/{checkpoint.pt, metrics.jsonl} each fold (fold-all without --folds);
+RUN/recipe.json holds what was asked for; RUN/fold-K/checkpoint.pt and .metrics.jsonl each fold (fold-all without --folds);
 RUN/maps/NAME.png the held-out probability maps (16 bits). A run that was killed goes on when the command is given again.
 Split by patient where labels.csv names them, else by image.
 """
@@ -46,7 +46,7 @@ class Recipe:
     """Channels of the heads; 0 for plain 1x1 side outputs, which need a trunk that is trained."""
     fusion: str = "fixed"
     objective: Objective = field(default_factory=Objective)
-    um_per_px: float | None = 1.24
+    um_per_px: float | None = 1.6
     """Working resolution; None takes images as they are (where no um/px exists, as in many radiographs)."""
     frozen: bool = True
     """Whether the trunk stays as it was pretrained: its features are then computed once, for `variants` of each image."""
@@ -61,6 +61,8 @@ class Recipe:
     stained: bool = True
     """Augment as stained tissue; otherwise contrast and brightness."""
     pretrained: str = "package"
+    self_training: int = 0
+    """Steps of a second training on the first one's maps of the training images, cut at the stated area; 0 for none."""
 
 
 RECIPES = {
@@ -114,6 +116,10 @@ def _truth(label: LabelledImage, shape: tuple[int, ...]) -> NDArray[np.float32]:
 # batches
 
 
+Bank = list[list[Variant]]
+"""The variants of each sample; empty where the trunk is trained."""
+
+
 def classes(samples: Sequence[Sample]) -> tuple[list[int], list[int]]:
     """Indices of positives and of negatives."""
     positive = [i for i, sample in enumerate(samples) if sample.label.positive]
@@ -127,11 +133,10 @@ def drawn(members: Sequence[int], position: int, seed: tuple[int, ...]) -> int:
 
 
 def batches(
-    samples: Sequence[Sample], recipe: Recipe, network: SideOutputNetwork, seed: int
+    samples: Sequence[Sample], recipe: Recipe, network: SideOutputNetwork, bank: Bank, seed: int
 ) -> Callable[[int], Iterator[Bags]]:
     """Half positives, half negatives, each class in its own shuffled rounds; every batch depends on its step alone."""
     members = classes(samples)
-    bank = variants(samples, recipe, network, seed) if recipe.frozen else []
 
     def stream(first: int) -> Iterator[Bags]:
         step = first
@@ -152,9 +157,7 @@ def batches(
     return stream
 
 
-def variants(
-    samples: Sequence[Sample], recipe: Recipe, network: SideOutputNetwork, seed: int
-) -> list[list[Variant]]:
+def variants(samples: Sequence[Sample], recipe: Recipe, network: SideOutputNetwork, seed: int) -> Bank:
     """The features of `recipe.variants` flips and stains of each image, in half precision, padded to one size."""
     height, width = _common_size([sample.image for sample in samples], network.stride)
     shake = shake_stain if recipe.stained else shake_light
@@ -262,11 +265,56 @@ def train_network(
     recipe: Recipe,
     folder: Path,
     *,
+    bank: Bank,
     seed: int,
     precision: str,
     report: Callable[[dict[str, float]], None] | None = None,
 ) -> SideOutputNetwork:
-    """Fit one network, going on from `folder`/checkpoint.pt if that exists."""
+    """Fit one network, going on from `folder`/checkpoint.pt if that exists. `bank` as from `make_bank`."""
+    network = _fitted(samples, recipe, folder / "checkpoint.pt", bank, seed, precision, report)
+    if not recipe.self_training:
+        return network
+    if not recipe.frozen:
+        raise UsageError("self_training goes with a frozen trunk: set frozen=true, or self_training=0.")
+    second = replace(
+        recipe,
+        steps=recipe.self_training,
+        objective=Objective(mil=False, area=False, pixels=True),
+        self_training=0,
+    )
+    own = [
+        [replace(variant, truth=own_truth(network, variant, sample.label)) for variant in versions]
+        for sample, versions in zip(samples, bank, strict=True)
+    ]
+    return _fitted(samples, second, folder / "second.pt", own, seed, precision, report)
+
+
+def own_truth(network: SideOutputNetwork, variant: Variant, label: LabelledImage) -> Tensor:
+    """What the network itself would mark, 0 or 1 [h, w]: as much of a positive as its label says, nothing of a negative.
+
+    With an interval the network's own area is kept where it lies inside; without an area its threshold of 0.5 is.
+    """
+    if not label.positive:
+        return torch.zeros(variant.inside.shape)
+    with torch.inference_mode():
+        p = network.maps([feature[None].float() for feature in variant.features])[-1][0]
+    inside = p[variant.inside]
+    area = float((inside > 0.5).float().mean())
+    if label.area_low == label.area_low:  # not NaN
+        area = min(max(area, label.area_low), label.area_high)
+    cut = torch.quantile(inside, 1 - area)
+    return ((p >= cut) & variant.inside).float()
+
+
+def _fitted(
+    samples: Sequence[Sample],
+    recipe: Recipe,
+    checkpoint: Path,
+    bank: Bank,
+    seed: int,
+    precision: str,
+    report: Callable[[dict[str, float]], None] | None,
+) -> SideOutputNetwork:
     network = build(recipe, seed)
     half = {"bfloat16": True, "float32": False, "auto": fast_bfloat16() and not recipe.frozen}[precision]
 
@@ -290,14 +338,19 @@ def train_network(
         weight_decay=recipe.weight_decay,
         ema_decay=recipe.ema_decay,
         seed=seed,
-        checkpoint=folder / "checkpoint.pt",
+        checkpoint=checkpoint,
         checkpoint_every=200,
-        metrics=folder / "metrics.jsonl",
+        metrics=checkpoint.with_suffix(".metrics.jsonl"),
         log_every=50,
     )
-    fitted = fit(network, batches(samples, recipe, network, seed), loss, config, report=report)
+    fitted = fit(network, batches(samples, recipe, network, bank, seed), loss, config, report=report)
     assert isinstance(fitted.model, SideOutputNetwork)
     return fitted.model
+
+
+def make_bank(samples: Sequence[Sample], recipe: Recipe, seed: int) -> Bank:
+    """Features of every variant of every sample, once for all folds; nothing where the trunk is trained."""
+    return variants(samples, recipe, build(recipe, seed), seed) if recipe.frozen else []
 
 
 def fast_bfloat16() -> bool:
@@ -326,35 +379,34 @@ def cross_validate(
 ) -> None:
     """Train on all folds but one, map the images of that one; for each fold of `only` (default: all)."""
     held_out = folds(dataset, count, seed=0)  # the same folds whatever the seed of the training
-    for index in only or range(count):
-        folder, held = run / f"fold-{index}", held_out[index]
-        maps = [run / "maps" / f"{dataset.images[i].name}.png" for i in held]
-        if (folder / "finished").exists() and all(path.exists() for path in maps):
-            continue
-        kept = [image for i, image in enumerate(dataset.images) if i not in set(held)]
+    waiting = [index for index in only or range(count) if not (run / f"fold-{index}" / "finished").exists()]
+    samples = load_samples(dataset.images, recipe) if waiting else []
+    bank = make_bank(samples, recipe, seed) if waiting else []
+    for index in waiting:
+        kept = [i for i in range(len(samples)) if i not in set(held_out[index])]
         network = train_network(
-            load_samples(kept, recipe), recipe, folder, seed=seed, precision=precision, report=_tell
+            [samples[i] for i in kept],
+            recipe,
+            run / f"fold-{index}",
+            bank=[bank[i] for i in kept] if bank else [],
+            seed=seed,
+            precision=precision,
+            report=_tell,
         )
-        for i, path in zip(held, maps, strict=True):
-            label = dataset.images[i]
-            pixels = read_image(label.path)
-            probability = predict(
-                network, to_working_size(pixels, label.um_per_px, recipe.um_per_px, label.path)
+        for i in held_out[index]:
+            label, sample = dataset.images[i], samples[i]
+            height, width = read_image(label.path).shape[:2]
+            probability = cv2.resize(
+                predict(network, sample.image), (width, height), interpolation=cv2.INTER_LINEAR
             )
-            size = (pixels.shape[1], pixels.shape[0])
-            write_map(cv2.resize(probability, size, interpolation=cv2.INTER_LINEAR), path)
-        (folder / "finished").touch()
+            write_map(probability, run / "maps" / f"{label.name}.png")
+        (run / f"fold-{index}" / "finished").touch()
 
 
 def train_all(dataset: Dataset, recipe: Recipe, run: Path, *, seed: int, precision: str) -> None:
-    train_network(
-        load_samples(dataset.images, recipe),
-        recipe,
-        run / "fold-all",
-        seed=seed,
-        precision=precision,
-        report=_tell,
-    )
+    samples = load_samples(dataset.images, recipe)
+    bank = make_bank(samples, recipe, seed)
+    train_network(samples, recipe, run / "fold-all", bank=bank, seed=seed, precision=precision, report=_tell)
 
 
 def _tell(line: dict[str, float]) -> None:

@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# Beyond the paper, each row on the folds of runs/weakseg_glas.sh (run that first). Goes on where it was stopped.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+data=${TAMIS_DATA:-../shared/data}/pathology/glas
+python=${PYTHON:-.venv/bin/python}
+out=${OUT:-work/weakseg}
+seed=${SEED:-0}
+export OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE
+
+row() {  # NAME DATASET ARGUMENT...
+    local name=$1 dataset=$2
+    shift 2
+    nice -n 3 "$python" -m tamis weakseg train "$out/$dataset" -o "$out/$name-$seed" --folds 5 --seed "$seed" --threads 1 "$@" \
+        > "$out/$name-$seed.log"
+    nice -n 3 "$python" -m tamis weakseg evaluate "$out/glas" "$out/$name-$seed/maps"
+}
+
+"$python" -m tamis.weakseg.glas "$data" -o "$out/glas-halves" --area halves
+"$python" -m tamis.weakseg.glas "$data" -o "$out/glas-quarters" --area quarters
+row halves glas-halves
+row quarters glas-quarters
+row self-training glas --set self_training=200
+row top-mean glas --set pooling=statistical_top_mean --set share=0.3
+row log-sum-exp glas --set pooling=log_sum_exp
+row learned-fusion glas --set fusion=learned
+row vgg glas --set trunk=vgg --set um_per_px=2.5 --set steps=170  # an hour of one core

@@ -1,0 +1,152 @@
+"""Training end to end on drawn tissue, in seconds.  python -m pytest tests/weakseg/test_train.py"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from conftest import write_table  # type: ignore[import-not-found]  # noqa: E402
+
+from tamis.errors import InputError, TrainingError, UsageError  # noqa: E402
+from tamis.weakseg import evaluate, export, train  # noqa: E402
+from tamis.weakseg.labels import read_dataset  # noqa: E402
+from tamis.weakseg.maps import read_map  # noqa: E402
+from tamis.weakseg.network import load  # noqa: E402
+from tamis.weakseg.train import RECIPES, Recipe, batches, build, changed, load_samples, make_bank  # noqa: E402
+
+SMALL = ["steps=4", "batch=2", "variants=2", "width=4", "pretrained=none", "um_per_px=2.0"]
+
+
+def options(parser_of: object, *arguments: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    parser_of.add_arguments(parser)  # type: ignore[attr-defined]
+    return parser.parse_args(list(arguments))
+
+
+def run(dataset: Path, target: Path, *arguments: str) -> None:
+    small = [part for field in SMALL for part in ("--set", field)]
+    train.main(options(train, str(dataset), "-o", str(target), *small, *arguments))
+
+
+def test_cross_validation_maps_each_image_once_and_resumes(dataset: Path, tmp_path: Path) -> None:
+    target = tmp_path / "run"
+    run(dataset, target, "--folds", "2", "--fold", "0")
+    assert len(list((target / "maps").iterdir())) == 4
+    first = (target / "fold-0" / "checkpoint.pt").stat().st_mtime_ns
+    run(dataset, target, "--folds", "2")
+    assert (target / "fold-0" / "checkpoint.pt").stat().st_mtime_ns == first
+    maps = sorted((target / "maps").iterdir())
+    assert [path.stem for path in maps] == [f"field_{i}" for i in range(8)]
+    assert read_map(maps[0]).shape == (64, 96)
+    assert (
+        json.loads((target / "fold-0" / "checkpoint.metrics.jsonl").read_text().splitlines()[-1])["step"] == 4
+    )
+
+
+@pytest.mark.parametrize("recipe", ["cdws", "full", "dws", "mil"])
+def test_every_recipe_trains_and_can_be_exported(
+    dataset: Path, tmp_path: Path, recipe: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target, record = tmp_path / "run", tmp_path / "weights" / "side_outputs.test.json"
+    run(dataset, target, "--recipe", recipe)
+    export.main(options(export, str(target), "-o", str(record), "--dataset", str(dataset)))
+    assert "largest difference" in capsys.readouterr().out
+    network = load(record, threads=1)
+    with np.load(tmp_path / "weights" / "side_outputs.test.golden.npz") as golden:
+        np.testing.assert_allclose(network(golden["input"]), golden["output"], atol=1e-5)
+    assert network.geometry.um_per_px == 2.0
+
+
+def test_a_second_training_on_own_maps(dataset: Path, tmp_path: Path) -> None:
+    run(dataset, tmp_path / "run", "--set", "self_training=3")
+    assert (tmp_path / "run" / "fold-all" / "second.pt").exists()
+    export.load_network(tmp_path / "run")
+
+
+def test_the_paper_s_network_is_trained_whole(dataset: Path, tmp_path: Path) -> None:
+    run(dataset, tmp_path / "run", "--set", "trunk=vgg", "--set", "width=0")
+    network, recipe = export.load_network(tmp_path / "run")
+    assert recipe.trunk == "vgg" and not recipe.frozen
+    before = build(recipe).trunk.convolutions()[0].weight
+    assert not torch.equal(network.trunk.convolutions()[0].weight, before)
+
+
+def test_weak_recipes_never_read_a_mask(dataset: Path) -> None:
+    for mask in (dataset / "masks").iterdir():
+        mask.write_bytes(b"not to be read")
+    for name in ("cdws", "dws", "mil"):
+        samples = load_samples(read_dataset(dataset).images, changed(RECIPES[name], SMALL))
+        assert all(sample.truth is None for sample in samples)
+    with pytest.raises(InputError, match="broken"):
+        load_samples(read_dataset(dataset).images, changed(RECIPES["full"], SMALL))
+
+
+def test_batches_are_balanced_and_depend_on_their_step_alone(dataset: Path) -> None:
+    recipe = changed(Recipe(), [*SMALL, "batch=4"])
+    samples = load_samples(read_dataset(dataset).images, recipe)
+    network, bank = build(recipe), make_bank(samples, recipe, 0)
+    from_start = batches(samples, recipe, network, bank, 0)(0)
+    next(from_start), next(from_start)
+    third, again = next(from_start), next(batches(samples, recipe, network, bank, 0)(2))
+    assert third.positive.sum() == 2
+    for one, other in zip(third.features, again.features, strict=True):
+        assert torch.equal(one, other)
+
+
+def test_another_recipe_in_the_same_folder_is_refused(dataset: Path, tmp_path: Path) -> None:
+    run(dataset, tmp_path / "run")
+    with pytest.raises(UsageError, match="another recipe"):
+        run(dataset, tmp_path / "run", "--set", "learning_rate=0.1")
+
+
+def test_an_unknown_field_is_refused() -> None:
+    with pytest.raises(UsageError, match="no field 'stepps'"):
+        changed(Recipe(), ["stepps=3"])
+
+
+def test_one_class_is_refused(dataset: Path, tmp_path: Path) -> None:
+    write_table(dataset, ["name", "label"], [[f"field_{i}", "1"] for i in range(8)])
+    with pytest.raises(InputError, match="images of both kinds"):
+        run(dataset, tmp_path / "run")
+
+
+def test_unknown_resolution_is_refused_or_taken_as_it_is(dataset: Path, tmp_path: Path) -> None:
+    write_table(dataset, ["name", "label"], [[f"field_{i}", "1" if i < 4 else "0"] for i in range(8)])
+    with pytest.raises(InputError, match="um/px is unknown"):
+        run(dataset, tmp_path / "run")
+    run(dataset, tmp_path / "as-they-are", "--set", "um_per_px=null", "--set", "stained=false")
+    assert export.load_network(tmp_path / "as-they-are")[1].um_per_px is None
+
+
+def test_evaluation_prints_figures_beside_all_foreground(
+    dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(dataset, tmp_path / "run", "--folds", "2")
+    capsys.readouterr()
+    sheet = tmp_path / "sheet.png"
+    evaluate.main(
+        options(evaluate, str(dataset), str(tmp_path / "run" / "maps"), "--json", "--sheet", str(sheet))
+    )
+    record = json.loads(capsys.readouterr().out)
+    assert set(record["figures"]) == {"maps", "all foreground"}
+    assert record["figures"]["all foreground"]["area_on_negatives"]["value"] == 1
+    assert record["figures"]["maps"]["pooled_f1"]["n"] == 8
+    assert sheet.stat().st_size > 10_000
+    with pytest.raises(InputError, match="no map of field_0"):
+        evaluate.main(options(evaluate, str(dataset), str(tmp_path)))
+
+
+def test_an_export_that_differs_is_not_written(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(dataset, tmp_path / "run")
+    monkeypatch.setattr(export, "TOLERANCE", -1.0)
+    with pytest.raises(TrainingError, match="nothing was written"):
+        export.main(options(export, str(tmp_path / "run"), "-o", str(tmp_path / "w" / "a.json")))
+    assert not (tmp_path / "w").exists()
