@@ -95,3 +95,19 @@ def test_every_ablation_changes_the_gradients(changes: dict[str, Any]) -> None:
         norms.append(model.model.layers[0].self_attn.q_proj.weight.grad.norm().item())
         assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
     assert norms[0] != pytest.approx(norms[1], rel=1e-6)
+
+
+def test_a_random_model_uses_the_share_it_is_told_to() -> None:
+    """8 % of the neurons, and 256 keys on average where more are visible."""
+    from tamis.spark.evaluate import watching
+    from tamis.spark.presets import arrange
+
+    torch.manual_seed(0)
+    config = arrange("tiny", num_hidden_layers=2, attention_active=256, sliding_window=600)
+    model = SparkForCausalLM(SparkConfig(**{k: v for k, v in config.items() if k != "model_type"})).eval()
+    with watching(model) as seen, torch.no_grad():
+        model(torch.randint(0, config["vocab_size"], (1, 700)))
+    for neurons, keys in zip(seen.neurons, seen.crowded, strict=True):
+        assert neurons.mean / 768 == pytest.approx(0.08, abs=0.01)
+        assert keys.mean == pytest.approx(256, abs=1.5)
+        assert keys.max > 256  # a target and no bound
