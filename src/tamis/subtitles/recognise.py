@@ -23,7 +23,8 @@ Float = NDArray[np.float32]
 BEST = 8  # classes kept per candidate
 FLOOR = 0.02  # least probability of a centre that becomes a candidate
 IMPOSSIBLE = -1e4  # log-probability of a character that the script does not have
-NEGLIGIBLE = 16.0  # nats below the best class: 17,000 such classes together have a probability of 0.002
+# The best classes are looked for among those at most so many nats below the very best, unless those are few or many.
+NEAR, MANY = 6.0, 100
 FAR = -12.0  # log-odds of a space before the first and after the last candidate
 
 
@@ -133,17 +134,19 @@ class Recogniser:
         rows, matrix, bias = self._rows(allowed)
         scores = (vectors @ matrix.T + bias) / temperature  # (n, classes of the script)
         scores -= scores.max(1, keepdims=True)
+        scores -= np.log(np.exp(scores).sum(1, keepdims=True))
+        some_syllable = np.flatnonzero(rows == hangul)
+        syllable = scores[:, some_syllable].copy()  # (n, 1), or (n, 0) in a script without Hangul
+        scores[:, some_syllable] = IMPOSSIBLE  # "some syllable" is no character
         for i in range(n):
-            near = np.flatnonzero(scores[i] > -NEGLIGIBLE)  # the thousands of others would only cost time
-            score = log_softmax(scores[i, near])
-            names = rows[near]
-            at = np.flatnonzero(names == hangul)
-            if len(at) and score[at[0]] > -8:
+            near = np.flatnonzero(scores[i] > scores[i].max() - NEAR)
+            if not BEST <= len(near) <= MANY:
+                near = np.argpartition(scores[i], -BEST)[-BEST:]
+            names, score = rows[near], scores[i, near]
+            if syllable.shape[1] and syllable[i, 0] > -8:
                 syllables, share = self._syllables(vectors[i], temperature)
                 names = np.concatenate([names, hangul + syllables])
-                score = np.concatenate([score, score[at[0]] + share])
-            if len(at):  # "some syllable" is no character
-                names, score = np.delete(names, at[0]), np.delete(score, at[0])
+                score = np.concatenate([score, syllable[i, 0] + share])
             order = np.argsort(-score)[:BEST]
             labels[i, : len(order)], values[i, : len(order)] = names[order], score[order]
         return labels, values
