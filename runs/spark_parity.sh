@@ -1,14 +1,14 @@
 #!/bin/sh
 # Dense, Spark FFN, Spark FFN + attention at equal parameters and equal tokens: does sparsity cost quality?
 #
-#   runs/spark_parity.sh [STEPS] [SEEDS] [ARMS]        (2048 tokens a step; 5000 steps are 10 M tokens)
+#   runs/spark_parity.sh [STEPS] [SEEDS] [ARMS]        (1024 tokens a step; 10000 steps are 10 M tokens)
 #
 # Every run can be killed and the script started again: what is finished stays, what is not goes on. Seeds outermost, so
 # that one complete comparison exists early. The table of what is there:  python runs/spark_parity_table.py work/spark/parity-STEPS
 # Ablations: ARMS="exact hard stopgradient nogate r8".
 set -eu
 cd "$(dirname "$0")/.."
-steps=${1:-5000}
+steps=${1:-10000}
 seeds=${2:-"1 2 3"}
 arms=${3:-"spark dense sparkffn"}
 data=${TAMIS_DATA:-../shared/data}/text_en/en.txt.xz
@@ -25,8 +25,8 @@ train() { # NAME SEED OPTION...
     ln -sfn ../text/tokens "$folder/tokens"
     ln -sf ../text/tokenizer.json "$folder/tokenizer.json"
   fi
-  nice -n 4 .venv/bin/python -m tamis spark train "$data" -o "$folder" --preset tiny --context 256 --batch 8 \
-    --steps "$steps" --learning-rate 4e-3 --seed "$seed" --threads 1 --checkpoint-every 50 \
+  nice -n 4 .venv/bin/python -m tamis spark train "$data" -o "$folder" --preset tiny --context 256 --batch 4 \
+    --steps "$steps" --learning-rate 4e-3 --seed "$seed" --threads 1 --checkpoint-every 100 \
     --evaluate-every $((steps / 8)) "$@"
   if [ ! -d "$out/text" ]; then
     mkdir "$out/text"
