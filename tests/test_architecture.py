@@ -27,6 +27,8 @@ TRAINING = {
     "tamis.weakseg.networks",
     "tamis.weakseg.losses",
     "tamis.weakseg.pretrained",
+    "tamis.weakseg.recipe",
+    "tamis.weakseg.bags",
     "tamis.weakseg.train",
     "tamis.weakseg.export",
     "tamis.proliferation.networks",

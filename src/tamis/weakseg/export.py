@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,12 @@ from onnx import TensorProto, helper, numpy_helper
 
 from tamis import weights
 from tamis.errors import InputError, TrainingError
-from tamis.training import load_weights
 from tamis.weakseg.images import read_image
 from tamis.weakseg.maps import to_working_size
 from tamis.weakseg.network import Network
 from tamis.weakseg.networks import SideOutputNetwork
-from tamis.weakseg.train import Recipe, predict, recipe_from
+from tamis.weakseg.recipe import Recipe, recipe_from
+from tamis.weakseg.train import predict
 
 TOLERANCE = 0.01
 """Of a probability: weights are stored in half precision."""
@@ -42,8 +43,7 @@ def load_network(run: Path, fold: str = "all") -> tuple[SideOutputNetwork, Recip
     """The trained network of RUN/fold-FOLD in eval mode, and its recipe."""
     try:
         recipe = recipe_from((run / "recipe.json").read_text(encoding="utf-8"))
-        last = "second.pt" if recipe.self_training else "checkpoint.pt"
-        state = load_weights(run / f"fold-{fold}" / last)
+        state = torch.load(run / f"fold-{fold}" / "network.pt", map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise InputError(
             f"{error.filename} is missing: {run} holds no finished training of fold {fold!r}."
@@ -57,16 +57,19 @@ def to_onnx(network: SideOutputNetwork) -> bytes:
     """The graph image [1, H, W, 3] uint8 -> probability [1, H, W] float32."""
     buffer = io.BytesIO()
     side = 16 * network.stride
-    torch.onnx.export(
-        network,
-        (torch.zeros(1, side, side, 3, dtype=torch.uint8),),
-        buffer,  # type: ignore[arg-type]
-        input_names=["image"],
-        output_names=["probability"],
-        dynamic_axes={"image": {1: "height", 2: "width"}, "probability": {1: "height", 2: "width"}},
-        dynamo=False,
-        opset_version=17,
-    )
+    with warnings.catch_warnings():
+        # The newer exporter needs onnxscript, and writes the same graph for a network of convolutions.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        torch.onnx.export(
+            network,
+            (torch.zeros(1, side, side, 3, dtype=torch.uint8),),
+            buffer,  # type: ignore[arg-type]
+            input_names=["image"],
+            output_names=["probability"],
+            dynamic_axes={"image": {1: "height", 2: "width"}, "probability": {1: "height", 2: "width"}},
+            dynamo=False,
+            opset_version=17,
+        )
     model = onnx.load_from_string(buffer.getvalue())
     _halve(model)
     onnx.checker.check_model(model)

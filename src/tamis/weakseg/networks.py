@@ -190,6 +190,7 @@ class SideOutputNetwork(nn.Module):
         self.scales = FEATURE_SCALE[trunk][-sides:]
         self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(STD).view(1, 3, 1, 1))
+        self.register_buffer("offset", torch.zeros(()))  # added to the fused logits: see `calibrate` in train
         fixed = torch.tensor(FIXED_FUSION[-sides:])
         start = (fixed / fixed.sum()).log()
         if fusion == "learned":
@@ -231,9 +232,14 @@ class SideOutputNetwork(nn.Module):
             fused = fused + weights[index] * sides[index]
         return [*sides, fused]
 
+    def calibrated(self, fused: Tensor) -> Tensor:
+        """Probabilities whose logits are moved by `offset`."""
+        inside = fused.clamp(1e-6, 1 - 1e-6)
+        return torch.sigmoid(inside.log() - (1 - inside).log() + cast(Tensor, self.offset))
+
     def forward(self, images: Tensor) -> Tensor:
-        """The fused map [B, H, W] alone, at the size of the images: what is exported."""
-        fused = self.maps(self.features(images))[-1]
+        """The fused map [B, H, W] alone, calibrated, at the size of the images: what is exported."""
+        fused = self.calibrated(self.maps(self.features(images))[-1])
         if self.map_stride == 1:
             return fused
         size = float(self.map_stride)

@@ -11,9 +11,9 @@ Split by patient where labels.csv names them, else by image.
 from __future__ import annotations
 
 import argparse
-import json
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,232 +23,27 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from tamis.errors import InputError, UsageError
+from tamis.errors import UsageError
 from tamis.pooling import mean
 from tamis.training import FitConfig, fit
-from tamis.weakseg.augment import shake_light, shake_stain, turn
-from tamis.weakseg.images import read_image, read_mask
+from tamis.weakseg.bags import (
+    Bank,
+    Sample,
+    Variant,
+    batches,
+    common_size,
+    load_samples,
+    padded,
+    seen_by,
+    variants,
+)
+from tamis.weakseg.images import read_image
 from tamis.weakseg.labels import Dataset, LabelledImage, folds, read_dataset, require_both_classes
 from tamis.weakseg.losses import Bags, Objective, objective_loss
-from tamis.weakseg.maps import to_working_size, write_map
+from tamis.weakseg.maps import write_map
 from tamis.weakseg.networks import SideOutputNetwork
 from tamis.weakseg.pretrained import load_pretrained
-from tamis.writing import replacing
-
-
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """Network, objective and schedule: everything that a result depends on, besides dataset and seed."""
-
-    trunk: str = "lite0"
-    sides: int = 3
-    width: int = 32
-    """Channels of the heads; 0 for plain 1x1 side outputs, which need a trunk that is trained."""
-    fusion: str = "fixed"
-    objective: Objective = field(default_factory=Objective)
-    um_per_px: float | None = 1.6
-    """Working resolution; None takes images as they are (where no um/px exists, as in many radiographs)."""
-    frozen: bool = True
-    """Whether the trunk stays as it was pretrained: its features are then computed once, for `variants` of each image."""
-    variants: int = 6
-    """Augmented versions of each image whose features are kept, the image itself among them."""
-    steps: int = 400
-    batch: int = 6
-    """Half of it positives, half negatives."""
-    learning_rate: float = 3e-3
-    weight_decay: float = 0.05
-    ema_decay: float = 0.98
-    stained: bool = True
-    """Augment as stained tissue; otherwise contrast and brightness."""
-    pretrained: str = "package"
-    self_training: int = 0
-    """Steps of a second training on the first one's maps of the training images, cut at the stated area; 0 for none."""
-
-
-RECIPES = {
-    "cdws": Recipe(),
-    "full": Recipe(objective=Objective(mil=False, area=False, pixels=True)),
-    "dws": Recipe(objective=Objective(area=False)),
-    "mil": Recipe(sides=1, objective=Objective(area=False)),
-}
-"""Constrained DWS-MIL; the same network with pixel truth; without the areas; one output and image labels alone."""
-VGG = {"trunk": "vgg", "width": 0, "frozen": False, "learning_rate": 2e-4, "batch": 4, "weight_decay": 0.01}
-"""What `--set trunk=vgg` brings along: the paper's own network, trained whole."""
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """An image at working size, in memory."""
-
-    image: NDArray[np.uint8]
-    truth: NDArray[np.float32] | None
-    label: LabelledImage
-
-
-@dataclass(frozen=True, slots=True)
-class Variant:
-    """An augmented image, padded, as the heads of a frozen trunk see it. Sizes are those of the maps."""
-
-    features: list[Tensor]
-    inside: Tensor
-    truth: Tensor | None
-
-
-def load_samples(images: Sequence[LabelledImage], recipe: Recipe) -> list[Sample]:
-    """Read and resize. Truth is read only where the objective needs it, so that no mask can leak into the others."""
-    samples = []
-    for label in images:
-        image = to_working_size(read_image(label.path), label.um_per_px, recipe.um_per_px, label.path)
-        truth = _truth(label, image.shape[:2]) if recipe.objective.pixels else None
-        samples.append(Sample(image, truth, label))
-    return samples
-
-
-def _truth(label: LabelledImage, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    if label.mask is None:
-        if label.positive:
-            raise InputError(f"{label.name} has no mask, and full supervision needs one for every positive.")
-        return np.zeros(shape, np.float32)
-    mask = read_mask(label.mask).astype(np.float32)
-    return cv2.resize(mask, (shape[1], shape[0]), interpolation=cv2.INTER_AREA)
-
-
-# batches
-
-
-Bank = list[list[Variant]]
-"""The variants of each sample; empty where the trunk is trained."""
-
-
-def classes(samples: Sequence[Sample]) -> tuple[list[int], list[int]]:
-    """Indices of positives and of negatives."""
-    positive = [i for i, sample in enumerate(samples) if sample.label.positive]
-    return positive, [i for i in range(len(samples)) if i not in set(positive)]
-
-
-def drawn(members: Sequence[int], position: int, seed: tuple[int, ...]) -> int:
-    """Member at `position` of an endless sequence of shuffled rounds."""
-    lap, place = divmod(position, len(members))
-    return members[np.random.default_rng((*seed, lap)).permutation(len(members))[place]]
-
-
-def batches(
-    samples: Sequence[Sample], recipe: Recipe, network: SideOutputNetwork, bank: Bank, seed: int
-) -> Callable[[int], Iterator[Bags]]:
-    """Half positives, half negatives, each class in its own shuffled rounds; every batch depends on its step alone."""
-    members = classes(samples)
-
-    def stream(first: int) -> Iterator[Bags]:
-        step = first
-        while True:
-            generator = np.random.default_rng((seed, 2, step))
-            chosen = [
-                drawn(members[k % 2], (step * recipe.batch + k) // 2, (seed, k % 2))
-                for k in range(recipe.batch)
-            ]
-            labels = [samples[i].label for i in chosen]
-            if bank:
-                taken = [bank[i][generator.integers(recipe.variants)] for i in chosen]
-                yield _bags(labels, None, taken)
-            else:
-                yield _augmented([samples[i] for i in chosen], recipe, network, generator)
-            step += 1
-
-    return stream
-
-
-def variants(samples: Sequence[Sample], recipe: Recipe, network: SideOutputNetwork, seed: int) -> Bank:
-    """The features of `recipe.variants` flips and stains of each image, in half precision, padded to one size."""
-    height, width = _common_size([sample.image for sample in samples], network.stride)
-    shake = shake_stain if recipe.stained else shake_light
-    bank = []
-    for index, sample in enumerate(samples):
-        generator = np.random.default_rng((seed, 3, index))
-        versions = []
-        for k in range(recipe.variants):
-            flips = {"transpose": False, "flip_x": k % 2 == 1, "flip_y": k // 2 % 2 == 1}
-            image = turn(shake(sample.image, generator) if k else sample.image, **flips)
-            truth = None if sample.truth is None else turn(sample.truth, **flips)
-            versions.append(_seen(image, truth, height, width, network))
-        bank.append(versions)
-    return bank
-
-
-def _seen(
-    image: NDArray[Any], truth: NDArray[Any] | None, height: int, width: int, network: SideOutputNetwork
-) -> Variant:
-    with torch.inference_mode():
-        features = network.features(torch.from_numpy(_padded(image, height, width))[None])
-    inside = np.zeros((height, width), bool)
-    inside[: image.shape[0], : image.shape[1]] = True
-    return Variant(
-        [feature[0].half() for feature in features],
-        _shrunk_mask(inside, network.map_stride),
-        None if truth is None else _shrunk_truth(_padded(truth, height, width), network.map_stride),
-    )
-
-
-def _shrunk_mask(inside: NDArray[np.bool_], stride: int) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(inside[stride // 2 :: stride, stride // 2 :: stride]))
-
-
-def _shrunk_truth(truth: NDArray[np.float32], stride: int) -> Tensor:
-    return nn.functional.avg_pool2d(torch.from_numpy(truth)[None], stride)[0]
-
-
-def _augmented(
-    chosen: Sequence[Sample], recipe: Recipe, network: SideOutputNetwork, generator: np.random.Generator
-) -> Bags:
-    transpose = bool(generator.integers(2))  # of the whole batch, so that long sides lie together
-    shake = shake_stain if recipe.stained else shake_light
-    turned = []
-    for sample in chosen:
-        flips = {
-            "transpose": transpose,
-            "flip_x": bool(generator.integers(2)),
-            "flip_y": bool(generator.integers(2)),
-        }
-        truth = None if sample.truth is None else turn(sample.truth, **flips)
-        turned.append((turn(shake(sample.image, generator), **flips), truth))
-    height, width = _common_size([image for image, _ in turned], network.stride)
-    images = torch.from_numpy(np.stack([_padded(image, height, width) for image, _ in turned]))
-    taken = []
-    for image, truth in turned:
-        inside = np.zeros((height, width), bool)
-        inside[: image.shape[0], : image.shape[1]] = True
-        small = None if truth is None else _shrunk_truth(_padded(truth, height, width), network.map_stride)
-        taken.append(Variant([], _shrunk_mask(inside, network.map_stride), small))
-    return _bags([sample.label for sample in chosen], images, taken)
-
-
-def _bags(labels: Sequence[LabelledImage], images: Tensor | None, taken: Sequence[Variant]) -> Bags:
-    truths = [variant.truth for variant in taken if variant.truth is not None]
-    features = None
-    if images is None:
-        features = [torch.stack(stage).float() for stage in zip(*(v.features for v in taken), strict=True)]
-    return Bags(
-        images=images,
-        features=features,
-        inside=torch.stack([variant.inside for variant in taken]),
-        positive=torch.tensor([float(label.positive) for label in labels]),
-        area_low=torch.tensor([label.area_low for label in labels]),
-        area_high=torch.tensor([label.area_high for label in labels]),
-        truth=torch.stack(truths) if truths else None,
-    )
-
-
-def _common_size(images: Sequence[NDArray[Any]], stride: int) -> tuple[int, int]:
-    height, width = (-(-max(image.shape[axis] for image in images) // stride) * stride for axis in (0, 1))
-    return height, width
-
-
-def _padded(plane: NDArray[Any], height: int, width: int) -> NDArray[Any]:
-    """Repeating the edge, which is more like tissue than any constant."""
-    rest = ((0, height - plane.shape[0]), (0, width - plane.shape[1]), (0, 0))[: plane.ndim]
-    return np.pad(plane, rest, mode="edge")
-
-
-# training
+from tamis.weakseg.recipe import RECIPES, Recipe, changed, store
 
 
 def build(recipe: Recipe, seed: int = 0) -> SideOutputNetwork:
@@ -270,10 +65,30 @@ def train_network(
     precision: str,
     report: Callable[[dict[str, float]], None] | None = None,
 ) -> SideOutputNetwork:
-    """Fit one network, going on from `folder`/checkpoint.pt if that exists. `bank` as from `make_bank`."""
+    """Fit one network, going on from `folder`/checkpoint.pt if that exists; the result is `folder`/network.pt.
+
+    `bank` as from `make_bank`.
+    """
     network = _fitted(samples, recipe, folder / "checkpoint.pt", bank, seed, precision, report)
-    if not recipe.self_training:
-        return network
+    if recipe.self_training:
+        network = _second(network, samples, recipe, folder, bank, seed, precision, report)
+    calibrate(network, samples, bank, recipe)
+    torch.save(network.state_dict(), folder / "network.pt.part")
+    (folder / "network.pt.part").replace(folder / "network.pt")
+    return network
+
+
+def _second(
+    network: SideOutputNetwork,
+    samples: Sequence[Sample],
+    recipe: Recipe,
+    folder: Path,
+    bank: Bank,
+    seed: int,
+    precision: str,
+    report: Callable[[dict[str, float]], None] | None,
+) -> SideOutputNetwork:
+    """Trained again, on what the first network marks in its own training images."""
     if not recipe.frozen:
         raise UsageError("self_training goes with a frozen trunk: set frozen=true, or self_training=0.")
     second = replace(
@@ -289,6 +104,48 @@ def train_network(
     return _fitted(samples, second, folder / "second.pt", own, seed, precision, report)
 
 
+def calibrate(network: SideOutputNetwork, samples: Sequence[Sample], bank: Bank, recipe: Recipe) -> None:
+    """Set the offset so that above 0.5 lies, over the training positives together, as much area as their labels state.
+
+    The constraint holds the mean probability to the area; what is above 0.5 is less where the fused map is unsure. Masks
+    state areas for full supervision; without any area the offset stays 0. Nothing held out is looked at.
+    """
+    stated, values = [], []
+    for index, sample in enumerate(samples):
+        area = _stated_area(sample, recipe)
+        if area is None:
+            continue
+        stated.append(area)
+        values.append(_inside_map(network, sample, bank[index][0] if bank else None))
+    if not stated:
+        return
+    low, high = 0.0, 1.0
+    for _ in range(30):  # the share above a threshold falls with the threshold
+        middle = (low + high) / 2
+        share = sum(float((p > middle).float().mean()) for p in values) / len(values)
+        low, high = (middle, high) if share > sum(stated) / len(stated) else (low, middle)
+    threshold = min(max((low + high) / 2, 0.1), 0.9)
+    network.offset.fill_(math.log((1 - threshold) / threshold))  # type: ignore[operator]
+
+
+def _stated_area(sample: Sample, recipe: Recipe) -> float | None:
+    if not sample.label.positive:
+        return None
+    if recipe.objective.pixels:
+        return None if sample.truth is None else float(sample.truth.mean())
+    low, high = sample.label.area_low, sample.label.area_high
+    return None if not recipe.objective.area or math.isnan(low) else (low + high) / 2
+
+
+def _inside_map(network: SideOutputNetwork, sample: Sample, variant: Variant | None) -> Tensor:
+    """The fused probabilities of one training image, uncalibrated, outside its padding."""
+    if variant is None:
+        height, width = common_size([sample.image], network.stride)
+        variant = seen_by(sample.image, None, height, width, network)
+    with torch.inference_mode():
+        return network.maps([feature[None].float() for feature in variant.features])[-1][0][variant.inside]
+
+
 def own_truth(network: SideOutputNetwork, variant: Variant, label: LabelledImage) -> Tensor:
     """What the network itself would mark, 0 or 1 [h, w]: as much of a positive as its label says, nothing of a negative.
 
@@ -300,7 +157,7 @@ def own_truth(network: SideOutputNetwork, variant: Variant, label: LabelledImage
         p = network.maps([feature[None].float() for feature in variant.features])[-1][0]
     inside = p[variant.inside]
     area = float((inside > 0.5).float().mean())
-    if label.area_low == label.area_low:  # not NaN
+    if not math.isnan(label.area_low):
         area = min(max(area, label.area_low), label.area_high)
     cut = torch.quantile(inside, 1 - area)
     return ((p >= cut) & variant.inside).float()
@@ -361,9 +218,9 @@ def fast_bfloat16() -> bool:
 def predict(network: SideOutputNetwork, image: NDArray[np.uint8]) -> NDArray[np.float32]:
     """[H, W, 3] at working size -> fused map [H, W]; padded to the stride by repeating the edge, and cut back."""
     height, width = image.shape[:2]
-    padded = _padded(image, *_common_size([image], network.stride))
+    enlarged = padded(image, *common_size([image], network.stride))
     with torch.inference_mode():
-        fused: NDArray[np.float32] = network(torch.from_numpy(padded)[None])[0].float().numpy()
+        fused: NDArray[np.float32] = network(torch.from_numpy(enlarged)[None])[0].float().numpy()
     return fused[:height, :width]
 
 
@@ -413,21 +270,6 @@ def _tell(line: dict[str, float]) -> None:
     print("  ".join(f"{name} {value:.4g}" for name, value in line.items()), flush=True)
 
 
-def recipe_from(text: str) -> Recipe:
-    """A recipe from JSON, as `store` wrote it."""
-    stored = json.loads(text)
-    return Recipe(**(stored | {"objective": Objective(**stored["objective"])}))
-
-
-def store(recipe: Recipe, run: Path) -> None:
-    """RUN/recipe.json; refuses a run that was begun with another recipe."""
-    path = run / "recipe.json"
-    if path.exists() and recipe_from(path.read_text(encoding="utf-8")) != recipe:
-        raise UsageError(f"{run} holds a run with another recipe ({path}): give another folder with -o.")
-    with replacing(path) as beside:
-        beside.write_text(json.dumps(asdict(recipe), indent=2) + "\n", encoding="utf-8")
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("dataset", type=Path, metavar="DATASET")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="RUN")
@@ -448,26 +290,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FIELD=VALUE",
         help="another value for a field of the recipe or its objective, as JSON: steps=800, trunk=vgg, pooling=top_mean",
     )
-
-
-def changed(recipe: Recipe, assignments: Sequence[str]) -> Recipe:
-    """The recipe with fields of its own or of its objective replaced. Raises UsageError for one that does not exist."""
-    if "trunk=vgg" in assignments:
-        recipe = replace(recipe, **VGG)  # type: ignore[arg-type]
-    for assignment in assignments:
-        name, _, text = assignment.partition("=")
-        try:
-            value = json.loads(text)
-        except json.JSONDecodeError:
-            value = text
-        if name in Objective.__dataclass_fields__:
-            recipe = replace(recipe, objective=replace(recipe.objective, **{name: value}))
-        elif name in Recipe.__dataclass_fields__ and name != "objective":
-            recipe = replace(recipe, **{name: value})
-        else:
-            names = ", ".join([*Recipe.__dataclass_fields__, *Objective.__dataclass_fields__])
-            raise UsageError(f"--set {assignment}: a recipe has no field {name!r}; it has {names}.")
-    return recipe
 
 
 def main(options: argparse.Namespace) -> None:

@@ -1,0 +1,87 @@
+"""Everything that a trained network depends on, besides its dataset and seed. Stored as JSON beside the run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+from tamis.errors import UsageError
+from tamis.weakseg.losses import Objective
+from tamis.writing import replacing
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """Network, objective and schedule: everything that a result depends on, besides dataset and seed."""
+
+    trunk: str = "lite0"
+    sides: int = 3
+    width: int = 32
+    """Channels of the heads; 0 for plain 1x1 side outputs, which need a trunk that is trained."""
+    fusion: str = "fixed"
+    objective: Objective = field(default_factory=Objective)
+    um_per_px: float | None = 1.6
+    """Working resolution; None takes images as they are (where no um/px exists, as in many radiographs)."""
+    frozen: bool = True
+    """Whether the trunk stays as it was pretrained: its features are then computed once, for `variants` of each image."""
+    variants: int = 6
+    """Augmented versions of each image whose features are kept, the image itself among them."""
+    steps: int = 400
+    batch: int = 6
+    """Half of it positives, half negatives."""
+    learning_rate: float = 3e-3
+    weight_decay: float = 0.05
+    ema_decay: float = 0.98
+    stained: bool = True
+    """Augment as stained tissue; otherwise contrast and brightness."""
+    pretrained: str = "package"
+    self_training: int = 0
+    """Steps of a second training on the first one's maps of the training images, cut at the stated area; 0 for none."""
+
+
+RECIPES = {
+    "cdws": Recipe(),
+    "full": Recipe(objective=Objective(mil=False, area=False, pixels=True)),
+    "dws": Recipe(objective=Objective(area=False)),
+    "mil": Recipe(sides=1, objective=Objective(area=False)),
+}
+"""Constrained DWS-MIL; the same network with pixel truth; without the areas; one output and image labels alone."""
+VGG = {"trunk": "vgg", "width": 0, "frozen": False, "learning_rate": 2e-4, "batch": 4, "weight_decay": 0.01}
+"""What `--set trunk=vgg` brings along: the paper's own network, trained whole."""
+
+
+def recipe_from(text: str) -> Recipe:
+    """A recipe from JSON, as `store` wrote it."""
+    stored = json.loads(text)
+    return Recipe(**(stored | {"objective": Objective(**stored["objective"])}))
+
+
+def store(recipe: Recipe, run: Path) -> None:
+    """RUN/recipe.json; refuses a run that was begun with another recipe."""
+    path = run / "recipe.json"
+    if path.exists() and recipe_from(path.read_text(encoding="utf-8")) != recipe:
+        raise UsageError(f"{run} holds a run with another recipe ({path}): give another folder with -o.")
+    with replacing(path) as beside:
+        beside.write_text(json.dumps(asdict(recipe), indent=2) + "\n", encoding="utf-8")
+
+
+def changed(recipe: Recipe, assignments: Sequence[str]) -> Recipe:
+    """The recipe with fields of its own or of its objective replaced. Raises UsageError for one that does not exist."""
+    if "trunk=vgg" in assignments:
+        recipe = replace(recipe, **VGG)  # type: ignore[arg-type]
+    for assignment in assignments:
+        name, _, text = assignment.partition("=")
+        try:
+            value = json.loads(text)
+        except json.JSONDecodeError:
+            value = text
+        if name in Objective.__dataclass_fields__:
+            recipe = replace(recipe, objective=replace(recipe.objective, **{name: value}))
+        elif name in Recipe.__dataclass_fields__ and name != "objective":
+            recipe = replace(recipe, **{name: value})
+        else:
+            names = ", ".join([*Recipe.__dataclass_fields__, *Objective.__dataclass_fields__])
+            raise UsageError(f"--set {assignment}: a recipe has no field {name!r}; it has {names}.")
+    return recipe
