@@ -139,6 +139,24 @@ def test_dicom_files_are_read_back(results: Path) -> None:
     assert annotations.ReferencedImageSequence[0].ReferencedSOPInstanceUID
 
 
+def test_a_dicom_slide_is_referenced_as_it_is(shared_data: Path, tmp_path: Path) -> None:
+    pydicom = pytest.importorskip("pydicom")
+    series = shared_data / "pathology" / "wsi" / "dicom_cmu_fixed"
+    marks = tmp_path / "marks.csv"
+    marks.write_text("image,x_um,y_um\ndicom_cmu_fixed,100,100\n")
+    (item,) = plan([str(series)], tmp_path / "out")
+    work(item, job=Job(marks=marks, dicom=True))
+    report = pydicom.dcmread(item.output.parent / "score.sr.dcm")
+    originals = [pydicom.dcmread(path, stop_before_pixels=True) for path in series.glob("*.dcm")]
+    assert report.StudyInstanceUID in {original.StudyInstanceUID for original in originals}
+    annotations = pydicom.dcmread(item.output.parent / "mitoses.ann.dcm")
+    referenced = annotations.ReferencedImageSequence[0].ReferencedSOPInstanceUID
+    widths = {
+        o.SOPInstanceUID: int(o.TotalPixelMatrixColumns) for o in originals if "TotalPixelMatrixColumns" in o
+    }
+    assert widths[referenced] == max(widths.values())
+
+
 def test_a_circle_is_a_circle(tmp_path: Path) -> None:
     with open_slide(PHANTOM) as slide:
         marks = [Mitosis(x, y, 1.0) for x, y in PLACES]

@@ -23,6 +23,11 @@ if TYPE_CHECKING:
     from tamis.slides import Slide
 
 SCHEME = "99TAMIS"
+UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "FrameOfReferenceUID")
+MAY_BE_EMPTY = (
+    "PatientID", "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID", "StudyDate",
+    "StudyTime", "ReferringPhysicianName", "PositionReferenceIndicator",
+)  # fmt: skip
 SLIDE_IMAGE = "1.2.840.10008.5.1.4.1.1.77.1.6"  # VL Whole Slide Microscopy Image Storage
 MAKER, MODEL = "Tamis", "tamis proliferation"
 
@@ -46,9 +51,16 @@ def source_image(slide: Slide, record: dict[str, Any]) -> Any:
         if path.suffix.lower() == ".dcm":
             instances.append(pydicom.dcmread(path, stop_before_pixels=True))
     volumes = [i for i in instances if i.get("SOPClassUID") == SLIDE_IMAGE and "TotalPixelMatrixColumns" in i]
-    if volumes:
-        return max(volumes, key=lambda i: int(i.TotalPixelMatrixColumns))
-    return _described(slide, record)
+    image = (
+        max(volumes, key=lambda i: int(i.TotalPixelMatrixColumns)) if volumes else _described(slide, record)
+    )
+    for name in UIDS:
+        if name not in image:
+            setattr(image, name, _uid(record, name))
+    for name in MAY_BE_EMPTY:  # a slide stripped of its patient lacks even the empty fields
+        if name not in image:
+            setattr(image, name, "")
+    return image
 
 
 def _files(path: Path) -> list[Path]:
@@ -60,13 +72,6 @@ def _described(slide: Slide, record: dict[str, Any]) -> Any:
 
     image = Dataset()
     image.SOPClassUID = SLIDE_IMAGE
-    for name in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "FrameOfReferenceUID"):
-        setattr(image, name, _uid(record, name))
-    for name in (
-        "PatientID", "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID", "StudyDate",
-        "StudyTime", "ReferringPhysicianName", "PositionReferenceIndicator",
-    ):  # fmt: skip
-        setattr(image, name, "")
     image.SpecificCharacterSet = "ISO_IR 192"
     image.Modality = "SM"
     image.ContainerIdentifier = str(record["slide"])[:64]

@@ -25,6 +25,7 @@ Pixels = NDArray[np.uint8]
 LIKELIEST = 30
 OVERVIEW_PX = 760
 CROP_UM, CROP_PX = 32.0, 128
+COARSE_UM_PER_PX = 0.3  # between a 40x and a 20x scan
 HOT, SEARCHED, TISSUE = (255, 176, 0), (40, 90, 160), (30, 120, 60)
 MITOSIS = (200, 0, 40)
 STYLE = """
@@ -57,7 +58,7 @@ def page(slide: Slide, found: SlideScore, record: dict[str, Any], density: NDArr
         _scores(found, record),
         _maps(slide, found, density),
         _cells(slide, found),
-        _not_read(found),
+        _not_read(found, slide.um_per_px),
         _made_with(record),
         "</body></html>",
     ]
@@ -176,7 +177,7 @@ def _in_hot_spot(found: SlideScore, x_um: float, y_um: float) -> bool:
     return max(dx, dy) <= half if spot.shape == "square" else math.hypot(dx, dy) <= half
 
 
-def _not_read(found: SlideScore) -> str:
+def _not_read(found: SlideScore, um_per_px: float) -> str:
     left = max(0.0, found.tissue_mm2 - found.searched_mm2)
     told = [
         f"Searched: {found.searched_mm2:.2f} mm² of {found.tissue_mm2:.2f} mm² of tissue, in "
@@ -186,6 +187,11 @@ def _not_read(found: SlideScore) -> str:
         "The interval of the count is a Poisson interval: what another section of the same density might have given. "
         "Mitoses that the detector misses or invents are not in it.",
     ]
+    if um_per_px > COARSE_UM_PER_PX and "sha256" in found.detector:
+        told.append(
+            f"The slide was scanned at {um_per_px:.2f} µm per pixel; the detector learned at 0.25. At this scale its "
+            "figures do not hold: expect more mistakes."
+        )
     if found.tissue_mm2 < found.grading.area_mm2:
         told.append(
             f"The slide holds less tissue than the {found.grading.area_mm2:.2f} mm² that the score is defined for: "
