@@ -63,6 +63,8 @@ struct Kernels {
   // y[column0 + j] += sum_i weight[i] * row index[i][column0 + j], j < columns, a multiple of 64.
   void (*add_rows)(const Matrix& m, const int32_t* index, const float* weight, int count, int column0, int columns,
                    float* y);
+  // Rows [row0, row1) of some columns as float32: out[row - row0][out_stride].
+  void (*widen_rows)(const Matrix& m, int row0, int row1, int column0, int columns, float* out, size_t out_stride);
   // Spark FFN of one token: y += sum over active neurons of gate[i] * (up row . x) * down row. `index` may be read
   // (for prefetching) up to `ahead` entries past count.
   void (*gather)(const Matrix& up, const Matrix& down, const int32_t* index, const float* gate, int count, int ahead,

@@ -339,6 +339,26 @@ void add_rows(const Matrix& m, const int32_t* index, const float* weight, int co
   }
 }
 
+template <class T>
+void widen_some(const Matrix& m, int row0, int row1, int column0, int columns, float* out, size_t out_stride) {
+  for (int r = row0; r < row1; r++, out += out_stride) {
+    const typename T::W* row = row_of<T>(m, r) + column0;
+    const F scale = set(T::scale(m, r));
+    for (int i = 0; i < columns; i += lanes) store(out + i, mul(scale, load(row + i)));
+  }
+}
+
+void widen_rows(const Matrix& m, int row0, int row1, int column0, int columns, float* out, size_t out_stride) {
+  switch (m.type) {
+    case f32:
+      return widen_some<WeightsF32>(m, row0, row1, column0, columns, out, out_stride);
+    case bf16:
+      return widen_some<WeightsBf16>(m, row0, row1, column0, columns, out, out_stride);
+    default:
+      return widen_some<WeightsInt8>(m, row0, row1, column0, columns, out, out_stride);
+  }
+}
+
 // Four neurons at a time. While one group is computed, the next one's rows are fetched line by line: a burst of some
 // hundred prefetches would fill the queue of misses and stop everything behind it.
 template <class T>
@@ -633,7 +653,7 @@ uint64_t read_all(const void* data, size_t bytes) {
   return static_cast<uint64_t>(sum(max(max(s[0], s[1]), max(s[2], s[3]))) > 0);
 }
 
-const Kernels table = {convert,    matmul,   dot_rows,       add_rows, gather,   rms_norm, add_to, gelu,
+const Kernels table = {convert,    matmul,   dot_rows,       add_rows, widen_rows, gather,   rms_norm, add_to, gelu,
                        gelu_times, soft_cap, soft_threshold, attend,   read_all};
 
 }  // namespace

@@ -85,6 +85,7 @@ Engine::Engine(const tamis_spark_config& config, const tamis_spark_ends& ends, c
     counts_ = Memory(sizeof(int32_t) * places);
     thetas_ = Memory(sizeof(float) * places);
     sums_ = Memory(sizeof(float) * pieces * hidden_);
+    tiles_ = Memory(sizeof(float) * threads * tile_neurons * tile_columns);
     ffn_quantile_ = c.ffn_active < c.neurons
                         ? static_cast<float>(normal_quantile(1 - static_cast<double>(c.ffn_active) / c.neurons))
                         : -INFINITY;
@@ -417,56 +418,85 @@ void Engine::gather_one(Walk& walk, int i) {
 }
 
 // Several tokens: together they need nearly every neuron, so what is saved is arithmetic. Neurons are dealt out for the
-// first product, columns of the output for the second, each read from memory once.
+// first product, columns of the output for the second, each read from memory once, in tiles that stay in the cache while
+// every token takes its own rows from them. The next tile is fetched meanwhile.
 void Engine::gather_several(Walk& walk, int i) {
   const auto& layer = layers_[i];
-  constexpr int block = 128;
   const int set = layer.up.type != layer.gate.type ? 1 : 0;
+  const auto fetch_share = [&](const Matrix& m, int tile, int last, int b, int column, int columns) {
+    const size_t width = bytes_of(m.type);
+    const int from = tile + tile_neurons * b / rows_, to = tile + tile_neurons * (b + 1) / rows_;
+    for (int n = from; n < to && n < last; n++) {
+      const char* row = static_cast<const char*>(m.data) + (static_cast<size_t>(n) * m.stride + column) * width;
+      for (size_t at = 0; at < columns * width; at += 64) __builtin_prefetch(row + at, 0, 2);
+    }
+  };
   pool_.meet();
   {
     const Activations x = prepared(walk, set, layer.up.type, rows_);
     const size_t width = bytes_of(layer.up.type);
     Dealer& deal = dealer(walk);
-    for (int first, last; deal.deal(config_.neurons, block / 2, block, pool_.size(), first, last);)
+    std::vector<int> done(rows_);
+    for (int first, last; deal.deal(config_.neurons, tile_neurons, 8 * tile_neurons, pool_.size(), first, last);) {
       for (int b = 0; b < rows_; b++) {
         const int32_t* index = index_.as<int32_t>() + b * score_stride_;
-        float* value = value_.as<float>() + b * score_stride_;
-        const int count = counts_.as<int32_t>()[b];
-        const int from = static_cast<int>(std::lower_bound(index, index + count, first) - index);
-        const int to = static_cast<int>(std::lower_bound(index + from, index + count, last) - index);
-        if (from == to) continue;
-        const char* vector = static_cast<const char*>(x.data) + static_cast<size_t>(b) * x.stride * width;
-        if (layer.rescore.data != nullptr)
-          score_again(layer, vector, to - from, index + from, value + from, thetas_.as<float>()[b]);
-        kernels_->gelu(value + from, to - from);
-        float product[block];
-        kernels_->dot_rows(layer.up, index + from, to - from, vector + config_.ffn_predictor * width, x.scale[b],
-                           product);
-        for (int j = from; j < to; j++) value[j] *= product[j - from];
+        done[b] = static_cast<int>(std::lower_bound(index, index + counts_.as<int32_t>()[b], first) - index);
       }
+      for (int tile = first; tile < last; tile += tile_neurons)
+        for (int b = 0; b < rows_; b++) {
+          fetch_share(layer.up, tile + tile_neurons, last, b, 0, layer.up.cols);
+          const int32_t* index = index_.as<int32_t>() + b * score_stride_;
+          float* value = value_.as<float>() + b * score_stride_;
+          const int count = counts_.as<int32_t>()[b], from = done[b], end = std::min(last, tile + tile_neurons);
+          int to = from;
+          while (to < count && index[to] < end) to++;
+          done[b] = to;
+          if (from == to) continue;
+          const char* vector = static_cast<const char*>(x.data) + static_cast<size_t>(b) * x.stride * width;
+          if (layer.rescore.data != nullptr)
+            score_again(layer, vector, to - from, index + from, value + from, thetas_.as<float>()[b]);
+          kernels_->gelu(value + from, to - from);
+          float product[tile_neurons];
+          kernels_->dot_rows(layer.up, index + from, to - from, vector + config_.ffn_predictor * width, x.scale[b],
+                             product);
+          for (int j = from; j < to; j++) value[j] *= product[j - from];
+        }
+    }
   }
   pool_.meet();
   {
     float* y = projected_.as<float>();
-    const int grain = 4 * row_multiple;
+    Matrix wide{};
+    float* tile_of_v = tiles_.as<float>() + static_cast<size_t>(walk.thread) * tile_neurons * tile_columns;
+    wide.data = tile_of_v;
+    wide.stride = tile_columns;
+    wide.type = f32;
     Dealer& deal = dealer(walk);
     std::vector<int> done(rows_);
-    for (int first, last; deal.deal(hidden_, grain, hidden_, pool_.size(), first, last);) {
+    for (int first, last; deal.deal(hidden_, tile_columns, tile_columns, pool_.size(), first, last);) {
+      const int columns = last - first;
+      wide.cols = columns;
       for (int b = 0; b < rows_; b++) {
         const float theta = thetas_.as<float>()[b];
         std::fill(y + b * hidden_ + first, y + b * hidden_ + last, theta - theta == 0 ? 0.0f : NAN);
       }
       std::fill(done.begin(), done.end(), 0);
-      for (int end = block; end < config_.neurons + block; end += block)
+      for (int tile = 0; tile < config_.neurons; tile += tile_neurons) {
+        const int end = std::min(config_.neurons, tile + tile_neurons);
+        kernels_->widen_rows(layer.down, tile, end, first, columns, tile_of_v, tile_columns);
         for (int b = 0; b < rows_; b++) {
+          fetch_share(layer.down, tile + tile_neurons, config_.neurons, b, first, columns);
           const int32_t* index = index_.as<int32_t>() + b * score_stride_;
           const int count = counts_.as<int32_t>()[b], from = done[b];
+          int32_t within[tile_neurons];
           int to = from;
-          while (to < count && index[to] < end) to++;
-          kernels_->add_rows(layer.down, index + from, value_.as<float>() + b * score_stride_ + from, to - from, first,
-                             last - first, y + static_cast<size_t>(b) * hidden_);
+          for (; to < count && index[to] < end; to++) within[to - from] = index[to] - tile;
           done[b] = to;
+          if (to > from)
+            kernels_->add_rows(wide, within, value_.as<float>() + b * score_stride_ + from, to - from, 0, columns,
+                               y + static_cast<size_t>(b) * hidden_ + first);
         }
+      }
     }
   }
   pool_.meet();

@@ -27,6 +27,8 @@ class Engine {
  private:
   enum Lap { projections, attention, predictor, gather, vocabulary };
   static constexpr int pieces = 16;  // of the active neurons of one token, each with a sum of its own
+  // Of [K2 | V] while several tokens take their rows from it: V, widened to float32, is 64 KB.
+  static constexpr int tile_neurons = 128, tile_columns = 256;
 
   // The walk of one thread through a step.
   struct Walk {
@@ -91,7 +93,7 @@ class Engine {
   std::vector<float> quantiles_;                           // of the attention's top-k, by number of keys
   float ffn_quantile_;
   Memory x_, normed_, activations_, scales_, qkv_out_, attended_, projected_, gate_, up_, index_, value_, counts_,
-      thetas_, sums_, turns_, queries_, scratch_;
+      thetas_, sums_, tiles_, turns_, queries_, scratch_;
   std::vector<Memory> cache_;                              // a layer: [slots][kv heads][context] of K1, then of [K2|V]
   std::atomic<int64_t> active_{0}, kept_{0}, rescored_{0};
 };

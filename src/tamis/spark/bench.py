@@ -21,6 +21,7 @@ from tamis import native
 from tamis.errors import UsageError
 from tamis.spark import bindings
 from tamis.spark.decoder import Native, cache_bytes, cores, require_memory
+from tamis.spark.engine import CHUNK_ROWS
 from tamis.spark.packed import Packed, Recipe, plan, row_parts
 from tamis.spark.presets import arrange
 
@@ -315,8 +316,8 @@ def bytes_read(packed: Packed, part: str, length: int, active: float, attended: 
 
 
 def _prefill(settings: Settings, weights: _Weights, tell: Callable[[str], None]) -> Iterator[dict[str, Any]]:
-    """A prompt of 512 tokens in chunks of 64."""
-    chunk, tokens = 64, list(range(1, PREFILL_TOKENS + 1))
+    """A prompt of 512 tokens in the chunks of `Engine`."""
+    chunk, tokens = CHUNK_ROWS, list(range(1, PREFILL_TOKENS + 1))
     for dtype in settings.dtypes:
         tell(f"prefill of {PREFILL_TOKENS} tokens, {dtype} ...")
         arms = [weights.arm(kind, Recipe(dtype), PREFILL_TOKENS, rows=chunk) for kind in ("dense", "spark")]

@@ -27,7 +27,7 @@ from tamis.spark.decoder import Counts, Decoder, Native, Portable, cache_bytes, 
 from tamis.spark.packed import Packed, Recipe, pack, read
 from tamis.spark.sampling import Sampler, Sampling
 
-CHUNK_ROWS = 64
+CHUNK_ROWS = 256
 """Tokens of a prompt computed together: weights are read once for all of them."""
 Prompt = str | Sequence[int]
 
