@@ -149,6 +149,7 @@ def score(
     clock.stop("regions")
     if mitoses is None:
         found, detector = _detected(slide, regions, settings)
+        found = [mitosis for mitosis in found if _on_tissue(mitosis, mask)]
     else:
         found, detector = list(mitoses), {"name": "given positions"}
         if settings.threshold is not None:
@@ -162,6 +163,15 @@ def score(
     return SlideScore(
         graded, found, spot, count_interval(count), regions, mask, values, predicted, detector, models, clock.seconds
     )  # fmt: skip
+
+
+def _on_tissue(mitosis: Mitosis, mask: tuple[NDArray[np.bool_], float]) -> bool:
+    """Whether there is tissue within 24 um: ink and dust beside it are no mitoses, a cell at its edge may be one."""
+    tissue, um_per_px = mask
+    row, column, reach = int(mitosis.y_um / um_per_px), int(mitosis.x_um / um_per_px), round(24 / um_per_px)
+    return bool(
+        tissue[max(0, row - reach) : row + reach + 1, max(0, column - reach) : column + reach + 1].any()
+    )
 
 
 def _own(graded: Grading, count: int, found: list[Mitosis]) -> dict[str, float]:
