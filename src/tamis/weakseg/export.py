@@ -60,6 +60,7 @@ def to_onnx(network: SideOutputNetwork) -> bytes:
     with warnings.catch_warnings():
         # The newer exporter needs onnxscript, and writes the same graph for a network of convolutions.
         warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.filterwarnings("ignore", message="Constant folding")
         torch.onnx.export(
             network,
             (torch.zeros(1, side, side, 3, dtype=torch.uint8),),

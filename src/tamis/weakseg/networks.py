@@ -21,6 +21,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tamis.errors import UsageError
+
 MEAN = (123.68, 116.779, 103.939)
 """RGB mean of ImageNet that VGG-16 was trained with, on [0, 255]."""
 STD = (58.395, 57.12, 57.375)
@@ -171,7 +173,8 @@ class SideOutputNetwork(nn.Module):
     trunk   "vgg" or "lite0"
     sides   how many of the deepest stages have an output: 3, or 1 for plain multiple-instance learning
     width   of the heads; 0 for plain 1x1 convolutions
-    fusion  "fixed": the weights above; "learned": softmax of free numbers that start there
+    fusion  "fixed": the weights above; "learned": softmax of free numbers that start there; "joint": a head of its own
+            that reads the hidden channels of all side outputs, so that what one sees can qualify what another sees
     """
 
     def __init__(
@@ -197,6 +200,11 @@ class SideOutputNetwork(nn.Module):
             self.fusion = nn.Parameter(start)
         else:
             self.register_buffer("fusion", start)
+        self.joint: nn.Sequential | None = None
+        if fusion == "joint" and sides > 1:
+            if not width:
+                raise UsageError("fusion=joint reads the heads' hidden channels: set width above 0 with it.")
+            self.joint = side_output(sides * width, width, start_bias)
 
     @property
     def stride(self) -> int:
@@ -216,21 +224,29 @@ class SideOutputNetwork(nn.Module):
 
     def maps(self, features: list[Tensor]) -> list[Tensor]:
         """Features -> probabilities [B, h, w] of each side output, shallow first, then fused."""
-        sides = []
+        sides, hidden = [], []
         strides = self.trunk.strides[-self.sides :]
         for feature, output, stride in zip(features, self.outputs, strides, strict=True):
-            logit = output(feature).float()
-            if stride > self.map_stride:
-                factor = float(stride // self.map_stride)
-                logit = F.interpolate(logit, scale_factor=factor, mode="bilinear", align_corners=False)
-            sides.append(torch.sigmoid(logit[:, 0]))
+            head = cast(nn.Sequential, output)
+            seen = head[:-1](feature)
+            sides.append(torch.sigmoid(self._at_map_size(head[-1](seen).float(), stride)[:, 0]))
+            if self.joint is not None:
+                hidden.append(self._at_map_size(seen, stride))
         if self.sides == 1:
             return sides
+        if self.joint is not None:
+            return [*sides, torch.sigmoid(self.joint(torch.cat(hidden, 1)).float()[:, 0])]
         weights = cast(Tensor, self.fusion).softmax(0)
         fused = weights[0] * sides[0]
         for index in range(1, self.sides):
             fused = fused + weights[index] * sides[index]
         return [*sides, fused]
+
+    def _at_map_size(self, plane: Tensor, stride: int) -> Tensor:
+        if stride == self.map_stride:
+            return plane
+        factor = float(stride // self.map_stride)
+        return F.interpolate(plane, scale_factor=factor, mode="bilinear", align_corners=False)
 
     def calibrated(self, fused: Tensor) -> Tensor:
         """Probabilities whose logits are moved by `offset`."""

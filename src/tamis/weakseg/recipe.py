@@ -21,8 +21,8 @@ class Recipe:
     width: int = 32
     """Channels of the heads; 0 for plain 1x1 side outputs, which need a trunk that is trained."""
     fusion: str = "fixed"
-    objective: Objective = field(default_factory=Objective)
-    um_per_px: float | None = 1.6
+    objective: Objective = field(default_factory=lambda: Objective(area_scale=2.0))
+    um_per_px: float | None = 1.24
     """Working resolution; None takes images as they are (where no um/px exists, as in many radiographs)."""
     frozen: bool = True
     """Whether the trunk stays as it was pretrained: its features are then computed once, for `variants` of each image."""

@@ -1,0 +1,128 @@
+"""Throughput of whole-slide segmentation beside a plain ONNX Runtime run of the same network on tiles in memory.
+
+    python benchmarks/weakseg_speed.py [--side 20000] [--rounds 5] [--threads 1]
+
+Draws a pyramidal TIFF of side x side pixels at 0.25 um/px (the phantom, repeated), then alternates, in one process:
+  tamis   the slide's tiles read, decoded, predicted and blended (tamis.weakseg.segmentation.predict_rows)
+  plain   session.run on the same tiles, decoded beforehand
+and reports the medians in megapixels of the network's plane a second, overlaps not counted twice, their ratio, and the
+largest resident memory of this process. The two are interleaved because the machine may be shared.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import resource
+import statistics
+import time
+from pathlib import Path
+
+import numpy as np
+import tifffile
+
+from tamis.slides import open_slide
+from tamis.tiles import Grid
+from tamis.weakseg.network import load
+from tamis.weakseg.phantom import phantom
+from tamis.weakseg.segmentation import TILE_PX, predict_rows
+
+UM_PER_PX = 0.25
+
+
+def draw_slide(path: Path, side: int) -> None:
+    """A pyramid of JPEG tiles, four levels a factor of 2 apart, one row of tiles in memory at a time."""
+    patch, _ = phantom(2048, 2048, seed=1, um_per_px=UM_PER_PX)
+
+    def tiles(size: int, step: int) -> object:
+        small = np.ascontiguousarray(patch[::step, ::step])
+        for y in range(0, size, 256):
+            for x in range(0, size, 256):
+                cut = small[y % len(small) : y % len(small) + 256, x % len(small) : x % len(small) + 256]
+                yield np.ascontiguousarray(cut)
+
+    with tifffile.TiffWriter(path, bigtiff=True) as file:
+        for level in range(4):
+            size = side >> level
+            file.write(
+                tiles(size, 1 << level),
+                shape=(size, size, 3),
+                dtype=np.uint8,
+                tile=(256, 256),
+                photometric="rgb",
+                compression="jpeg",
+                compressionargs={"level": 85},
+                subifds=3 if level == 0 else 0,
+                subfiletype=0 if level == 0 else 1,
+                resolution=(1e4 / (UM_PER_PX * (1 << level)),) * 2,
+                resolutionunit="CENTIMETER",
+            )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--side", type=int, default=20_000)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--weights")
+    parser.add_argument("--slide", type=Path)
+    options = parser.parse_args()
+    slide_path = options.slide or Path("work/weakseg") / f"slide_{options.side}.tif"
+    if not slide_path.exists():
+        slide_path.parent.mkdir(parents=True, exist_ok=True)
+        draw_slide(slide_path, options.side)
+    network = load(options.weights, options.threads)
+    um_per_px = network.geometry.um_per_px
+    assert um_per_px is not None, "a network with a scale of its own is measured"
+    with open_slide(slide_path) as slide:
+        width, height = (round(length / um_per_px) for length in slide.size_um)
+        stride, overlap = network.geometry.stride_px, network.geometry.overlap_px
+        tile = -(-min(TILE_PX, max(height, width)) // stride) * stride
+        grid = Grid(width, height, tile, min(overlap, tile // 2 // stride * stride))
+
+        def ours() -> float:
+            started = time.perf_counter()
+            for _ in predict_rows(slide, (height, width), um_per_px, network):
+                pass
+            return time.perf_counter() - started
+
+        peak_before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        first = ours()
+        peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        tiles = [
+            slide.read_region(t.x * um_per_px, t.y * um_per_px, t.width, t.height, um_per_px) for t in grid
+        ]
+
+        def plain() -> float:
+            started = time.perf_counter()
+            for pixels in tiles:
+                network(pixels)
+            return time.perf_counter() - started
+
+        plain()
+        times = [(ours(), plain()) for _ in range(options.rounds)]
+    megapixels = width * height / 1e6
+    seconds = [statistics.median(column) for column in zip(*times, strict=True)]
+    ratio = statistics.median(b / a for a, b in times)
+    print(
+        f"{platform.processor() or platform.machine()}, {len(os.sched_getaffinity(0))} cores, {options.threads} threads"
+    )
+    print(
+        f"{slide_path.name}: {slide.size_px[0]} x {slide.size_px[1]} px at {UM_PER_PX} um/px, {slide.reader}"
+    )
+    print(
+        f"plane {width} x {height} at {um_per_px} um/px, {len(grid)} tiles of {tile} with {grid.overlap} in common"
+    )
+    print(f"tamis  {megapixels / seconds[0]:7.2f} MP/s   {seconds[0]:7.2f} s   (first run {first:.2f} s)")
+    print(
+        f"plain  {megapixels / seconds[1]:7.2f} MP/s   {seconds[1]:7.2f} s   tiles in memory, same network and threads"
+    )
+    print(f"ratio  {ratio:7.3f}   median of {options.rounds} interleaved pairs")
+    print(f"peak memory {peak_mb:.0f} MB (before: {peak_before / 1024:.0f} MB)")
+
+
+if __name__ == "__main__":
+    main()
