@@ -22,7 +22,7 @@ from tamis.errors import InputError
 from tamis.proliferation.mitosis import Mitosis
 from tamis.proliferation.outputs import density
 from tamis.proliferation.score import Settings, score
-from tamis.proliferation.scoring import Job, inputs, plan, work
+from tamis.proliferation.scoring import Job, inputs, plan, same_job, work
 from tamis.slides import open_slide
 
 SAMPLES = Path(__file__).resolve().parents[2] / "src" / "tamis" / "proliferation" / "samples"
@@ -211,6 +211,17 @@ def test_a_failed_slide_is_one_line_and_the_others_are_done(
     printed = capsys.readouterr()
     assert [json.loads(line)["status"] for line in printed.out.splitlines()] == ["skipped", "skipped"]
     assert len(list(csv.DictReader((out / "results.csv").read_text().splitlines()))) == 2
+
+
+def test_other_settings_are_another_job(results: Path) -> None:
+    (item,) = plan([str(PHANTOM)], results)
+    settings = {"preset": "tupac", "shape": "square", "regions": 30, "threshold": None, "model": None}
+    job = Job(settings | {"detector": None}, None, MARKS, True)
+    assert same_job(item, job)
+    assert not same_job(item, Job(job.settings | {"preset": "nottingham:0.5"}, None, MARKS, True))
+    assert not same_job(item, Job(job.settings, 0.5, MARKS, True))
+    (fresh,) = plan([str(PHANTOM)], results / "elsewhere")
+    assert same_job(fresh, job)
 
 
 def test_the_table_is_a_submission(results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

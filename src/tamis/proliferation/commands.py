@@ -15,6 +15,7 @@ from typing import Any
 from tamis.batch import Outcome, run
 from tamis.errors import InputError, UsageError
 from tamis.progress import Progress
+from tamis.proliferation.compose_command import add_compose
 from tamis.proliferation.detect_command import add_detect
 from tamis.writing import check_writable
 
@@ -41,6 +42,7 @@ def add_commands(verbs: Any, common: argparse.ArgumentParser) -> None:
         )
     )
     add_detect(verbs, common)
+    add_compose(verbs, common)
     training = verbs.add_parser(
         "train", parents=[common], add_help=False, help="fit both scores to slides, as TUPAC16 did"
     )
@@ -145,15 +147,18 @@ def _score(options: argparse.Namespace) -> int:
             _tell_score(outcome, bar, options.json)
             bar(finished / len(items))
 
-        outcomes = run(
-            items,
-            partial(scoring.work, job=job),
+        do = partial(
+            run,
+            work=partial(scoring.work, job=job),
             journal=options.output / "journal.jsonl",
             jobs=options.jobs,
-            resume=options.resume,
             cluster=options.cluster,
             on_outcome=tell,
         )
+        # Slides that were scored with other settings are scored again, also with --resume.
+        same = [item for item in items if scoring.same_job(item, job)]
+        outcomes = do(same, resume=options.resume)
+        outcomes += do([item for item in items if item not in same], resume=False)
     bad = {outcome.item for outcome in outcomes if outcome.status == "failed"}
     good = [item for item in items if item not in bad]
     scoring.write_table(options.output, good)

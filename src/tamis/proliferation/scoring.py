@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tamis import __version__
 from tamis.batch import Item, expand
 from tamis.errors import InputError, UsageError
 from tamis.proliferation.remote import expand_url, fetched, is_url, name_of
@@ -48,6 +49,21 @@ class Job:
     marks: Path | None = None
     """A table of positions to count instead of what the detector finds, as `evaluate` takes it."""
     dicom: bool = False
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON values, for the record: by this a resumed batch tells whether a slide was scored in the same way."""
+        settings = {name: str(v) if isinstance(v, Path) else v for name, v in self.settings.items()}
+        marks = None if self.marks is None else str(self.marks)
+        return {"settings": settings, "mpp": self.mpp, "marks": marks, "dicom": self.dicom}
+
+
+def same_job(item: Item, job: Job) -> bool:
+    """Whether the slide's record, if there is one, was made with these settings by this version."""
+    try:
+        provenance = json.loads(item.output.read_text(encoding="utf-8"))["provenance"]
+    except (OSError, ValueError, KeyError):
+        return True  # nothing there: the journal decides
+    return (provenance.get("job"), provenance.get("tamis")) == (job.plain(), __version__)
 
 
 def inputs(arguments: Sequence[str]) -> list[str]:
@@ -123,6 +139,7 @@ def _score(path: Path, item: Item, job: Job) -> dict[str, Any]:
         marked = None if job.marks is None else _marked(job.marks, path.stem, slide.um_per_px)
         found = score(slide, settings, marked)
         record = outputs.record(slide, found, settings, name)
+        record["provenance"]["job"] = job.plain()
         density, um_per_px = outputs.density(found.mitoses, slide.size_um)
         with _folder(item.output.parent) as beside:
             outputs.write_geojson(beside / "mitoses.geojson", found, slide.um_per_px)
