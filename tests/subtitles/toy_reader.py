@@ -29,6 +29,7 @@ def read(
     region: Box | None = None,
     pictures: bool = False,
     progress: Callable[[float], None] | None = None,
+    threads: int | None = None,
 ) -> list[Cue]:
     if not path.exists():
         raise InputError(f"{path}: there is no such file.")

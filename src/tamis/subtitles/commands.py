@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -42,6 +43,8 @@ class Settings:
     region: Box | None
     review: Path | None
     """The page of a single input, the folder of the pages of several."""
+    jobs: int = 1
+    """Videos read at the same time, which share the processors."""
 
 
 def add_commands(verbs: Any, common: argparse.ArgumentParser) -> None:
@@ -112,7 +115,7 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
 def _read(options: argparse.Namespace) -> int:
     inputs = expand(options.inputs, VIDEO_ENDINGS)
     several = len(inputs) > 1 or len(options.inputs) > 1 or Path(options.inputs[0]).is_dir()
-    settings = Settings(options.language, options.region, options.review)
+    settings = Settings(options.language, options.region, options.review, options.jobs if several else 1)
     if several:
         return _read_several(inputs, settings, options)
     if options.resume:
@@ -132,7 +135,7 @@ def _read_one(path: Path, settings: Settings, options: argparse.Namespace) -> in
     if output is None:
         _print_cues(cues, as_json=options.json)
     else:
-        _write(cues, path, output, settings.review)
+        _write(cues, path, output, settings.review, settings.language)
         if options.json:
             print(
                 json.dumps(
@@ -188,7 +191,7 @@ def _work(item: Item, *, settings: Settings) -> dict[str, Any]:
     told: list[str] = []
     cues = _cues(item.input, settings, tell=told.append, progress=None)
     review = settings.review / f"{item.input.stem}.html" if settings.review else None
-    _write(cues, item.input, item.output, review)
+    _write(cues, item.input, item.output, review, settings.language)
     return _summary(cues) | {"warnings": told}
 
 
@@ -202,14 +205,19 @@ def _cues(
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", InputWarning)
         cues = read(
-            path, language=settings.language, region=settings.region, pictures=pictures, progress=progress
+            path,
+            language=settings.language,
+            region=settings.region,
+            pictures=pictures,
+            progress=progress,
+            threads=None if settings.jobs == 1 else max(1, (os.cpu_count() or 1) // settings.jobs),
         )
     for warning in caught:
         tell(f"tamis: {path}: {warning.message}")
     return cues
 
 
-def _write(cues: list[Cue], source: Path, output: Path, review: Path | None) -> None:
+def _write(cues: list[Cue], source: Path, output: Path, review: Path | None, language: str) -> None:
     from tamis.subtitles import formats
     from tamis.subtitles.video import open_video
 
@@ -218,8 +226,11 @@ def _write(cues: list[Cue], source: Path, output: Path, review: Path | None) -> 
     formats.write(cues, output, source=source.name, frame_size=size)
     if review is not None:
         from tamis.subtitles import review as page
+        from tamis.subtitles import scripts
 
-        page.write(cues, review, title=source.stem, frame_size=size)
+        if language == "auto":
+            language = scripts.detect_language(cue.text for cue in cues)[0] if cues else ""
+        page.write(cues, review, title=source.stem, frame_size=size, language=language)
 
 
 def _print_cues(cues: list[Cue], *, as_json: bool) -> None:
@@ -338,7 +349,7 @@ def demo(folder: Path) -> None:
         settings = Settings("auto", None, page)
         with Progress(clip.name) as bar:
             cues = _cues(clip, settings, tell=bar.line, progress=bar)
-        _write(cues, clip, output, page)
+        _write(cues, clip, output, page, settings.language)
         print(f"{clip.name}: {len(cues)} subtitles")
         print(f"  {'start':>9}  {'end':>9}  {'sure':>5}  text")
         for cue in cues:

@@ -45,7 +45,7 @@ class Container:
     def __init__(self, path: Path, threads: int | None) -> None:
         self.skipped = 0
         self._file = _open(path)
-        self.broken = _riff_is_cut_off(path)
+        self.broken = _riff_is_cut_off(path) or _transport_stream_is_cut_off(path)
         try:
             self.stream = _main_stream(self._file, path)
         except InputError:
@@ -117,6 +117,7 @@ class Container:
     def _decoded(self) -> Iterator[Picture]:
         # AVI knows no presentation times, only the place of each packet: the n-th frame shown is due when the
         # n-th packet is. (libav's stamps for it are off by the reordering delay.)
+        last_is_whole = True
         in_order: deque[int | None] | None = deque() if self._file.format.name == "avi" else None
         for packet in self._packets():
             if in_order is not None and packet.size:
@@ -129,7 +130,9 @@ class Container:
                     in_order.pop()
                 continue
             for frame in frames:
+                last_is_whole = not frame.is_corrupt
                 yield frame, in_order.popleft() if in_order else frame.pts, frame.duration
+        self.broken |= not last_is_whole  # a stream without a stated length that was cut amid a picture
 
     def _packets(self) -> Iterator[av.Packet[VideoStream]]:
         """All packets and then an empty one, which asks the decoder for the frames it still holds."""
@@ -187,6 +190,20 @@ def _riff_is_cut_off(path: Path) -> bool:
         head = file.read(12)
     stated = int.from_bytes(head[4:8], "little") + 8
     return head[:4] == b"RIFF" and head[8:] == b"AVI " and path.stat().st_size < stated
+
+
+def _transport_stream_is_cut_off(path: Path) -> bool:
+    """Whether an MPEG transport stream ends amid a packet; it states no length, and libav drops the rest quietly."""
+    with path.open("rb") as file:
+        head = file.read(3 * 208)
+    for packet, sync in (
+        (188, 0),
+        (192, 4),
+        (204, 0),
+    ):  # plain; with time code, as cameras record; with checksums
+        if len(head) >= 3 * packet and all(head[sync + i * packet] == 0x47 for i in range(3)):
+            return path.stat().st_size % packet != 0
+    return False
 
 
 def _main_stream(file: InputContainer, path: Path) -> VideoStream:

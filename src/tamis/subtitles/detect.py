@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from tamis.subtitles.cue import Box
 from tamis.subtitles.cwt import Fit, Measure, Scale, measure_line
 from tamis.subtitles.ink import Inked, find_ink, inside_frame, same_text, steps
-from tamis.subtitles.merge import Merged, cut_strip, merge
+from tamis.subtitles.merge import Merged, cut_strip, mean_picture, merge
 from tamis.subtitles.reel import Reel, Shot
 from tamis.subtitles.strokes import reduce
 from tamis.subtitles.track import Contrast, Ended, Points
@@ -83,7 +83,7 @@ class CueImage:
     """One candidate cue. Visible from `start` until just before `end`.
 
     lines     top to bottom
-    picture   uint8 [h, w], the mean frame around the text
+    picture   uint8 [h, w], the mean frame around all lines
     contrast  mean brightness step of its strokes
     share     of its stroke points that stood, median over its samples
     prior     contrast just before the start, as a share: near 0 for text that appears
@@ -100,12 +100,15 @@ class CueImage:
     width: int
 
 
-def detect(frames: Iterable[FrameLike], *, region: Box | None = None) -> Iterator[CueImage]:
+def detect(
+    frames: Iterable[FrameLike], *, region: Box | None = None, merged: bool = True
+) -> Iterator[CueImage]:
     """Candidate cues, about in order of their end.
 
     region: (left, top, right, bottom) in frame px, outside of which nothing is looked at.
+    merged: make lines of all frames of a cue, not of its middle one only (which is there for comparison).
     """
-    detector = Detector(region)
+    detector = Detector(region, merged=merged)
     for frame in frames:
         yield from detector.add(frame)
     yield from detector.finish()
@@ -126,13 +129,15 @@ class _Held:
     end: Fraction
     lines: tuple[_Line, ...]
     ended: Ended
+    picture: Plane
 
 
 class Detector:
     """The state between frames."""
 
-    def __init__(self, region: Box | None = None) -> None:
+    def __init__(self, region: Box | None = None, *, merged: bool = True) -> None:
         self._region = region
+        self._merged = merged
         self._reel = Reel()
         self._tracker = Tracker(self._reel)
         self._scale: Scale | None = None
@@ -205,7 +210,7 @@ class Detector:
             first, second = sorted((before, held), key=lambda part: part.start)
             if _torn(first, second):
                 longer = max(first, second, key=lambda part: part.end - part.start)
-                self._held[i] = _Held(first.start, second.end, longer.lines, first.ended)
+                self._held[i] = _Held(first.start, second.end, longer.lines, first.ended, longer.picture)
                 return
         self._held.append(held)
 
@@ -232,12 +237,19 @@ class Detector:
             return None
         contrast = list(Contrast(lines[0].points, [s.luma for s in shots], self._working))
         steady = [s for s, c in zip(shots, contrast, strict=True) if c >= 0.85 * median(contrast)] or shots
+        if not self._merged:
+            steady = [steady[len(steady) // 2]]
         measured = [
             line for points in lines if (line := self._measure_line(points.points, steady, start)) is not None
         ]
         if not measured:
             return None
-        return _Held(start, end, tuple(measured), lines[0])
+        picture = measured[0].merged.mean
+        if len(measured) > 1:
+            boxes = [line.merged.box for line in measured]
+            left, top = min(box[0] for box in boxes), min(box[1] for box in boxes)
+            picture = mean_picture(steady, (left, top, max(b[2] for b in boxes), max(b[3] for b in boxes)))
+        return _Held(start, end, tuple(measured), lines[0], picture)
 
     def _measure_line(self, points: Points, shots: list[Shot], start: Fraction) -> _Line | None:
         down, across = self._shape[0] / self._working[0], self._shape[1] / self._working[1]
@@ -276,10 +288,9 @@ class Detector:
     def _cue(self, held: _Held) -> CueImage:
         lines = [image for line in held.lines for image in self._strips(line)]
         lines.sort(key=lambda image: (image.box[1], image.box[0]))
-        picture = max((line.merged.mean for line in held.lines), key=lambda mean: mean.size)
         ended = held.ended
         signs = ended.contrast, ended.share, ended.prior
-        return CueImage(held.start, held.end, tuple(lines), picture, *signs, self._width)
+        return CueImage(held.start, held.end, tuple(lines), held.picture, *signs, self._width)
 
     def _strips(self, line: _Line) -> list[LineImage]:
         assert self._scale is not None  # set when the line was measured

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import cv2
 import numpy as np
@@ -40,14 +41,20 @@ def spread(shots: Sequence[Shot], most: int) -> list[Shot]:
     return [shots[i] for i in np.linspace(0, len(shots) - 1, most).round().astype(int)]
 
 
-def merge(shots: Sequence[Shot], box: Box) -> Merged:
-    """Merges the part `box` (inside the picture) of the shots, at least one."""
+def mean_picture(shots: Sequence[Shot], box: Box) -> Plane:
+    """The mean of the shots' part `box`."""
     left, top, right, bottom = box
     total = np.zeros((bottom - top, right - left), np.float32)
     averaged = spread(shots, MOST_AVERAGED)
     for shot in averaged:
         cv2.accumulate(shot.luma[top:bottom, left:right], total)
-    mean = cv2.convertScaleAbs(total, alpha=1 / len(averaged))
+    return cast(Plane, cv2.convertScaleAbs(total, alpha=1 / len(averaged)))
+
+
+def merge(shots: Sequence[Shot], box: Box) -> Merged:
+    """Merges the part `box` (inside the picture) of the shots, at least one."""
+    left, top, right, bottom = box
+    mean = mean_picture(shots, box)
     low = high = shots[0].luma[top:bottom, left:right]
     for shot in spread(shots, MOST_EXTREME)[1:]:
         part = shot.luma[top:bottom, left:right]

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cache
@@ -77,6 +78,8 @@ class Settings:
     lonely          the same for a line of one or two characters
     at_home         the same for a line that stands where others of the clip stand
     temperature     softens the networks' class probabilities so that they are calibrated
+    language_models, merged_frames  switches for the ablation table: without, characters are judged by sight alone, and
+                    lines are read from the middle frame of a cue
     """
 
     least_evidence: float = 0.5
@@ -85,6 +88,7 @@ class Settings:
     temperature: float = 1.0
     search: SearchWeights = field(default_factory=SearchWeights)
     language_models: bool = True
+    merged_frames: bool = True
 
 
 def read(
@@ -94,6 +98,7 @@ def read(
     region: Box | None = None,
     pictures: bool = False,
     progress: Callable[[float], None] | None = None,
+    threads: int | None = None,
     recogniser: Recogniser | None = None,
     settings: Settings | None = None,
 ) -> list[Cue]:
@@ -103,6 +108,7 @@ def read(
     region    (left, top, right, bottom) in px of the upright frame, outside of which nothing is looked at
     pictures  keep a PNG of each cue's merged frames (for the review page)
     progress  called with the share of the video that is done, in [0, 1]
+    threads   for decoding; None: one per processor, at most 8
     recogniser, settings  others than the published ones, for experiments
 
     Raises `InputError` when the file is no readable video. Warns (`InputWarning`) when only a part of it could be read.
@@ -111,8 +117,8 @@ def read(
         raise UsageError(f"language is {language!r}; it must be auto or one of {', '.join(LANGUAGES)}.")
     recogniser = recogniser or default_recogniser()
     settings = settings or default_settings()
-    with open_video(path) as video:
-        images = detect(_watched(video, progress), region=region)
+    with open_video(path, threads=threads) as video, _one_thread():
+        images = detect(_watched(video, progress), region=region, merged=settings.merged_frames)
         looked = (look(image, recogniser, pictures=pictures) for image in images)
         seen = [cue for cue in looked if cue is not None]
         for sentence in video.warnings:
@@ -127,6 +133,17 @@ def read(
 def default_settings() -> Settings:
     """The operating point published with the weights."""
     return operating_point(Settings)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """OpenCV with one thread: pictures of this size are done before a second one has started."""
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(before)
 
 
 def _watched(video: Video, progress: Callable[[float], None] | None) -> Iterator[Frame]:
@@ -154,7 +171,7 @@ def decided(sighting: Sighting) -> float:
     return float((sighting.mass**2).sum() / max(1e-6, sighting.mass.sum()))
 
 
-def find_language(seen: Sequence[SeenCue], recogniser: Recogniser, enough: int = 400) -> str:
+def find_language(seen: Sequence[SeenCue], recogniser: Recogniser, enough: int = 200) -> str:
     """The language of a video from its first `enough` characters, read without any model of language."""
     lattices: list[Lattice] = []
     characters = 0
