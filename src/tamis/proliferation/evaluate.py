@@ -141,7 +141,7 @@ def case_counts(found: Points, truth: Points, options: Options) -> NDArray[np.in
         if options.threshold is not None:
             here = here[~(here[:, 2] < options.threshold)]  # what states no confidence stays
         there = truth.images.get(image, np.empty((0, 3)))
-        case = image.split("/")[0]
+        case = image.rpartition("/")[0] or image
         counted = match(here[:, :2], there[:, :2], surplus=options.surplus)
         cases[case] = cases.get(case, Detections(0, 0, 0)) + counted
     rows = [(c.true_positives, c.false_positives, c.false_negatives) for c in cases.values()]

@@ -407,7 +407,11 @@ def _same_images(points: Points, truth: Points) -> tuple[Points, list[str]]:
 
 def _named_as(images: Mapping[str, Floats], truth: Mapping[str, Floats]) -> dict[str, Floats]:
     """The images under the truth's names: `detect` prints whole paths, of which an id such as 05/01 is the end."""
-    ends = {name: [end for end in truth if name.endswith(f"/{end}")] for name in images if name not in truth}
+    ends = {
+        name: [t for t in truth if name.endswith(f"/{t}") or t.endswith(f"/{name}")]
+        for name in images
+        if name not in truth
+    }
     return {
         ends[name][0] if len(ends.get(name, [])) == 1 else name: points for name, points in images.items()
     }
