@@ -114,3 +114,9 @@ def test_what_cannot_be_trained_is_told(text: Path, tmp_path: Path) -> None:
         train(Recipe(tmp_path / "c", [text], tokenizer=tmp_path / "absent.json"))
     with pytest.raises(UsageError, match="--context 99 is longer"):
         train(Recipe(tmp_path / "d", [text], changes=WIDTH, context=99))
+    with pytest.raises(UsageError, match="--batch is 0"):
+        Recipe(tmp_path / "e", [text], batch=0)
+    with pytest.raises(UsageError, match="no field 'hiden_size'"):
+        train(Recipe(tmp_path / "f", [text], changes=WIDTH | {"hiden_size": 8}, context=32))
+    with pytest.raises(InputError, match="topk_method is 'sorted'"):
+        train(Recipe(tmp_path / "g", [text], changes=WIDTH | {"topk_method": "sorted"}, context=32))

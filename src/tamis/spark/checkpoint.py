@@ -44,6 +44,15 @@ def read_config(folder: Path) -> dict[str, Any]:
     return complete(stored, path)
 
 
+_WHOLE = ("ffn_predictor_size", "ffn_active", "attention_predictor_size", "attention_active", "sliding_window",
+          "max_position_embeddings")  # fmt: skip
+ABLATIONS = {
+    "topk_method": ("statistical", "exact"), "ffn_cut": ("soft", "hard"), "theta_gradient": (True, False),
+    "attention_gate": ("softplus", "none"),
+}  # fmt: skip
+"""Fields that change the mathematics, the first value being the architecture's."""
+
+
 def complete(stored: Any, source: Path | str = "the configuration") -> dict[str, Any]:
     """The configuration with defaults filled in, after checking it. Raises InputError with what is wrong."""
     if not isinstance(stored, dict) or stored.get("model_type") not in MODEL_TYPES:
@@ -75,6 +84,10 @@ def problems(config: Mapping[str, Any]) -> list[str]:
     for name in _NEEDED:
         if c[name] < 1:
             found.append(f"{name} is {c[name]}, at least 1 was expected")
+    found += [f"{n} is {c[n]!r}, a whole number was expected" for n in _WHOLE if not isinstance(c[n], int)]
+    for name, values in ABLATIONS.items():
+        if c.get(name, values[0]) not in values:
+            found.append(f"{name} is {c[name]!r}, expected one of {', '.join(map(str, values))}")
     if found:
         return found
     if c["num_attention_heads"] % c["num_key_value_heads"]:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tamis.errors import UsageError
-from tamis.spark.checkpoint import complete, tensor_shapes
+from tamis.spark.checkpoint import ABLATIONS, complete, tensor_shapes
 
 ACTIVE_SHARE = 0.08
 """Of the FFN's neurons (paper): 5-10 % cost no quality, 3 % clearly do."""
@@ -50,6 +50,9 @@ def arrange(preset: str, *, ffn: str = "spark", attention: str = "spark", **chan
     """
     if preset not in PRESETS:
         raise UsageError(f"The preset {preset!r} is unknown: it is one of {', '.join(PRESETS)}.")
+    known = complete({"model_type": "tamis_spark"} | dict(PRESETS[preset])).keys() | ABLATIONS.keys()
+    if unknown := sorted(changes.keys() - known - {"initializer_range"}):
+        raise UsageError(f"A model has no field {unknown[0]!r}: it has {', '.join(sorted(known))}.")
     config = (
         {"model_type": "tamis_spark"} | dict(PRESETS[preset]) | {"ffn": ffn, "attention": attention} | changes
     )

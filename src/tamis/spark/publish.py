@@ -63,6 +63,7 @@ def main() -> None:
     parser.add_argument("--name", default=NAME)
     parser.add_argument("--command", required=True, help="what made the run")
     parser.add_argument("--length", type=int, default=24, help="tokens of the golden continuation")
+    parser.add_argument("--limit", type=int, default=100_000, help="test tokens that are scored")
     options = parser.parse_args()
 
     folder = FOLDER / options.name
@@ -70,6 +71,7 @@ def main() -> None:
     model = open_model(options.run)
     state = {name: value.to(torch.bfloat16).contiguous() for name, value in model.state_dict().items()}
     save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+    (folder / "model.safetensors").chmod(0o644)  # save_file makes it private
     config = json.loads((options.run / "config.json").read_text()) | {"dtype": "bfloat16"}
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
     tokenizer = json.loads((options.run / "tokenizer.json").read_text())

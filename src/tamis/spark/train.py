@@ -77,6 +77,20 @@ class Recipe:
     threads: int = 0
     shard: bool = False
 
+    def __post_init__(self) -> None:
+        for name in ("context", "batch", "steps", "checkpoint_every", "log_every"):
+            if getattr(self, name) < 1:
+                raise UsageError(
+                    f"--{name.replace('_', '-')} is {getattr(self, name)}; at least 1 was expected."
+                )
+        for name in ("threads", "evaluate_every", "weight_decay"):
+            if getattr(self, name) < 0:
+                raise UsageError(
+                    f"--{name.replace('_', '-')} is {getattr(self, name)}; it cannot be negative."
+                )
+        if not self.learning_rate > 0:
+            raise UsageError(f"--learning-rate is {self.learning_rate}; it must be positive.")
+
 
 def train(recipe: Recipe, report: Callable[[dict[str, float]], None] | None = None) -> Fitted:
     """Train, or go on. Raises InputError or UsageError for what cannot be, TrainingError for what went wrong."""

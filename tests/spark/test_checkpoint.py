@@ -1,0 +1,106 @@
+"""python -m pytest tests/spark/test_checkpoint.py"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tamis.errors import InputError, UsageError
+from tamis.spark.checkpoint import read_config, read_model, read_tensors, tensor_shapes, widen
+from tamis.spark.presets import arrange
+
+CONFIG = arrange("tiny", vocab_size=7, hidden_size=8, num_hidden_layers=1, head_dim=4, intermediate_size=4)
+
+
+def write(path: Path, tensors: dict[str, Any], dtype: str = "F32") -> None:
+    """A safetensors file, by its specification."""
+    header, content = {}, b""
+    for name, array in tensors.items():
+        raw = array.tobytes()
+        header[name] = {
+            "dtype": dtype,
+            "shape": list(array.shape),
+            "data_offsets": [len(content), len(content) + len(raw)],
+        }
+        content += raw
+    described = json.dumps(header).encode()
+    path.write_bytes(len(described).to_bytes(8, "little") + described + content)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    tensors = {
+        name: rng.normal(size=shape).astype(np.float32) for name, shape in tensor_shapes(CONFIG).items()
+    }
+    write(tmp_path / "model.safetensors", tensors)
+    (tmp_path / "config.json").write_text(json.dumps(CONFIG))
+    return tmp_path
+
+
+def test_a_checkpoint_is_read_as_it_was_written(folder: Path) -> None:
+    config, tensors = read_model(folder)
+    assert config == CONFIG
+    rng = np.random.default_rng(0)
+    for name, shape in tensor_shapes(CONFIG).items():
+        np.testing.assert_array_equal(tensors[name], rng.normal(size=shape).astype(np.float32))
+
+
+def test_bfloat16_and_unaligned_numbers(tmp_path: Path) -> None:
+    numbers = np.array([1.5, -2.0, 3.0e38], np.float32)
+    halves = (numbers.view(np.uint32) >> 16).astype(np.uint16)
+    for name in ("x", "xy", "xyz", "wxyz"):  # headers of every length modulo 4
+        write(tmp_path / "a.safetensors", {name: halves}, "BF16")
+        found = widen(read_tensors(tmp_path / "a.safetensors")[name])
+        np.testing.assert_allclose(found, numbers, rtol=2**-7)
+
+
+@pytest.mark.parametrize("size", [0, 5, 40, 900, -1])
+def test_a_truncated_file_is_told(folder: Path, size: int) -> None:
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:size])
+    with pytest.raises(InputError, match=r"truncated|no safetensors"):
+        read_model(folder)
+
+
+def test_a_file_of_something_else_is_told(folder: Path) -> None:
+    (folder / "model.safetensors").write_bytes(b"GGUF" + bytes(range(256)) * 9)
+    with pytest.raises(InputError, match="no safetensors file"):
+        read_model(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"hidden_size": 16}, r"does not fit .*expected \[7, 16\]"),
+        ({"num_hidden_layers": 2, "layer_types": ["full_attention"] * 2}, "lacks model.layers.1"),
+        ({"ffn": "gated"}, "lacks model.layers.0.mlp.gate_proj"),
+        ({"ffn": "moe"}, "expected gated or spark"),
+        ({"model_type": "llama"}, "'llama' model"),
+        ({"ffn_predictor_size": 8}, "must lie between 0 and hidden_size"),
+        ({"attention_predictor_size": 3}, "must be even"),
+        ({"vocab_size": "7"}, "lacks whole numbers for vocab_size"),
+        ({"attention_active": "many"}, "attention_active is 'many'"),
+        ({"tie_word_embeddings": False}, "only tied embeddings"),
+        ({"layer_types": ["full_attention"] * 3}, "names 3 layers"),
+    ],
+    ids=str,
+)
+def test_what_contradicts_is_told(folder: Path, change: dict[str, Any], words: str) -> None:
+    (folder / "config.json").write_text(json.dumps(CONFIG | change))
+    with pytest.raises(InputError, match=words):
+        read_model(folder)
+
+
+def test_missing_and_broken_configurations_are_told(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"holds no config\.json"):
+        read_config(tmp_path)
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(InputError, match="is no JSON"):
+        read_config(tmp_path)
+    with pytest.raises(UsageError, match="'huge' is unknown"):
+        arrange("huge")
