@@ -37,6 +37,7 @@ TRAINING = {
     "tamis.proliferation.publish_mitosis",
     "tamis.subtitles.networks",
     "tamis.subtitles.train",
+    "tamis.subtitles.train_head",
     "tamis.subtitles.publish",
     "tamis.spark.topk_autograd",
     "tamis.spark.topk_native",

@@ -44,6 +44,9 @@ class FitConfig:
     weight_decay: float = 0.01
     """Applied to matrices and kernels only: biases and normalisation gains have no scale to decay to."""
     beta2: float = 0.99
+    epsilon: float = 1e-8
+    """Gradients well below it hardly move their weight. Larger where rows of a matrix see next to nothing but the faint
+    push of other classes' examples, which Adam would otherwise blow up to a full step."""
     clip_norm: float = 1.0
     """Largest global L2 norm of a gradient. math.inf turns clipping off."""
     ema_decay: float = 0.0
@@ -158,7 +161,10 @@ class _Run:
         self.step = 0
         self.averaged = copy.deepcopy(model).requires_grad_(False) if config.ema_decay else None
         self.optimiser = torch.optim.AdamW(
-            _parameter_groups(model, config.weight_decay), lr=config.learning_rate, betas=(0.9, config.beta2)
+            _parameter_groups(model, config.weight_decay),
+            lr=config.learning_rate,
+            betas=(0.9, config.beta2),
+            eps=config.epsilon,
         )
         if config.checkpoint is not None and config.checkpoint.exists():
             self._load(config.checkpoint)

@@ -155,23 +155,26 @@ def recognition_loss(model: nn.Module, batch: tuple[Tensor, Targets]) -> tuple[T
     features, states = model.trunk(strips)
     state_loss = nn.functional.cross_entropy(states, targets.state)
     chosen = features[targets.strip, :, targets.position]  # (N, F)
-    base, parts = model.head(chosen)
-    class_loss = nn.functional.cross_entropy(base, targets.base)
-    right = base.argmax(1) == targets.base
-    is_hangul = targets.parts[:, 0] >= 0
-    part_loss = base.new_zeros(())
+    class_loss, accuracy = classification_loss(model.head, chosen, targets.base, targets.parts)
+    extra = {"class_loss": class_loss.item(), "state_loss": state_loss.item(), "accuracy": accuracy}
+    return class_loss + 2.0 * state_loss, extra
+
+
+def classification_loss(head: Head, features: Tensor, base: Tensor, parts: Tensor) -> tuple[Tensor, float]:
+    """Mean cross-entropy of the classes of `features` [N, F], and the share that is right.
+
+    base [N] classes (Hangul: C), parts [N, 3] (-1 unless Hangul), as in `Targets`.
+    """
+    scores, part_scores = head(features)
+    loss = nn.functional.cross_entropy(scores, base)
+    right = scores.argmax(1) == base
+    is_hangul = parts[:, 0] >= 0
     if is_hangul.any():
-        split = parts[is_hangul].split(HANGUL_PARTS, 1)
         hits = torch.ones_like(right[is_hangul])
-        for i, logits in enumerate(split):
-            part_loss = part_loss + nn.functional.cross_entropy(logits, targets.parts[is_hangul, i])
-            hits &= logits.argmax(1) == targets.parts[is_hangul, i]
+        part_loss = loss.new_zeros(())
+        for i, logits in enumerate(part_scores[is_hangul].split(HANGUL_PARTS, 1)):
+            part_loss = part_loss + nn.functional.cross_entropy(logits, parts[is_hangul, i])
+            hits &= logits.argmax(1) == parts[is_hangul, i]
         right[is_hangul] &= hits
-    share = is_hangul.float().mean()
-    loss = class_loss + share * part_loss + 2.0 * state_loss
-    extra = {
-        "class_loss": class_loss.item(),
-        "state_loss": state_loss.item(),
-        "accuracy": right.float().mean().item(),
-    }
-    return loss, extra
+        loss = loss + is_hangul.float().mean() * part_loss
+    return loss, right.float().mean().item()

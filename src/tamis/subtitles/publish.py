@@ -1,6 +1,6 @@
 """Turn trained members into the files that ship: one ONNX graph of all trunks, and the class vectors as int8 rows.
 
-    python -m tamis.subtitles.publish CHECKPOINT... [--to FOLDER]
+    python -m tamis.subtitles.publish CHECKPOINT... [--head HEAD] [--to FOLDER]
 
 Writes the weights with their records, a golden input with its output, and refuses when ONNX Runtime and PyTorch differ.
 """
@@ -122,15 +122,19 @@ def line_accuracy(recogniser: Recogniser, shard: Path, lines: int = 300) -> dict
     return {"development_character_accuracy": round(right / max(1, count), 4), "characters": count}
 
 
-def publish(checkpoints: Sequence[Path], folder: Path, shard: Path) -> None:
-    """Write both files and their records into `folder`."""
+def publish(checkpoints: Sequence[Path], folder: Path, shard: Path, head: Path | None = None) -> None:
+    """Write both files and their records into `folder`. `head` is a checkpoint of `train_head`; without one the first
+    member's class vectors are taken."""
     members = [load_member(path) for path in checkpoints]
+    if head is not None:
+        shared = {name.removeprefix("head."): value for name, value in load_weights(head).items()}
+        members[0].head.load_state_dict(shared)
     ensemble = Ensemble(members).eval()
     trunks = to_onnx(ensemble)
-    head = io.BytesIO()
-    np.savez_compressed(head, **quantised_head(members[0]))  # type: ignore[arg-type]
+    vectors = io.BytesIO()
+    np.savez_compressed(vectors, **quantised_head(members[0]))  # type: ignore[arg-type]
 
-    recogniser = Recogniser(trunks, ClassVectors.load(head.getvalue()))
+    recogniser = Recogniser(trunks, ClassVectors.load(vectors.getvalue()))
     with np.load(shard, allow_pickle=False) as stored:
         golden_strip = np.ascontiguousarray(stored["pixels"][0][:, MARGIN_Y:-MARGIN_Y])
     features, _ = recogniser.look(golden_strip)
@@ -145,7 +149,7 @@ def publish(checkpoints: Sequence[Path], folder: Path, shard: Path) -> None:
 
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{TRUNKS}.onnx").write_bytes(trunks)
-    (folder / f"{CLASSES}.npz").write_bytes(head.getvalue())
+    (folder / f"{CLASSES}.npz").write_bytes(vectors.getvalue())
     np.savez_compressed(
         folder / f"{TRUNKS}.golden.npz",
         input=golden_strip,
@@ -153,7 +157,7 @@ def publish(checkpoints: Sequence[Path], folder: Path, shard: Path) -> None:
         output_labels=lattice.labels[:, 0],
     )
     names = ", ".join(path.stem for path in checkpoints)
-    shared: dict[str, Any] = {
+    common: dict[str, Any] = {
         "licence": "Apache-2.0",
         "training_data": TRAINED_ON,
         "command": "runs/subtitles_characters.sh",
@@ -175,14 +179,14 @@ def publish(checkpoints: Sequence[Path], folder: Path, shard: Path) -> None:
         },
         operating_point=dict(kept.operating_point) if kept else {},
         golden=f"{TRUNKS}.golden.npz",
-        **shared,
+        **common,
     )
     head_record = weights.Weights(
         name=CLASSES,
         file=f"{CLASSES}.npz",
         sha256="",
         preprocessing={"input": "mean feature vector of the trunks"},
-        **shared,
+        **common,
     )
     for record in (trunk_record, head_record):
         path = weights.publish(record, folder)
@@ -196,9 +200,10 @@ def main() -> None:
     parser.add_argument(
         "--lines", type=Path, default=Path("work/lines"), help="rendered lines; one becomes the golden input"
     )
+    parser.add_argument("--head", type=Path, help="class vectors from tamis.subtitles.train_head")
     parser.add_argument("--to", type=Path, default=FOLDER)
     arguments = parser.parse_args()
-    publish(arguments.checkpoints, arguments.to, arguments.lines / "dev" / "shard-0000.npz")
+    publish(arguments.checkpoints, arguments.to, arguments.lines / "dev" / "shard-0000.npz", arguments.head)
 
 
 if __name__ == "__main__":
