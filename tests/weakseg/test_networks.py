@@ -27,7 +27,9 @@ IMAGE = phantom(32, 32, seed=1)[0]
 
 
 @pytest.mark.parametrize("trunk", ["vgg", "lite0"])
-@pytest.mark.parametrize(("sides", "width", "fusion"), [(3, 0, "fixed"), (1, 0, "fixed"), (3, 8, "learned"), (3, 8, "joint")])
+@pytest.mark.parametrize(
+    ("sides", "width", "fusion"), [(3, 0, "fixed"), (1, 0, "fixed"), (3, 8, "learned"), (3, 8, "joint")]
+)
 def test_maps_have_one_size_and_start_below_a_half(trunk: str, sides: int, width: int, fusion: str) -> None:
     network = SideOutputNetwork(trunk, sides=sides, width=width, fusion=fusion).eval()
     images = torch.from_numpy(np.stack([IMAGE, IMAGE]))

@@ -144,6 +144,23 @@ def test_evaluation_prints_figures_beside_all_foreground(
         evaluate.main(options(evaluate, str(dataset), str(tmp_path)))
 
 
+def test_the_mean_of_two_seeds_is_exported_over_one_trunk(dataset: Path, tmp_path: Path) -> None:
+    for seed in ("0", "1"):
+        run(dataset, tmp_path / seed, "--seed", seed, "--set", "pretrained=package")
+    runs = [tmp_path / "0", tmp_path / "1"]
+    singles = [export.load_network(path)[0] for path in runs]
+    image = train.read_image(read_dataset(dataset).images[0].path)
+    both, _ = export.load_networks(runs)
+    expected = (train.predict(singles[0], image) + train.predict(singles[1], image)) / 2
+    np.testing.assert_allclose(train.predict(both, image), expected, atol=1e-5)
+    record = tmp_path / "w" / "a.json"
+    export.main(options(export, *map(str, runs), "-o", str(record)))
+    np.testing.assert_allclose(load(record, threads=1)(image), expected, atol=0.01)
+    run(dataset, tmp_path / "other", "--set", "pretrained=package", "--set", "batch=4")
+    with pytest.raises(InputError, match="more than its seed"):
+        export.load_networks([runs[0], tmp_path / "other"])
+
+
 def test_an_export_that_differs_is_not_written(
     dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

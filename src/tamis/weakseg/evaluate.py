@@ -3,9 +3,9 @@
     tamis weakseg evaluate DATASET MAPS [--json] [--sheet SHEET.png]
 
 MAPS holds NAME.png (as cross-validation writes) or NAME.probability.ome.tiff (as segment writes) for the images of the
-dataset; several folders, as of several seeds, are scored one by one. Every figure has a 95 % bootstrap interval over images
-(patients where labels.csv names them) and stands beside the mask of all foreground. The threshold is fixed at 0.5
-unless --threshold names another, which must not have been chosen on these images.
+dataset; several folders, as of several seeds, are scored one by one, or with --mean as the mean of their maps. Every figure
+has a 95 % bootstrap interval over images (patients where labels.csv names them) and stands beside the mask of all
+foreground. The threshold is 0.5 unless --threshold names another, which must not have been chosen on these images.
 """
 
 from __future__ import annotations
@@ -33,7 +33,13 @@ ENDINGS = (".png", ".probability.ome.tiff")
 SHEET_CASES = 4
 
 
-def scored(dataset: Dataset, maps: Path, threshold: float = THRESHOLD) -> tuple[list[Scored], list[Scored]]:
+Folders = Sequence[Path]
+"""The mean of the maps in them is scored."""
+
+
+def scored(
+    dataset: Dataset, maps: Folders, threshold: float = THRESHOLD
+) -> tuple[list[Scored], list[Scored]]:
     """Every image that has a truth and a map, and the same images with everything marked.
 
     Raises InputError where a map is missing: a figure over whatever happened to be there would mean nothing.
@@ -62,13 +68,17 @@ def _truth(image: LabelledImage, probability: Map) -> np.ndarray[Any, np.dtype[n
     return read_mask(image.mask) if image.mask is not None else np.zeros(probability.shape, bool)
 
 
-def _map(image: LabelledImage, maps: Path) -> Map:
+def _map(image: LabelledImage, maps: Folders) -> Map:
+    return np.asarray(np.mean([_one_map(image, folder) for folder in maps], axis=0, dtype=np.float32))
+
+
+def _one_map(image: LabelledImage, folder: Path) -> Map:
     for ending in ENDINGS:
-        path = maps / f"{image.name}{ending}"
+        path = folder / f"{image.name}{ending}"
         if path.exists():
             return read_map(path)
     raise InputError(
-        f"{maps} holds no map of {image.name} ({image.name}.png or {image.name}.probability.ome.tiff): segment it, or wait "
+        f"{folder} holds no map of {image.name} ({image.name}.png or {image.name}.probability.ome.tiff): segment it, or wait "
         "until all folds are done."
     )
 
@@ -85,7 +95,7 @@ def report(name: str, rows: dict[str, dict[str, Estimate]], images: Sequence[Sco
     return lines
 
 
-def cases(dataset: Dataset, maps: Path, found: Sequence[Scored], threshold: float) -> list[Case]:
+def cases(dataset: Dataset, maps: Folders, found: Sequence[Scored], threshold: float) -> list[Case]:
     """Worst, median and best positives by their own F1, and the negatives with the most marked."""
     by_name = {image.name: image for image in dataset.images}
     positives = sorted((s for s in found if s.positive), key=lambda s: s.f1)
@@ -118,6 +128,7 @@ def cases(dataset: Dataset, maps: Path, found: Sequence[Scored], threshold: floa
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("dataset", type=Path, metavar="DATASET")
     parser.add_argument("maps", type=Path, nargs="+", metavar="MAPS")
+    parser.add_argument("--mean", action="store_true", help="score the mean of all MAPS, as of several seeds")
     parser.add_argument("--threshold", type=float, default=THRESHOLD)
     parser.add_argument("--json", action="store_true", help="print one JSON record")
     parser.add_argument(
@@ -128,17 +139,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(options: argparse.Namespace) -> None:
     dataset = read_dataset(options.dataset)
     records = []
-    for maps in options.maps:
+    groups = [tuple(options.maps)] if options.mean else [(maps,) for maps in options.maps]
+    for maps in groups:
+        name = " + ".join(map(str, maps))
         found, baseline = scored(dataset, maps, options.threshold)
         rows = {"maps": figures(found), "all foreground": figures(baseline)}
         if options.json:
             plain = {row: {k: asdict(e) for k, e in estimates.items()} for row, estimates in rows.items()}
-            records.append({"maps": str(maps), "threshold": options.threshold, "figures": plain})
+            records.append({"maps": name, "threshold": options.threshold, "figures": plain})
         else:
-            print("\n".join(report(str(maps), rows, found)))
+            print("\n".join(report(name, rows, found)))
     if options.json:
         print(json.dumps(records[0] if len(records) == 1 else records))
     if options.sheet:
-        maps = options.maps[0]
-        found, _ = scored(dataset, maps, options.threshold)
-        write_sheet(cases(dataset, maps, found, options.threshold), options.sheet, options.threshold)
+        found, _ = scored(dataset, groups[0], options.threshold)
+        write_sheet(cases(dataset, groups[0], found, options.threshold), options.sheet, options.threshold)

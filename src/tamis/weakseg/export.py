@@ -1,9 +1,10 @@
 """Turn a trained run into what ships: one ONNX graph with weights in half precision, a record, a golden input and output.
 
-    tamis weakseg export RUN -o FOLDER/NAME.json [--licence ...] [--score scores.json]
+    tamis weakseg export RUN... -o FOLDER/NAME.json [--licence ...] [--score scores.json]
 
-Refuses when ONNX Runtime and PyTorch differ. The graph takes [1, H, W, 3] uint8 and normalises by itself; H and W are
-multiples of the stride.
+Several runs of one recipe with different seeds become one network, the mean of their maps, over one common trunk. Refuses
+when ONNX Runtime and PyTorch differ. The graph takes [1, H, W, 3] uint8 and normalises by itself; H and W are multiples of
+the stride.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import argparse
 import io
 import json
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,7 @@ from tamis.errors import InputError, TrainingError
 from tamis.weakseg.images import read_image
 from tamis.weakseg.maps import to_working_size
 from tamis.weakseg.network import Network
-from tamis.weakseg.networks import SideOutputNetwork
+from tamis.weakseg.networks import Mean, SideOutputNetwork
 from tamis.weakseg.recipe import Recipe, recipe_from
 from tamis.weakseg.train import predict
 
@@ -53,7 +55,23 @@ def load_network(run: Path, fold: str = "all") -> tuple[SideOutputNetwork, Recip
     return network.eval(), recipe
 
 
-def to_onnx(network: SideOutputNetwork) -> bytes:
+def load_networks(runs: Sequence[Path]) -> tuple[SideOutputNetwork | Mean, Recipe]:
+    """One network, or the mean of several. Raises InputError when their recipes or trunks differ."""
+    loaded = [load_network(run) for run in runs]
+    networks, recipe = [network for network, _ in loaded], loaded[0][1]
+    if len(networks) == 1:
+        return networks[0], recipe
+    first = networks[0].trunk.state_dict()
+    for run, (network, other) in zip(runs, loaded, strict=True):
+        same = all(torch.equal(first[name], value) for name, value in network.trunk.state_dict().items())
+        if other != recipe or not same:
+            raise InputError(
+                f"{run} differs from {runs[0]} in more than its seed: only alike runs can be averaged."
+            )
+    return Mean(networks).eval(), recipe
+
+
+def to_onnx(network: SideOutputNetwork | Mean) -> bytes:
     """The graph image [1, H, W, 3] uint8 -> probability [1, H, W] float32."""
     buffer = io.BytesIO()
     side = 16 * network.stride
@@ -100,7 +118,7 @@ def golden_image() -> NDArray[np.uint8]:
 
 
 def export(
-    run: Path,
+    runs: Sequence[Path],
     record: Path,
     *,
     licence: str,
@@ -111,7 +129,7 @@ def export(
 ) -> float:
     """Write FOLDER/NAME.{onnx,golden.npz,json}; the largest difference of ONNX Runtime to PyTorch, on the golden image
     and on `examples` (path, um/px). Raises TrainingError when it exceeds TOLERANCE; nothing is then written."""
-    network, recipe = load_network(run)
+    network, recipe = load_networks(runs)
     graph = to_onnx(network)
     name = record.name.removesuffix(".json")
     described = weights.Weights(
@@ -127,6 +145,7 @@ def export(
             "overlap_px": OVERLAP_PX[recipe.trunk],
             "stained": recipe.stained,
             "trunk": recipe.trunk,
+            "networks": len(runs),
         },
         operating_point={"threshold": THRESHOLD},
         vocabulary="probability that a pixel is cancer",
@@ -154,7 +173,7 @@ def export(
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", type=Path, metavar="RUN", help="what train wrote, without --folds")
+    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="what train wrote, without --folds")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="NAME.json")
     parser.add_argument("--dataset", type=Path, help="whose first images ONNX and PyTorch are compared on")
     parser.add_argument("--licence", default="as the images it was trained on")
@@ -171,7 +190,7 @@ def main(options: argparse.Namespace) -> None:
     images = read_dataset(options.dataset).images[:8] if options.dataset else ()
     score = json.loads(options.score.read_text(encoding="utf-8")) if options.score else {}
     difference = export(
-        options.run,
+        options.runs,
         options.output,
         licence=options.licence,
         training_data=options.training_data,

@@ -15,6 +15,7 @@ The image's own normalisation is the first operation of the network, so that no 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import cast
 
 import torch
@@ -253,10 +254,36 @@ class SideOutputNetwork(nn.Module):
         inside = fused.clamp(1e-6, 1 - 1e-6)
         return torch.sigmoid(inside.log() - (1 - inside).log() + cast(Tensor, self.offset))
 
-    def forward(self, images: Tensor) -> Tensor:
-        """The fused map [B, H, W] alone, calibrated, at the size of the images: what is exported."""
-        fused = self.calibrated(self.maps(self.features(images))[-1])
+    def fused(self, features: list[Tensor]) -> Tensor:
+        """Features -> the calibrated fused map [B, h, w]."""
+        return self.calibrated(self.maps(features)[-1])
+
+    def at_image_size(self, fused: Tensor) -> Tensor:
+        """[B, h, w] -> [B, H, W]."""
         if self.map_stride == 1:
             return fused
         size = float(self.map_stride)
         return F.interpolate(fused[:, None], scale_factor=size, mode="bilinear", align_corners=False)[:, 0]
+
+    def forward(self, images: Tensor) -> Tensor:
+        """The fused map [B, H, W] alone, calibrated, at the size of the images: what is exported."""
+        return self.at_image_size(self.fused(self.features(images)))
+
+
+class Mean(nn.Module):
+    """The mean of several networks that were trained on one frozen trunk: it runs once, their heads one after another."""
+
+    def __init__(self, networks: Sequence[SideOutputNetwork]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(networks)
+
+    @property
+    def stride(self) -> int:
+        return cast(SideOutputNetwork, self.members[0]).stride
+
+    def forward(self, images: Tensor) -> Tensor:
+        """[B, H, W, 3] in [0, 255] -> [B, H, W]."""
+        first = cast(SideOutputNetwork, self.members[0])
+        features = first.features(images)
+        fused = torch.stack([cast(SideOutputNetwork, member).fused(features) for member in self.members])
+        return first.at_image_size(fused.mean(0))

@@ -41,7 +41,7 @@ from tamis.weakseg.images import read_image
 from tamis.weakseg.labels import Dataset, LabelledImage, folds, read_dataset, require_both_classes
 from tamis.weakseg.losses import Bags, Objective, objective_loss
 from tamis.weakseg.maps import write_map
-from tamis.weakseg.networks import SideOutputNetwork
+from tamis.weakseg.networks import Mean, SideOutputNetwork
 from tamis.weakseg.pretrained import load_pretrained
 from tamis.weakseg.recipe import RECIPES, Recipe, changed, store
 
@@ -215,7 +215,7 @@ def fast_bfloat16() -> bool:
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
-def predict(network: SideOutputNetwork, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+def predict(network: SideOutputNetwork | Mean, image: NDArray[np.uint8]) -> NDArray[np.float32]:
     """[H, W, 3] at working size -> fused map [H, W]; padded to the stride by repeating the edge, and cut back."""
     height, width = image.shape[:2]
     enlarged = padded(image, *common_size([image], network.stride))
