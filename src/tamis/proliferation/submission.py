@@ -131,8 +131,9 @@ def find_submissions(path: Path, truth: Submission) -> list[Path]:
     """
     if not path.is_dir():
         return [path]
-    images = set(truth.points.images) if truth.points is not None else set()
-    if images & {_image_id(file, path) for file in path.rglob("*.csv")}:
+    images = truth.points.images if truth.points is not None else {}
+    ends = {image.split("/", n)[-1] for image in images for n in range(max(1, image.count("/")))}
+    if ends & {_image_id(file, path) for file in path.rglob("*.csv")}:
         return [path]
     inside = sorted(p for p in path.iterdir() if not p.name.startswith(".") and (p.is_dir() or _is_table(p)))
     if not inside:
