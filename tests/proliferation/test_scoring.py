@@ -166,6 +166,14 @@ def test_a_circle_is_a_circle(tmp_path: Path) -> None:
     assert (found.count, found.mitotic_score) == (9, 2)
 
 
+def test_the_package_names_what_it_exports() -> None:
+    import tamis.proliferation as package
+
+    assert [getattr(package, name).__name__ for name in package.__all__] == package.__all__
+    with pytest.raises(AttributeError):
+        package.nothing  # noqa: B018
+
+
 def test_a_threshold_counts_fewer(tmp_path: Path) -> None:
     with open_slide(PHANTOM) as slide:
         marks = [Mitosis(x, y, n / 10) for n, (x, y) in enumerate(PLACES)]

@@ -118,7 +118,8 @@ def write_geojson(path: Path, found: SlideScore, um_per_px: float) -> None:
     """
     with path.open("w", encoding="utf-8") as file:
         file.write('{"type": "FeatureCollection", "features": [\n')
-        file.write(",\n".join(json.dumps(feature) for feature in _features(found, um_per_px)))
+        for n, feature in enumerate(_features(found, um_per_px)):
+            file.write((",\n" if n else "") + json.dumps(feature))
         file.write("\n]}\n")
 
 

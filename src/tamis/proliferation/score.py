@@ -1,7 +1,6 @@
 """One slide to its scores: tissue -> ranked regions -> mitoses -> hot spot -> mitotic score and proliferation score.
 
-    with open_slide("breast.svs") as slide:
-        found = score(slide)
+    found = score_slide("breast.svs")
     found.mitotic_score, found.per_mm2, found.interval
 
 The mitoses come from the detector, or from anyone: `mitoses` may be a pathologist's own clicks.
@@ -127,6 +126,14 @@ class SlideScore:
             right = round((region.x_um + region.width_um) / um_per_px)
             inside[top:bottom, left:right] = True
         return inside
+
+
+def score_slide(path: str | Path, settings: Settings = Settings(), *, mpp: float | None = None) -> SlideScore:
+    """Open a slide and score it. `mpp` is its um per pixel, for a file that does not say."""
+    from tamis.slides import open_slide
+
+    with open_slide(path, mpp=mpp) as slide:
+        return score(slide, settings)
 
 
 def score(
