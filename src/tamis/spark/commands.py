@@ -82,6 +82,7 @@ def _change(text: str) -> tuple[str, Any]:
 def _train(options: argparse.Namespace) -> int:
     from tamis.spark.train import Recipe, train
 
+    _no_bars()
     fields = {name: value for name, value in vars(options).items() if name in Recipe.__dataclass_fields__}
     recipe = Recipe(**fields, changes=dict(options.set))
     train(recipe, report=lambda line: print(" ".join(f"{k}={v:.4g}" for k, v in line.items()), flush=True))
@@ -106,6 +107,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     for name in ("context", "limit"):
         if (value := getattr(options, name)) is not None and value < 1:
             raise UsageError(f"--{name} is {value}; at least 1 was expected.")
+    _no_bars()
     found = evaluate(
         options.model,
         options.texts,
@@ -115,6 +117,13 @@ def _evaluate(options: argparse.Namespace) -> int:
     )
     print(json.dumps(found) if options.json else "\n".join(describe(found)))
     return 0
+
+
+def _no_bars() -> None:
+    """transformers draws progress bars of its own, also where there is no terminal."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
 
 
 PROMPT = "The city"
@@ -139,7 +148,7 @@ def demo(folder: Path) -> None:
         f"  active: {counts.active / tokens / layers:.0f} of {config['intermediate_size']} neurons a layer, "
         f"{counts.attended / tokens / layers / config['num_attention_heads']:.0f} keys a head"
     )
-    if native.chosen() is None:
+    if isa is None:
         print("dense against Spark is measured with the compiled kernels, which are absent here.")
         return
     _compare_layers(folder / "spark_layers.jsonl")
@@ -151,7 +160,7 @@ def _compare_layers(output: Path) -> None:
 
     # "model" first: it leaves a real query behind, without which every key looks alike to the attention part.
     settings = Settings(
-        contexts=(4096,), rounds=3, layers=DEMO_LAYERS, parts=("model", "ffn", "attention"), dtypes=("bf16",)
+        contexts=(4096,), rounds=5, layers=DEMO_LAYERS, parts=("model", "ffn", "attention"), dtypes=("bf16",)
     )
     records = [record for record in run(settings) if record["part"] != "model"]
     print(f"{DEMO_LAYERS} layers of Gemma-2 2B's size, random bf16 weights, 4096 tokens before, one token:")
