@@ -1,0 +1,81 @@
+"""The verb `tamis proliferation detect`: pictures -> mitoses, one record each. Light."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tamis.errors import TamisError
+
+if TYPE_CHECKING:
+    from tamis.proliferation.mitosis import Mitosis
+
+_DETECT = """Finds mitotic figures in pictures or slides stained with haematoxylin and eosin. Prints one record for each input,
+also when nothing is found: {"image":, "mitoses": [{"x_um":, "y_um":, "probability":}]}, likeliest first, from the upper
+left corner. Research use only."""
+ENDINGS = frozenset(
+    ".svs .tif .tiff .ndpi .mrxs .scn .bif .dcm .vms .vmu .svslide .png .jpg .jpeg".split()  # noqa: SIM905
+)
+
+
+def add_detect(verbs: Any, common: argparse.ArgumentParser) -> None:
+    parser = verbs.add_parser(
+        "detect", parents=[common], help="pictures or slides -> mitotic figures", description=_DETECT
+    )
+    parser.add_argument(
+        "inputs", nargs="+", metavar="IMAGE", help="a picture, a slide, a folder or a pattern"
+    )
+    parser.add_argument("--mpp", type=float, metavar="UM", help="um per pixel, for pictures that do not say")
+    parser.add_argument(
+        "--threshold", type=_probability, metavar="P", help="least probability (default: the published one)"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON record a line")
+    parser.set_defaults(run=_detect, extra="slides")
+
+
+def _probability(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no probability: give a number from 0 to 1")
+    return value
+
+
+def _detect(options: argparse.Namespace) -> int:
+    from tamis.batch import expand
+    from tamis.proliferation.detect import detect
+    from tamis.slides import open_slide
+
+    failed = 0
+    for path in expand(options.inputs, ENDINGS):
+        try:
+            with open_slide(path, mpp=options.mpp) as slide:
+                mitoses = detect(slide, threshold=options.threshold)
+        except TamisError as error:
+            failed += 1
+            print(f"tamis: {error}", file=sys.stderr)
+            continue
+        _print(path, mitoses, as_json=options.json)
+    return 1 if failed else 0
+
+
+def _print(path: Path, mitoses: list[Mitosis], *, as_json: bool) -> None:
+    if as_json:
+        found = [
+            {
+                "x_um": round(m.x_um, 3),
+                "y_um": round(m.y_um, 3),
+                "probability": round(m.probability, 4),
+            }
+            for m in mitoses
+        ]
+        print(json.dumps({"image": str(path), "mitoses": found}, ensure_ascii=False), flush=True)
+        return
+    print(f"{path}: {len(mitoses)} mitotic figures")
+    for m in mitoses:
+        print(f"  {m.x_um:10.1f} um  {m.y_um:10.1f} um  {m.probability:5.0%}")
