@@ -123,7 +123,7 @@ def _no_bars() -> None:
     """transformers draws progress bars of its own, also where there is no terminal."""
     from transformers.utils import logging
 
-    logging.disable_progress_bar()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 PROMPT = "The city"
@@ -140,9 +140,9 @@ def demo(folder: Path) -> None:
         made = engine.generate(PROMPT, max_tokens=40, temperature=0.7, top_k=20, seed=1)
         counts, config = engine.counts, engine.packed.config
     tokens, layers = max(1, counts.tokens), config["num_hidden_layers"]
-    print(
-        f"the shipped model (1.2 M parameters, on {native.description().split(';')[0]}) continues a prompt:"
-    )
+    isa = native.chosen()
+    path = "portable Python code" if isa is None else f"{list(native.instruction_sets())[isa]} kernels"
+    print(f"the shipped model (1.2 M parameters, on {path}) continues a prompt:")
     print(f"  {PROMPT}{made.text}")
     print(
         f"  active: {counts.active / tokens / layers:.0f} of {config['intermediate_size']} neurons a layer, "
