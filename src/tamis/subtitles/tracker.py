@@ -236,7 +236,9 @@ class Tracker:
         shots = self._reel.frames(track.born - 5, min(self.sample, track.born + SETTLED + 1))
         contrast = Contrast(track.points[track.fresh], [s.luma for s in shots], self._picture.shape)
         inside = next((i for i, s in enumerate(shots) if s.sample >= track.born), len(shots) - 1)
-        track.full = median(contrast[i] for i in _sampled(shots, inside, len(shots)))
+        # A brief line may be gone already.
+        stood = next((i for i, s in enumerate(shots) if s.sample > self.sample - track.weak), len(shots))
+        track.full = median(contrast[i] for i in _sampled(shots, inside, max(stood, inside + 1)))
         first = first_visible(contrast, inside, track.full)
         track.start = shots[first].time
         before = [contrast[i] for i in range(max(0, first - 3), first)]
