@@ -34,6 +34,9 @@ def main() -> None:
     )
     parser.add_argument("slides", type=Path)
     parser.add_argument("results", type=Path)
+    parser.add_argument(
+        "--scores-only", action="store_true", help="leave out the machines on the 21 features"
+    )
     options = parser.parse_args()
     pairs = []
     for path in sorted(options.slides.glob("*.truth.json")):
@@ -69,6 +72,8 @@ def main() -> None:
     tell("rho, density and planted count", fisher_interval(spearman(planted, density), n))
     tell("rho, true score and PAM50", fisher_interval(spearman(score, pam50), n))
     tell("rho, density and PAM50", fisher_interval(spearman(density, pam50), n))
+    if options.scores_only:
+        return
     features = np.array([[record["features"][name] for name in NAMES] for _, record, _ in pairs])
     try:
         _, estimates, _ = train_score.train(features, score.astype(float), pam50)
