@@ -5,48 +5,70 @@
 MAPS holds NAME.png (as cross-validation writes) or NAME.probability.ome.tiff (as segment writes) for the images of the
 dataset; several folders, as of several seeds, are scored one by one, or with --mean as the mean of their maps. Every figure
 has a 95 % bootstrap interval over images (patients where labels.csv names them) and stands beside the mask of all
-foreground. The threshold is 0.5 unless --threshold names another, which must not have been chosen on these images.
+foreground. The threshold is 0.5 unless --threshold names another, which must not have been chosen on these images; or, with
+--negatives 0.05 --folds 5, the lowest that marks at most 5 % of the negatives of the other four folds: chosen from image
+labels alone, and never on the image that is scored.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from tamis.agreement import Estimate
 from tamis.errors import InputError
 from tamis.weakseg.images import read_image, read_mask
-from tamis.weakseg.labels import Dataset, LabelledImage, read_dataset, with_masks
-from tamis.weakseg.maps import Map, read_map
+from tamis.weakseg.labels import Dataset, LabelledImage, folds, read_dataset, with_masks
+from tamis.weakseg.maps import Map, read_map, to_working_size
 from tamis.weakseg.metrics import Scored, figures, score
+from tamis.weakseg.refine import refine
 from tamis.weakseg.sheet import Case, write_sheet
 
 THRESHOLD = 0.5
 ENDINGS = (".png", ".probability.ome.tiff")
 SHEET_CASES = 4
+LEVELS = np.arange(1, 200) / 200
+"""Thresholds that are tried."""
 
 
-Folders = Sequence[Path]
-"""The mean of the maps in them is scored."""
+@dataclass(frozen=True, slots=True)
+class Maps:
+    """Where the maps of a dataset lie and what is done to them before they are scored."""
+
+    folders: tuple[Path, ...]
+    """Their mean is taken."""
+    refine_at_um_per_px: float | None = None
+    """Refined by the image at this resolution; None leaves them as they are."""
+
+    def of(self, image: LabelledImage) -> Map:
+        mean = np.asarray(
+            np.mean([_one_map(image, folder) for folder in self.folders], axis=0, dtype=np.float32)
+        )
+        if self.refine_at_um_per_px is None:
+            return mean
+        guide = to_working_size(read_image(image.path), image.um_per_px, self.refine_at_um_per_px, image.path)
+        small = cv2.resize(mean, (guide.shape[1], guide.shape[0]), interpolation=cv2.INTER_AREA)
+        return np.asarray(cv2.resize(refine(small, guide), mean.shape[::-1]))
 
 
 def scored(
-    dataset: Dataset, maps: Folders, threshold: float = THRESHOLD
+    dataset: Dataset, maps: Maps, thresholds: Mapping[str, float]
 ) -> tuple[list[Scored], list[Scored]]:
-    """Every image that has a truth and a map, and the same images with everything marked.
+    """Every image that has a truth and a map, and the same images with everything marked. `thresholds` by image name.
 
     Raises InputError where a map is missing: a figure over whatever happened to be there would mean nothing.
     """
     found, baseline = [], []
     for image in with_masks(dataset):
-        probability = _map(image, maps)
+        probability = maps.of(image)
         truth = _truth(image, probability)
         if probability.shape != truth.shape:
             probability = cv2.resize(probability, truth.shape[::-1], interpolation=cv2.INTER_LINEAR)
@@ -56,20 +78,44 @@ def scored(
             "positive": image.positive,
             "um_per_px": image.um_per_px or 1.0,
         }
-        found.append(score(probability > threshold, truth, **about))
+        found.append(score(probability > thresholds[image.name], truth, **about))
         baseline.append(score(np.ones_like(truth), truth, **about))
     if not found:
         raise InputError(f"{dataset.folder} has no masks, and maps are scored against masks.")
     return found, baseline
 
 
-def _truth(image: LabelledImage, probability: Map) -> np.ndarray[Any, np.dtype[np.bool_]]:
+def crossed_thresholds(
+    dataset: Dataset, maps: Maps, count: int, marked: float
+) -> tuple[dict[str, float], float]:
+    """(threshold of each image, that of all images together): the lowest that marks at most the share `marked` of the
+    negatives, on average; of each image, over the negatives of the other folds. Masks play no part."""
+    negatives = [i for i, image in enumerate(dataset.images) if not image.positive]
+    curves = {i: _marked_shares(maps.of(dataset.images[i])) for i in negatives}
+
+    def lowest(members: Sequence[int]) -> float:
+        mean = np.mean([curves[i] for i in members], axis=0)
+        allowed = np.flatnonzero(mean <= marked)
+        return float(LEVELS[allowed[0]])
+
+    chosen = {}
+    for held in folds(dataset, count, seed=0):
+        threshold = lowest([i for i in negatives if i not in set(held)])
+        chosen |= {dataset.images[i].name: threshold for i in held}
+    return chosen, lowest(negatives)
+
+
+def _marked_shares(probability: Map) -> NDArray[np.float64]:
+    """Share of the image above each of LEVELS."""
+    counts, _ = np.histogram(probability, bins=np.append(LEVELS, 2.0))
+    return np.asarray(
+        1 - (probability < LEVELS[0]).mean() - np.append(0, np.cumsum(counts[:-1])) / probability.size
+    )
+
+
+def _truth(image: LabelledImage, probability: Map) -> NDArray[np.bool_]:
     """A negative without a mask has an empty one."""
     return read_mask(image.mask) if image.mask is not None else np.zeros(probability.shape, bool)
-
-
-def _map(image: LabelledImage, maps: Folders) -> Map:
-    return np.asarray(np.mean([_one_map(image, folder) for folder in maps], axis=0, dtype=np.float32))
 
 
 def _one_map(image: LabelledImage, folder: Path) -> Map:
@@ -95,7 +141,7 @@ def report(name: str, rows: dict[str, dict[str, Estimate]], images: Sequence[Sco
     return lines
 
 
-def cases(dataset: Dataset, maps: Folders, found: Sequence[Scored], threshold: float) -> list[Case]:
+def cases(dataset: Dataset, maps: Maps, found: Sequence[Scored]) -> list[Case]:
     """Worst, median and best positives by their own F1, and the negatives with the most marked."""
     by_name = {image.name: image for image in dataset.images}
     positives = sorted((s for s in found if s.positive), key=lambda s: s.f1)
@@ -111,7 +157,7 @@ def cases(dataset: Dataset, maps: Folders, found: Sequence[Scored], threshold: f
     for group, members in groups:
         for one in members:
             image = by_name[one.name]
-            probability = _map(image, maps)
+            probability = maps.of(image)
             figure = f"F1 {one.f1:.2f}" if one.positive else f"{one.marked:.0%} marked"
             made.append(
                 Case(
@@ -129,7 +175,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("dataset", type=Path, metavar="DATASET")
     parser.add_argument("maps", type=Path, nargs="+", metavar="MAPS")
     parser.add_argument("--mean", action="store_true", help="score the mean of all MAPS, as of several seeds")
+    parser.add_argument(
+        "--refine", type=float, metavar="UM", help="refine the maps by the images at this um per px first"
+    )
     parser.add_argument("--threshold", type=float, default=THRESHOLD)
+    parser.add_argument(
+        "--negatives", type=float, metavar="SHARE", help="choose the threshold on the other folds instead"
+    )
+    parser.add_argument(
+        "--folds", type=int, default=5, help="of --negatives: as in train (default: %(default)s)"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON record")
     parser.add_argument(
         "--sheet", type=Path, metavar="SHEET.png", help="worst, median and best images of the first MAPS"
@@ -138,19 +193,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(options: argparse.Namespace) -> None:
     dataset = read_dataset(options.dataset)
+    groups = [tuple(options.maps)] if options.mean else [(folder,) for folder in options.maps]
     records = []
-    groups = [tuple(options.maps)] if options.mean else [(maps,) for maps in options.maps]
-    for maps in groups:
-        name = " + ".join(map(str, maps))
-        found, baseline = scored(dataset, maps, options.threshold)
+    for index, folders in enumerate(groups):
+        maps, name = Maps(folders, options.refine), " + ".join(map(str, folders))
+        thresholds, overall = (
+            dict.fromkeys((i.name for i in dataset.images), options.threshold),
+            options.threshold,
+        )
+        if options.negatives is not None:
+            thresholds, overall = crossed_thresholds(dataset, maps, options.folds, options.negatives)
+        found, baseline = scored(dataset, maps, thresholds)
         rows = {"maps": figures(found), "all foreground": figures(baseline)}
         if options.json:
             plain = {row: {k: asdict(e) for k, e in estimates.items()} for row, estimates in rows.items()}
-            records.append({"maps": name, "threshold": options.threshold, "figures": plain})
+            records.append({"maps": name, "threshold": overall, "figures": plain})
         else:
-            print("\n".join(report(name, rows, found)))
+            used = sorted({round(value, 3) for value in thresholds.values()})
+            print("\n".join(report(f"{name}, above {', '.join(map(str, used))}", rows, found)))
+        if options.sheet and index == 0:
+            write_sheet(cases(dataset, maps, found), options.sheet, thresholds)
     if options.json:
         print(json.dumps(records[0] if len(records) == 1 else records))
-    if options.sheet:
-        found, _ = scored(dataset, groups[0], options.threshold)
-        write_sheet(cases(dataset, groups[0], found, options.threshold), options.sheet, options.threshold)

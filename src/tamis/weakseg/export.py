@@ -37,7 +37,7 @@ TOLERANCE = 0.01
 OVERLAP_PX = {"vgg": 48, "lite0": 128}
 """Twice the reach of the deepest output: 22 px for VGG; for EfficientNet-Lite0 what changes a map by more than 0.01."""
 THRESHOLD = 0.5
-"""The area constraint calibrates the maps to it, so nothing is tuned."""
+"""Where no score names another."""
 GOLDEN_PX = 192
 
 
@@ -125,6 +125,8 @@ def export(
     training_data: str,
     command: str,
     score: dict[str, Any],
+    refined: bool,
+    threshold: float,
     examples: list[tuple[Path, float | None]],
 ) -> float:
     """Write FOLDER/NAME.{onnx,golden.npz,json}; the largest difference of ONNX Runtime to PyTorch, on the golden image
@@ -146,8 +148,9 @@ def export(
             "stained": recipe.stained,
             "trunk": recipe.trunk,
             "networks": len(runs),
+            "refined": refined,
         },
-        operating_point={"threshold": THRESHOLD},
+        operating_point={"threshold": threshold},
         vocabulary="probability that a pixel is cancer",
         um_per_px=recipe.um_per_px,
         score=score,
@@ -156,10 +159,10 @@ def export(
     runtime = Network(graph, described)
     golden = golden_image()
     expected = predict(network, golden)
-    difference = float(np.abs(runtime(golden) - expected).max())
+    difference = float(np.abs(runtime.unrefined(golden) - expected).max())
     for path, um_per_px in examples:
         image = to_working_size(read_image(path), um_per_px, recipe.um_per_px, path)
-        difference = max(difference, float(np.abs(runtime(image) - predict(network, image)).max()))
+        difference = max(difference, float(np.abs(runtime.unrefined(image) - predict(network, image)).max()))
     if difference > TOLERANCE:
         raise TrainingError(
             f"ONNX and PyTorch differ by {difference:.4f} in a probability: nothing was written."
@@ -176,6 +179,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="what train wrote, without --folds")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="NAME.json")
     parser.add_argument("--dataset", type=Path, help="whose first images ONNX and PyTorch are compared on")
+    parser.add_argument(
+        "--refine", action="store_true", help="lead the map's boundaries by the image (tamis.weakseg.refine)"
+    )
     parser.add_argument("--licence", default="as the images it was trained on")
     parser.add_argument("--training-data", default="not stated")
     parser.add_argument("--command", default="not stated")
@@ -196,6 +202,8 @@ def main(options: argparse.Namespace) -> None:
         training_data=options.training_data,
         command=options.command,
         score=score,
+        refined=options.refine,
+        threshold=float(score.get("threshold", THRESHOLD)) if isinstance(score, dict) else THRESHOLD,
         examples=[(image.path, image.um_per_px) for image in images],
     )
     size_mb = (

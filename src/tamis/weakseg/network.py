@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from tamis import weights
 from tamis.errors import InputError
 from tamis.weakseg.maps import Map
+from tamis.weakseg.refine import refine
 from tamis.weights import Weights
 
 FOLDER = Path(__file__).parent / "weights"
@@ -37,6 +38,8 @@ class Geometry:
     stained: bool
     """Whether it learned from stained tissue, so that glass need not be looked at."""
     threshold: float
+    refined: bool
+    """Whether the map is led by the image afterwards (tamis.weakseg.refine)."""
 
     @classmethod
     def of(cls, record: Weights) -> Geometry:
@@ -47,6 +50,7 @@ class Geometry:
             int(told["overlap_px"]),
             bool(told["stained"]),
             float(record.operating_point["threshold"]),
+            bool(told.get("refined", False)),
         )
 
 
@@ -62,7 +66,12 @@ class Network:
         self._session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
     def __call__(self, image: NDArray[np.uint8]) -> Map:
-        """[H, W, 3] -> [H, W]: padded to the stride by repeating the edge, and cut back."""
+        """[H, W, 3] -> [H, W]: padded to the stride by repeating the edge, cut back, and refined if the record says so."""
+        fused = self.unrefined(image)
+        return refine(fused, image) if self.geometry.refined else fused
+
+    def unrefined(self, image: NDArray[np.uint8]) -> Map:
+        """What the graph alone says: [H, W, 3] -> [H, W]."""
         height, width = image.shape[:2]
         below, right = (-size % self.geometry.stride_px for size in (height, width))
         if below or right:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,19 +24,20 @@ MARKED = (200, 0, 0)
 @dataclass(frozen=True, slots=True)
 class Case:
     group: str
+    name: str
     title: str
     image: NDArray[np.uint8]
     truth: NDArray[np.bool_]
     probability: Map
 
 
-def write_sheet(cases: Sequence[Case], path: Path, threshold: float) -> None:
+def write_sheet(cases: Sequence[Case], path: Path, thresholds: Mapping[str, float]) -> None:
     """Two cases a line, each as image with the truth outlined (green) and the mask (red), and the map from black (0) to
     white (1)."""
     rows: list[NDArray[np.uint8]] = []
     for group in dict.fromkeys(case.group for case in cases):
         members = [case for case in cases if case.group == group]
-        cells = [_cell(case, threshold) for case in members]
+        cells = [_cell(case, thresholds[case.name]) for case in members]
         width = 2 * cells[0].shape[1]
         rows.append(_text(group, width, GROUP_PX, 0.6))
         for k in range(0, len(cells), 2):
