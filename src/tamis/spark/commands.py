@@ -12,7 +12,6 @@ from typing import Any
 
 from tamis.errors import UsageError
 from tamis.spark import decode_commands
-from tamis.spark.presets import PRESETS
 
 
 def add_commands(verbs: Any, common: argparse.ArgumentParser) -> None:
@@ -39,7 +38,7 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
 
     parser.add_argument("texts", nargs="*", type=Path, metavar="TEXT", help="text files")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="where the run lives")
-    parser.add_argument("--preset", choices=sorted(PRESETS), default="tiny", help="default: %(default)s")
+    option("--preset", str, "tiny", "shapes: tiny, small or gemma2-2b")
     parser.add_argument("--ffn", choices=("spark", "gated"), default="spark", help="default: %(default)s")
     parser.add_argument(
         "--attention", choices=("spark", "softmax"), default="spark", help="default: %(default)s"
