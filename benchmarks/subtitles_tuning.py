@@ -26,13 +26,14 @@ from tamis.subtitles.search import SearchWeights
 from tamis.subtitles.video import open_video
 
 GRID: dict[str, Sequence[float]] = {
-    "least_evidence": (0.3, 0.4, 0.5, 0.6, 0.7),
-    "lonely": (0.5, 0.6, 0.7, 0.8, 0.9),
-    "at_home": (0.2, 0.3, 0.4, 0.5),
+    "insertion": (1.0, 2.0, 3.0, 4.0, 5.0),
+    "language": (0.2, 0.3, 0.4, 0.55, 0.7),
+    "recognition": (0.6, 0.8, 1.0),
     "temperature": (0.8, 1.0, 1.3, 1.6),
-    "language": (0.1, 0.2, 0.3, 0.4, 0.55, 0.7),
-    "insertion": (0.0, 0.5, 1.0, 1.5, 2.5),
-    "space": (0.3, 0.6, 1.0, 1.5),
+    "certainty": (0.0, 0.15, 0.3),
+    "least_evidence": (0.3, 0.4, 0.5, 0.6),
+    "lonely": (0.5, 0.6, 0.7, 0.8),
+    "space": (0.6, 1.0, 1.5),
     "width": (5.0, 15.0, 30.0),
 }
 
