@@ -12,17 +12,11 @@ recipe="--lines $lines --out $out --learning-rate 3e-3 --threads 1 --shards 200"
 "$python" -m tamis.subtitles.synthesis "$data" $lines/dev --shards 2 --seed 9 --part dev
 "$python" -m tamis.subtitles.synthesis "$data" $lines/train --shards 200 --seed 2 --natural 0.7 &
 
-# The first member learns the class vectors. The others learn to speak the same language beside it: they take the vectors over
-# again every few minutes, and for good when the first member is finished.
-member() {
-    while ! tail -n 1 $out/"$1".jsonl 2>/dev/null | grep -q "\"step\": $2,"; do
-        "$python" -m tamis.subtitles.train "$1" $recipe --steps "$2" --seed "$3" --head $out/vgg.pt --minutes 8 || sleep 20
-    done
-}
-"$python" -m tamis.subtitles.train vgg $recipe --steps 14000 &
-while [ ! -e $out/vgg.pt ]; do sleep 60; done
-member residual 8000 2 &
-wait %2
-member dense 6000 3
+# The first member learns the class vectors, which are then fitted again on its finished features; the other speaks the same
+# language: its own copy of them is frozen. Lastly they are fitted to the mean of both members' features.
+"$python" -m tamis.subtitles.train vgg $recipe --steps 14000
+"$python" -m tamis.subtitles.train_head $out/vgg.pt --lines $lines --out $out/head-vgg.pt --shards 120 --passes 1.5
+"$python" -m tamis.subtitles.train residual $recipe --steps 9500 --seed 2 --head $out/head-vgg.pt
+"$python" -m tamis.subtitles.train_head $out/vgg.pt $out/residual.pt --start $out/head-vgg.pt --lines $lines --out $out/head.pt --shards 120 --passes 1
 wait
-"$python" -m tamis.subtitles.publish $out/vgg.pt $out/residual.pt $out/dense.pt --lines $lines
+"$python" -m tamis.subtitles.publish $out/vgg.pt $out/residual.pt --head $out/head.pt --lines $lines

@@ -7,7 +7,7 @@ data=${TAMIS_DATA:-../shared/data}/subtitles
 python=${PYTHON:-.venv/bin/python}
 export OMP_NUM_THREADS=1
 
-for language in zh-hans zh-hant ja ko; do
-    "$python" -m tamis.subtitles.corpus "$data" "$language" -o "${OUT:-src/tamis/subtitles/weights}"
+for language in zh-hans:1800000 zh-hant:1800000 ja:1000000 ko:1000000; do
+    "$python" -m tamis.subtitles.corpus "$data" "${language%:*}" --keep "${language#*:}" -o "${OUT:-src/tamis/subtitles/weights}"
 done
 "$python" -m tamis.subtitles.scripts "$data" --models "${OUT:-src/tamis/subtitles/weights}"

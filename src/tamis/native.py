@@ -3,7 +3,8 @@
 They are one library with a C interface, loaded through ctypes, which releases the interpreter's lock during a call.
 Without it (no compiler at installation) portable Python code gives the same results, slower.
 
-TAMIS_ISA chooses a path: portable, avx2, avx512, avx512_bf16, or `none` for no compiled code at all.
+TAMIS_ISA chooses a path: portable, avx2, avx512, avx512_bf16, or `none` for no compiled code at all. TAMIS_LIBRARY names
+another build of the library, such as the one with sanitizers (`make check`).
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ ABI = 2  # TAMIS_ABI in csrc/tamis_native.h
 VARIABLE = "TAMIS_ISA"
 NONE = "none"
 _ENDING = {"win32": "dll", "darwin": "dylib"}.get(sys.platform, "so")
-PATH = Path(__file__).with_name(f"{'' if sys.platform == 'win32' else 'lib'}tamis_native.{_ENDING}")
+_BESIDE = Path(__file__).with_name(f"{'' if sys.platform == 'win32' else 'lib'}tamis_native.{_ENDING}")
+PATH = Path(os.environ.get("TAMIS_LIBRARY") or _BESIDE)
 
 
 @cache

@@ -98,7 +98,7 @@ def _peaks(density: Float, least: float) -> NDArray[np.float64]:
     cell = (y // reach).astype(np.int64) * (density.shape[1] // reach + 1) + x // reach
     _, first = np.unique(cell, return_index=True)
     order = np.sort(first)
-    return np.stack([x[order], y[order]], 1) * 2.0 + 0.5
+    return np.asarray(np.stack([x[order], y[order]], 1) * 2.0 + 0.5, np.float64)
 
 
 def _around(values: Float, places: NDArray[np.float64], reach: int) -> Float:

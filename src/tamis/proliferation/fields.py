@@ -115,6 +115,10 @@ def _icpr(folder: Path) -> list[Field]:
     fields = []
     for path in sorted((folder / "images").glob("*.jpg")):
         mask = cv2.imread(str(folder / "masks" / path.name), cv2.IMREAD_GRAYSCALE)
+        if mask is None:
+            raise InputError(
+                f"{folder / 'masks' / path.name} is missing or damaged: expected a mask of mitoses."
+            )
         _, _, stats, centres = cv2.connectedComponentsWithStats((mask > 127).astype(np.uint8))
         real = [(float(x), float(y)) for (x, y), s in zip(centres[1:], stats[1:], strict=True) if s[4] >= 60]
         fields.append(

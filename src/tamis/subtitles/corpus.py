@@ -238,7 +238,7 @@ def main() -> None:
     parser.add_argument("language", choices=LANGUAGES)
     parser.add_argument("-o", "--output", type=Path, help="folder for the model and its record")
     parser.add_argument("--order", type=int, default=4)
-    parser.add_argument("--keep", type=int, default=600_000, help="n-grams above order 1 to keep")
+    parser.add_argument("--keep", type=int, default=1_000_000, help="n-grams above order 1 to keep")
     arguments = parser.parse_args()
     model, perplexities = make(arguments.data, arguments.language, arguments.order, arguments.keep)
     for name, value in perplexities.items():

@@ -143,6 +143,7 @@ def main() -> None:
     parser.add_argument("checkpoints", nargs="+", type=Path)
     parser.add_argument("--lines", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--start", type=Path, help="class vectors to start from (default: the first member's)")
     parser.add_argument("--shards", type=int, default=200)
     parser.add_argument("--passes", type=float, default=2.0)
     parser.add_argument("--batch", type=int, default=1024)
@@ -157,7 +158,10 @@ def main() -> None:
     train = gather(members, arguments.lines / "train", arguments.shards, kept, arguments.seed)
     dev = gather(members, arguments.lines / "dev", 2, kept, arguments.seed)
     model = SharedHead()
-    model.head.load_state_dict(members[0].head.state_dict())
+    if arguments.start is None:
+        model.head.load_state_dict(members[0].head.state_dict())
+    else:
+        model.load_state_dict(load_weights(arguments.start))
     look = evaluator(dev)
     with torch.no_grad():
         print("before", look(model), f"{len(train[0])} characters", flush=True)

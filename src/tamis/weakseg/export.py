@@ -13,7 +13,7 @@ import argparse
 import io
 import json
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -175,6 +175,19 @@ def export(
     return difference
 
 
+def told_score(evaluated: Mapping[str, Any]) -> dict[str, Any]:
+    """What evaluate printed as JSON, as the record tells it."""
+    if not evaluated:
+        return {}
+    told: dict[str, Any] = {"measured_on": "images held out by cross-validation, as evaluate printed it"}
+    for name, estimate in evaluated["figures"]["maps"].items():
+        told[name] = (
+            f"{estimate['value']:.3f} [{estimate['low']:.3f}, {estimate['high']:.3f}], n {estimate['n']}"
+        )
+    told["all_foreground_pooled_f1"] = round(evaluated["figures"]["all foreground"]["pooled_f1"]["value"], 3)
+    return told
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="what train wrote, without --folds")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="NAME.json")
@@ -201,9 +214,9 @@ def main(options: argparse.Namespace) -> None:
         licence=options.licence,
         training_data=options.training_data,
         command=options.command,
-        score=score,
+        score=told_score(score),
         refined=options.refine,
-        threshold=float(score.get("threshold", THRESHOLD)) if isinstance(score, dict) else THRESHOLD,
+        threshold=float(score.get("threshold", THRESHOLD)),
         examples=[(image.path, image.um_per_px) for image in images],
     )
     size_mb = (
