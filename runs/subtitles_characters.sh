@@ -12,6 +12,7 @@ recipe="--lines $lines --out $out --learning-rate 3e-3 --threads 1 --shards 200"
 "$python" -m tamis.subtitles.synthesis "$data" $lines/dev --shards 2 --seed 9 --part dev
 "$python" -m tamis.subtitles.synthesis "$data" $lines/train --shards 200 --seed 2 --natural 0.7 &
 
+# (The shipped `residual` spoke the first vectors until step 6,750, for the fit was found while it trained.)
 # The first member learns the class vectors, which are then fitted again on its finished features; the other speaks the same
 # language: its own copy of them is frozen. Lastly they are fitted to the mean of both members' features.
 "$python" -m tamis.subtitles.train vgg $recipe --steps 14000
