@@ -105,6 +105,19 @@ def test_evaluate_counts_loss_and_activity(whole: Path, text: Path) -> None:
     assert len(describe(found)) == 3 + 2 + 1
 
 
+def test_a_run_starts_from_another_model_with_its_tokens(whole: Path, text: Path, tmp_path: Path) -> None:
+    recipe = Recipe(
+        tmp_path, [text], changes=WIDTH, start=whole, context=32, batch=4, steps=2, log_every=1, threads=1
+    )
+    before = torch.get_num_threads()
+    try:
+        train(recipe)
+    finally:
+        torch.set_num_threads(before)
+    assert losses(tmp_path)[1] < losses(whole)[1] - 0.1
+    assert (tmp_path / "tokenizer.json").read_bytes() == (whole / "tokenizer.json").read_bytes()
+
+
 def test_what_cannot_be_trained_is_told(text: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is no file"):
         train(Recipe(tmp_path / "a", [tmp_path / "absent.txt"]))

@@ -60,7 +60,7 @@ class Recipe:
     changes: dict[str, Any] = field(default_factory=dict)
     """Of the preset's fields."""
     tokenizer: Path | None = None
-    """A tokenizer.json; trained on the text unless given."""
+    """A tokenizer.json; unless given, that of `start`, or else trained on the text."""
     start: Path | None = None
     """A checkpoint folder of the same width to start from, dense or Spark, Gemma-2 included."""
     context: int = 256
@@ -150,8 +150,11 @@ def prepare_text(recipe: Recipe) -> None:
     missing = [path for path in recipe.texts if not path.is_file()]
     if missing:
         raise InputError(f"{missing[0]} is no file: name text files (.txt, .xz, .gz).")
-    if recipe.tokenizer is not None:
-        tokenizer = open_tokenizer(recipe.tokenizer)
+    given = recipe.tokenizer
+    if given is None and recipe.start is not None:  # other tokens would make its embeddings noise
+        given = recipe.start / "tokenizer.json"
+    if given is not None:
+        tokenizer = open_tokenizer(given)
         end_token(tokenizer)
     else:
         documents = (document for path in recipe.texts for document in read_documents(path))
