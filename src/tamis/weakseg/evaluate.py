@@ -98,7 +98,7 @@ def crossed_thresholds(
         allowed = np.flatnonzero(mean <= marked)
         return float(LEVELS[allowed[0]])
 
-    chosen = {}
+    chosen: dict[str, float] = {}
     for held in folds(dataset, count, seed=0):
         threshold = lowest([i for i in negatives if i not in set(held)])
         chosen |= {dataset.images[i].name: threshold for i in held}
@@ -162,6 +162,7 @@ def cases(dataset: Dataset, maps: Maps, found: Sequence[Scored]) -> list[Case]:
             made.append(
                 Case(
                     group,
+                    image.name,
                     f"{one.name}  {figure}",
                     read_image(image.path),
                     _truth(image, probability),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import struct
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -51,7 +52,7 @@ def read_mask(path: Path) -> NDArray[np.bool_]:
     content = _content(path)
     check_size(path, size_in_header(content, path), limit_px())
     pixels = _decode(content, path)
-    return np.asarray(pixels[..., :3].max(2) > 0 if pixels.ndim == 3 else pixels > 0)
+    return np.asarray(pixels[..., :3].max(2) != 0 if pixels.ndim == 3 else np.asarray(pixels) != 0)
 
 
 def image_size_px(path: Path) -> tuple[int, int]:
@@ -72,7 +73,8 @@ def spacing_um(path: Path) -> float | None:
         elif ending in {".nii", ".gz"}:
             import nibabel
 
-            rows, columns = (float(v) for v in nibabel.load(path).header.get_zooms()[:2])
+            header: Any = nibabel.load(path).header
+            rows, columns = (float(v) for v in header.get_zooms()[:2])
         else:
             return None
     except Exception:  # noqa: BLE001 - whatever is wrong with the header, the scale is unknown
@@ -192,7 +194,7 @@ def _tiff(path: Path) -> NDArray[np.generic]:
 
 def _dicom(path: Path) -> Rgb:
     import pydicom
-    from pydicom.pixels import apply_modality_lut, apply_voi_lut, convert_color_space
+    from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut, convert_color_space
 
     try:
         data = pydicom.dcmread(path)
@@ -219,7 +221,7 @@ def _nifti(path: Path) -> Rgb:
     import nibabel
 
     try:
-        volume = nibabel.load(path)
+        volume: Any = nibabel.load(path)
         shape = volume.shape
         check_size(path, (int(shape[0]), int(np.prod(shape[1:]))), limit_px())
         values = np.asanyarray(volume.dataobj)
@@ -236,7 +238,7 @@ def _nifti(path: Path) -> Rgb:
     )  # first axis to the right, second upwards
 
 
-def _on_white(pixels: NDArray[np.generic]) -> NDArray[np.generic]:
+def _on_white(pixels: NDArray[Any]) -> NDArray[np.generic]:
     top = float(np.iinfo(pixels.dtype).max) if np.issubdtype(pixels.dtype, np.integer) else 1.0
     opacity = pixels[..., 3:].astype(np.float32) / top
     return (pixels[..., :3] * opacity + top * (1 - opacity)).astype(pixels.dtype)

@@ -219,7 +219,7 @@ class SideOutputNetwork(nn.Module):
 
     def features(self, images: Tensor) -> list[Tensor]:
         """Images [B, H, W, 3] in [0, 255] -> what each side output reads, shallow first, of the order of 1."""
-        x = (images.permute(0, 3, 1, 2).float() - self.mean) / self.std
+        x = (images.permute(0, 3, 1, 2).float() - cast(Tensor, self.mean)) / cast(Tensor, self.std)
         x = x.contiguous(memory_format=torch.channels_last)
         return [f / scale for f, scale in zip(self.trunk(x)[-self.sides :], self.scales, strict=True)]
 

@@ -7,6 +7,8 @@ from stroma. Four box filters, whatever the radius.
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +25,7 @@ SMOOTHING_PX = 2.0
 
 def refine(probability: Map, image: NDArray[np.uint8]) -> Map:
     """Map [H, W] and image [H, W, 3], both at the working resolution -> map [H, W] in [0, 1]."""
-    guide = cv2.GaussianBlur(image[..., 0], (0, 0), SMOOTHING_PX).astype(np.float32) / 255
+    guide = cv2.GaussianBlur(image[..., 0], (0, 0), SMOOTHING_PX).astype(np.float32) / np.float32(255)
     mean_guide, mean_map = _box(guide), _box(probability)
     covariance = _box(guide * probability) - mean_guide * mean_map
     variance = _box(guide * guide) - mean_guide * mean_guide
@@ -32,6 +34,6 @@ def refine(probability: Map, image: NDArray[np.uint8]) -> Map:
     return np.asarray((_box(slope) * guide + _box(offset)).clip(0, 1), np.float32)
 
 
-def _box(plane: NDArray[np.float32]) -> NDArray[np.float32]:
+def _box(plane: NDArray[Any]) -> NDArray[np.float32]:
     side = 2 * RADIUS_PX + 1
     return np.asarray(cv2.boxFilter(plane, -1, (side, side), borderType=cv2.BORDER_REFLECT_101))
