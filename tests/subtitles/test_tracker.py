@@ -1,0 +1,79 @@
+"""pytest tests/subtitles/test_tracker.py: from samples to finished lines."""
+
+from collections.abc import Sequence
+from fractions import Fraction
+
+from drawn import RATE, Shown, clip, footage, panning
+
+from tamis.subtitles.reel import Reel, Shot
+from tamis.subtitles.track import Ended
+from tamis.subtitles.tracker import MOST_TRACKS, Tracker
+
+EVERY = 3
+
+
+def followed(count: int, texts: Sequence[Shown], ground=panning) -> tuple[list[Ended], int]:
+    """Lines that ended, in order, and the greatest number of tracks at a time. Every third frame is a sample."""
+    reel = Reel()
+    tracker = Tracker(reel)
+    ended: list[Ended] = []
+    most = 0
+    for n, frame in enumerate(clip(count, texts, ground)):
+        sampled = n % EVERY == 0
+        reel.add(Shot(frame.time, frame.time + frame.duration, frame.luma, tracker.sample + sampled), sampled)
+        if sampled:
+            ended += tracker.observe(frame.luma)
+            most = max(most, len(tracker.tracks))
+    ended += tracker.finish(Fraction(count, RATE))
+    return sorted(ended, key=lambda line: line.start), most
+
+
+def spans(ended: Sequence[Ended]) -> list[tuple[int, int]]:
+    return [(int(line.start * RATE), int(line.end * RATE)) for line in ended]
+
+
+def test_a_line_ends_with_its_points() -> None:
+    ended, _ = followed(80, [Shown("一行字幕", 11, 50)])
+    assert spans(ended) == [(11, 50)]
+    assert ended[0].share > 0.9 and ended[0].contrast > 50 and abs(ended[0].prior) < 0.4
+
+
+def test_a_line_still_there_at_the_end_ends_with_the_video() -> None:
+    assert spans(followed(60, [Shown("还没有消失", 20, 60)])[0]) == [(20, 60)]
+
+
+def test_two_lines_that_come_together_are_two() -> None:
+    both = [Shown("上面的文字", 11, 50, top=200), Shown("下面的文字也在", 11, 50)]
+    assert spans(followed(80, both)[0]) == [(11, 50), (11, 50)]
+
+
+def test_a_line_in_anothers_place_ends_it() -> None:
+    texts = [Shown("前面的话", 11, 40), Shown("后面的话", 40, 70)]
+    assert spans(followed(90, texts)[0]) == [(11, 40), (40, 70)]
+
+
+def test_when_one_line_of_a_cue_changes_the_other_ends_and_begins_with_it() -> None:
+    texts = [
+        Shown("上面的一行不变", 11, 80, top=270),
+        Shown("下面第一句", 11, 45, top=306),
+        Shown("接着第二句", 45, 80, top=306),
+    ]
+    ended, _ = followed(100, texts)
+    upper = [line for line in ended if line.points.box()[1] < 290]
+    assert spans(upper) == [(11, 45), (45, 80)]
+    assert set(spans(ended)) == {(11, 45), (45, 80)}
+
+
+def test_a_scene_cut_is_no_end() -> None:
+    def cut(number: int):
+        return panning(number) if number < 40 else footage(3)[:, number : number + 640]
+
+    assert spans(followed(90, [Shown("镜头变了话没完", 11, 70)], cut)[0]) == [(11, 70)]
+
+
+def test_the_tracks_of_a_restless_scene_are_bounded() -> None:
+    texts = [
+        Shown("闪" * 4, 3 * n, 3 * n + 7, top=20 + 40 * (n % 7), left=40 + 60 * (n % 8)) for n in range(1, 40)
+    ]
+    _, most = followed(130, texts)
+    assert most <= MOST_TRACKS
