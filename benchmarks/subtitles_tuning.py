@@ -19,10 +19,10 @@ import numpy as np
 from tamis.subtitles import reader
 from tamis.subtitles.detect import detect
 from tamis.subtitles.evaluate import HEADLINE, ClipScore, Truth, read_truth, score_clip
+from tamis.subtitles.language import LANGUAGES
 from tamis.subtitles.published import default_recogniser
-from tamis.subtitles.reader import SeenCue, Settings
+from tamis.subtitles.reader import SeenCue, Settings, default_settings
 from tamis.subtitles.recognise import Recogniser
-from tamis.subtitles.search import SearchWeights
 from tamis.subtitles.video import open_video
 
 GRID: dict[str, Sequence[float]] = {
@@ -51,7 +51,7 @@ class Looked:
             self.seen: list[SeenCue] = [cue for cue in looked if cue is not None]
         self.seen.sort(key=lambda cue: (cue.start, cue.end))
         self.found = reader.find_language(self.seen, recogniser)
-        self.language = self.truth.language or self.found
+        self.language = self.truth.language if self.truth.language in LANGUAGES else self.found
 
     def score(self, settings: Settings, recogniser: Recogniser) -> ClipScore:
         cues = [reader.recognise(cue, self.language, recogniser, settings) for cue in self.seen]
@@ -83,7 +83,7 @@ def main() -> None:
     for clip in clips:
         if clip.found != clip.language and clip.truth.language not in ("", "none"):
             print(f"language of {clip.name}: found {clip.found}, is {clip.language}")
-    settings = Settings(search=SearchWeights())
+    settings = default_settings()
     best = goodness([clip.score(settings, recogniser) for clip in clips])
     print(f"start {best:.4f}")
     for _ in range(arguments.rounds):
