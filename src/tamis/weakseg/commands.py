@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tamis.weakseg.network import Network
 
 SAMPLES = Path(__file__).parent / "samples"
-SAMPLE_UM_PER_PX = 1.0
+SAMPLE_UM_PER_PX = 1.24
 
 
 def add_commands(verbs: Any, common: argparse.ArgumentParser) -> None:

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-STROMA = (226, 178, 202)
+STROMA = (236, 200, 222)
 CYTOPLASM = (205, 150, 190)
 LUMEN = (245, 240, 246)
 NUCLEUS = (112, 80, 150)
