@@ -64,6 +64,15 @@ def test_generating_with_the_cache_gives_the_tokens_of_generating_without(ffn: s
     with_cache = model.generate(prompt, max_new_tokens=25, do_sample=False, pad_token_id=0)
     without = model.generate(prompt, max_new_tokens=25, do_sample=False, pad_token_id=0, use_cache=False)
     assert with_cache.tolist() == without.tolist()
+    static = model.generate(
+        prompt,
+        max_new_tokens=25,
+        do_sample=False,
+        pad_token_id=0,
+        cache_implementation="static",
+        disable_compile=True,
+    )
+    assert static.tolist() == without.tolist()
 
 
 def test_a_padded_batch_gives_what_each_prompt_gives_alone() -> None:

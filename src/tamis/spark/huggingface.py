@@ -113,6 +113,11 @@ class SparkForCausalLM(PreTrainedModel, GenerationMixin):
         elif isinstance(module, RMSNorm):
             init.zeros_(module.weight)
 
+    @staticmethod
+    def create_masks_for_generate(attention_mask: Tensor | None = None, **ignored: Any) -> Tensor | None:
+        """`generate` would make masks of its own for a static cache; `forward` makes them from the padding alone."""
+        return attention_mask
+
     def get_input_embeddings(self) -> nn.Module:
         return self.model.embed_tokens
 
