@@ -14,7 +14,7 @@ FONTS := fonts-arphic-bkai00mp fonts-arphic-bsmi00lp fonts-arphic-gbsn00lp fonts
   fonts-ipaexfont-gothic fonts-lxgw-wenkai fonts-morisawa-bizud-gothic fonts-nanum fonts-noto-cjk \
   fonts-noto-cjk-extra fonts-smiley-sans fonts-unfonts-core fonts-vlgothic fonts-wqy-microhei fonts-wqy-zenhei
 
-.PHONY: demo test check bench fonts clean
+.PHONY: demo test check sanitize bench fonts clean
 
 demo: $(VENV)/.subtitles ## The main job on bundled samples: a table, an .srt and a review page in work/demo
 	$(BIN)/tamis demo -o work/demo
@@ -27,6 +27,18 @@ check: $(VENV)/.dev ## Format, lint, types, import rules
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_architecture.py
+	@$(MAKE) --no-print-directory sanitize
+
+sanitize: $(VENV)/.dev ## The native kernels under the address and undefined-behaviour sanitizers
+	@if ! command -v cmake >/dev/null || ! command -v g++ >/dev/null; then \
+	  echo "Skipped: the sanitizers need cmake and g++."; \
+	else \
+	  cmake -S . -B build/sanitize -DTAMIS_SANITIZE=ON >/dev/null && cmake --build build/sanitize >/dev/null && \
+	  LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libubsan.so)" \
+	  ASAN_OPTIONS=detect_leaks=0:verify_asan_link_order=0 TAMIS_LIBRARY=build/sanitize/libtamis_native.so \
+	  $(BIN)/python -m pytest -q tests/spark/test_kernels.py tests/spark/test_engine.py \
+	    -k "products or threshold or gelu or odd_shapes or ties or fewer or several"; \
+	fi
 
 bench: $(VENV)/.dev work/peers-venv/.made fonts ## The numbers of README.md; hours
 	$(BIN)/python benchmarks/subtitles_clips.py dev

@@ -84,7 +84,7 @@ Engine::Engine(const tamis_spark_config& config, const tamis_spark_ends& ends, c
     value_ = Memory(sizeof(float) * places * score_stride_);
     counts_ = Memory(sizeof(int32_t) * places);
     thetas_ = Memory(sizeof(float) * places);
-    sums_ = Memory(sizeof(float) * pieces * hidden_);
+    sums_ = Memory(sizeof(float) * pieces * hidden_ * std::min<size_t>(rows, few_rows));
     tiles_ = Memory(sizeof(float) * threads * tile_neurons * tile_columns);
     ffn_quantile_ = c.ffn_active < c.neurons
                         ? static_cast<float>(normal_quantile(1 - static_cast<double>(c.ffn_active) / c.neurons))
@@ -357,7 +357,7 @@ void Engine::ffn_spark(Walk& walk, int i) {
   pool_.meet();
   end_lap(walk, predictor);
   own_rows(walk, rows_, [&](int b) { choose(walk, i, b); });
-  rows_ == 1 ? gather_one(walk, i) : gather_several(walk, i);
+  rows_ == 1 ? gather_one(walk, i) : rows_ <= few_rows ? gather_few(walk, i) : gather_several(walk, i);
   end_lap(walk, gather);
 }
 
@@ -415,6 +415,56 @@ void Engine::gather_one(Walk& walk, int i) {
     kernels_->add(y, sums_.as<float>() + static_cast<size_t>(piece) * hidden_, hidden_);
   kernels_->rms_norm(y, layer.norms[3], config_.hidden, hidden_, config_.epsilon, y);
   kernels_->add(residual(walk, 0), y, hidden_);
+}
+
+// A few tokens: neurons are cut into fixed pieces, and within a piece the tokens take turns every hundred neurons, so that a
+// row that two of them need is in the cache for the second.
+void Engine::gather_few(Walk& walk, int i) {
+  const auto& layer = layers_[i];
+  constexpr int stretch = 108;
+  const int set = layer.up.type != layer.gate.type ? 1 : 0;
+  const size_t width = bytes_of(layer.up.type);
+  pool_.meet();
+  const Activations x = prepared(walk, set, layer.up.type, rows_);
+  Dealer& deal = dealer(walk);
+  int done[few_rows];
+  for (int piece, end; deal.deal(pieces, 1, 1, pool_.size(), piece, end);) {
+    const int64_t neurons = config_.neurons;
+    const int first = static_cast<int>(neurons * piece / pieces), last = static_cast<int>(neurons * (piece + 1) / pieces);
+    for (int b = 0; b < rows_; b++) {
+      const int32_t* index = index_.as<int32_t>() + b * score_stride_;
+      done[b] = static_cast<int>(std::lower_bound(index, index + counts_.as<int32_t>()[b], first) - index);
+      float* y = sums_.as<float>() + (static_cast<size_t>(b) * pieces + piece) * hidden_;
+      const float theta = thetas_.as<float>()[b];
+      std::fill(y, y + hidden_, theta - theta == 0 ? 0.0f : NAN);
+    }
+    for (int at = first; at < last; at += stretch)
+      for (int b = 0; b < rows_; b++) {
+        const int32_t* index = index_.as<int32_t>() + b * score_stride_;
+        float* value = value_.as<float>() + b * score_stride_;
+        const int count = counts_.as<int32_t>()[b], from = done[b], until = std::min(last, at + stretch);
+        int to = from;
+        while (to < count && index[to] < until) to++;
+        done[b] = to;
+        if (from == to) continue;
+        const char* vector = static_cast<const char*>(x.data) + static_cast<size_t>(b) * x.stride * width;
+        if (layer.rescore.data != nullptr)
+          score_again(layer, vector, to - from, index + from, value + from, thetas_.as<float>()[b]);
+        kernels_->gelu(value + from, to - from);
+        kernels_->gather(layer.up, layer.down, index + from, value + from, to - from, count - to,
+                         vector + config_.ffn_predictor * width, x.scale[b],
+                         sums_.as<float>() + (static_cast<size_t>(b) * pieces + piece) * hidden_);
+      }
+  }
+  pool_.meet();
+  own_rows(walk, rows_, [&](int b) {
+    float* y = normed_.as<float>() + place(walk, rows_, b) * (pitch_ / 4);
+    std::fill(y, y + hidden_, 0.0f);
+    for (int piece = 0; piece < pieces; piece++)
+      kernels_->add(y, sums_.as<float>() + (static_cast<size_t>(b) * pieces + piece) * hidden_, hidden_);
+    kernels_->rms_norm(y, layer.norms[3], config_.hidden, hidden_, config_.epsilon, y);
+    kernels_->add(residual(walk, b), y, hidden_);
+  });
 }
 
 // Several tokens: together they need nearly every neuron, so what is saved is arithmetic. Neurons are dealt out for the

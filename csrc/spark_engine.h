@@ -27,6 +27,7 @@ class Engine {
  private:
   enum Lap { projections, attention, predictor, gather, vocabulary };
   static constexpr int pieces = 16;  // of the active neurons of one token, each with a sum of its own
+  static constexpr int few_rows = 16;  // tokens whose active neurons are still far from all neurons
   // Of [K2 | V] while several tokens take their rows from it: V, widened to float32, is 64 KB.
   static constexpr int tile_neurons = 128, tile_columns = 256;
 
@@ -47,6 +48,7 @@ class Engine {
   void ffn_gated(Walk& walk, int layer);
   void ffn_spark(Walk& walk, int layer);
   void gather_one(Walk& walk, int layer);
+  void gather_few(Walk& walk, int layer);
   void gather_several(Walk& walk, int layer);
   void logits(Walk& walk);
   void rescore(Walk& walk, int wanted);

@@ -90,7 +90,8 @@ def test_the_definition_is_met(isa: int, dtype: str, ffn: str, attention: str) -
     tokens = tokens_of(40)
     expected = truth(packed, tokens)
     assert error(decoded(packed, isa, tokens), expected) < TOLERANCE[dtype]
-    assert error(decoded(packed, isa, tokens, chunk=17), expected) < TOLERANCE[dtype]
+    for chunk in (3, 17):  # few tokens share rows one way, many another
+        assert error(decoded(packed, isa, tokens, chunk=chunk), expected) < TOLERANCE[dtype]
 
 
 @needs_kernels

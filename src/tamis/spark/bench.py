@@ -107,11 +107,20 @@ class _Weights:
         ffn, attention = ("gated", "softmax") if kind == "dense" else ("spark", "spark")
         return arrange(self.settings.preset, ffn=ffn, attention=attention, **changes)
 
-    def arm(self, kind: str, recipe: Recipe, context: int, rows: int = 1, slots: int = 1) -> Arm:
-        """Opened once, and kept as long as nothing larger is asked for."""
-        key = (kind, recipe, context, rows, slots)
+    def arm(
+        self,
+        kind: str,
+        recipe: Recipe,
+        context: int,
+        rows: int = 1,
+        slots: int = 1,
+        window: int | None = None,
+    ) -> Arm:
+        """Opened once and kept. window: of sliding layers, if not the preset's."""
+        key = (kind, recipe, context, rows, slots, window)
         if key not in self.opened:
             config = self.config(kind) | {"max_position_embeddings": context}
+            config["sliding_window"] = window or config["sliding_window"]
             packed = self._pack(config, recipe)
             require_memory(cache_bytes(config, recipe.dtype, context, slots), "the cache of a benchmark")
             decoder = Native(packed, self.isa, threads=self.threads, context=context, slots=slots, rows=rows)
@@ -123,14 +132,6 @@ class _Weights:
             )
             self.opened[key] = Arm(name, packed, decoder, [], [])
         return self.opened[key]
-
-    def arms(self, dtype: str, context: int) -> list[Arm]:
-        return [self.arm(kind, Recipe(dtype), context) for kind in ("dense", "spark")]
-
-    def close_all(self) -> None:
-        for arm in self.opened.values():
-            arm.decoder.close()
-        self.opened.clear()
 
     def _pack(self, config: Mapping[str, Any], recipe: Recipe) -> Packed:
         wanted = plan(config, recipe)
@@ -190,7 +191,7 @@ class _Weights:
             pool = to_bf16(normal * deviation).view(np.uint8)
         else:
             pool = (normal * deviation).view(np.uint8)
-        data = _large(size + (1 << 21))
+        data = _large(size + size // 100)  # dense and Spark differ by their scales
         piece = 1 << 20
         for at in range(0, len(data), piece):
             end = min(at + piece, len(data))
@@ -217,7 +218,13 @@ def _decode(
 ) -> Iterator[dict[str, Any]]:
     """One token a step, at each context, arms in turns."""
     context = max(settings.contexts)
-    arms = [arm for dtype in settings.dtypes for arm in weights.arms(dtype, context)]
+    # Keys and values are bfloat16 beside any weights, so attention is measured once; in global layers only.
+    dtypes = settings.dtypes[:1] if part == "attention" else settings.dtypes
+    arms = [
+        weights.arm(kind, Recipe(dtype), context, window=context if part == "attention" else None)
+        for dtype in dtypes
+        for kind in ("dense", "spark")
+    ]
     for length in settings.contexts:
         if part == "ffn" and length != settings.contexts[0]:
             continue  # an FFN does not see the context
