@@ -398,16 +398,18 @@ void Engine::gather_one(Walk& walk, int i) {
   const Activations x = prepared(walk, set, layer.up.type, 1);
   const char* second = static_cast<const char*>(x.data) + config_.ffn_predictor * bytes_of(layer.up.type);
   Dealer& deal = dealer(walk);
-  for (int piece, end; deal.deal(pieces, 1, 1, pool_.size(), piece, end);) {
-    float* y = sums_.as<float>() + static_cast<size_t>(piece) * hidden_;
-    std::fill(y, y + hidden_, theta - theta == 0 ? 0.0f : NAN);
-    const int first = count * piece / pieces, last = count * (piece + 1) / pieces;
-    if (first == last) continue;
-    if (layer.rescore.data != nullptr) score_again(layer, x.data, last - first, index + first, value + first, theta);
-    kernels_->gelu(value + first, last - first);
-    kernels_->gather(layer.up, layer.down, index + first, value + first, last - first, count - last, second, x.scale[0],
-                     y);
-  }
+  // Runs of pieces: within a run the next rows are fetched ahead.
+  for (int run, end; deal.deal(pieces, 1, pieces, pool_.size(), run, end);)
+    for (int piece = run; piece < end; piece++) {
+      float* y = sums_.as<float>() + static_cast<size_t>(piece) * hidden_;
+      std::fill(y, y + hidden_, theta - theta == 0 ? 0.0f : NAN);
+      const int first = count * piece / pieces, last = count * (piece + 1) / pieces;
+      if (first == last) continue;
+      if (layer.rescore.data != nullptr) score_again(layer, x.data, last - first, index + first, value + first, theta);
+      kernels_->gelu(value + first, last - first);
+      kernels_->gather(layer.up, layer.down, index + first, value + first, last - first, count - last, second, x.scale[0],
+                       y);
+    }
   pool_.meet();
   float* y = normed_.as<float>() + at * (pitch_ / 4);
   std::fill(y, y + hidden_, 0.0f);

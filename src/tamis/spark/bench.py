@@ -295,7 +295,7 @@ def bytes_read(packed: Packed, part: str, length: int, active: float, attended: 
     """What a token must read: weights, of a Spark FFN's [K2 | V] the active rows only; cached keys and values.
 
     active: neurons over all layers; attended: keys over all layers and query heads. A query head's keys are counted as its
-    own, though heads that share a cache may share some.
+    own, though heads that share a cache may share some; all of them together are no more than there are.
     """
     c, tensors = packed.config, packed.tensors
     total = 0.0
@@ -318,7 +318,8 @@ def bytes_read(packed: Packed, part: str, length: int, active: float, attended: 
         )
         if c["attention"] == "spark":
             r, size = c["attention_predictor_size"], c["head_dim"]
-            total += width * (seen * c["num_key_value_heads"] * r + attended * (2 * size - r))
+            kept = min(attended, seen * c["num_key_value_heads"])
+            total += width * (seen * c["num_key_value_heads"] * r + kept * (2 * size - r))
         else:
             total += width * seen * c["num_key_value_heads"] * 2 * c["head_dim"]
     return total
