@@ -24,6 +24,8 @@ from tamis.spark.reference import Reference, State
 Floats = NDArray[np.float32]
 RESCORE_MARGIN = 6.0
 """Standard errors of the int8 head within which a logit is computed again: one in 10^9 is missed."""
+MOST_HEAD_DIM = 1024
+"""Room for one head on the stack of csrc/spark_engine.cpp."""
 SPIN = 1000
 """Looks at a counter before a waiting thread sleeps: some ten microseconds."""
 
@@ -55,16 +57,22 @@ class Native:
     """The compiled engine over a packed model."""
 
     def __init__(
-        self, packed: Packed, isa: int, *, threads: int, context: int, slots: int, rows: int, spin: int = SPIN
+        self, packed: Packed, isa: int, *, threads: int, context: int, slots: int, rows: int
     ) -> None:
         library = bindings.library()
         assert library is not None, "chosen() said that the kernels are here"
+        if packed.config["head_dim"] > MOST_HEAD_DIM:
+            raise InputError(
+                f"head_dim is {packed.config['head_dim']}; the compiled engine is built for {MOST_HEAD_DIM} at most."
+            )
         self.library, self.packed, self.counts = library, packed, Counts()
         self.rows = rows
         self.vocabulary: int = packed.config["vocab_size"]
         # The engine keeps the addresses only.
         self.kept: list[Any] = []
         config = configured(packed.config, packed.recipe.dtype, context, slots, rows)
+        # With more threads than processors, whoever looks instead of sleeping is in the way.
+        spin = SPIN if threads <= cores() else 0
         ends, layers = self._ends(), self._layers()
         self.handle = library.tamis_spark_open(config, ends, layers, isa, threads, spin)
         if not self.handle:
