@@ -172,7 +172,8 @@ def local(path: Path) -> Iterator[Path]:
         return
     import fsspec
 
-    url = f"{match[1]}://{str(path)[match.end() :]}"
+    root = "/" if match[1] in {"file", "local"} else ""  # file:///home/... has no host between its slashes
+    url = f"{match[1]}://{root}{str(path)[match.end() :]}"
     with tempfile.TemporaryDirectory(prefix="tamis-") as folder:
         copy = Path(folder) / path.name
         try:
