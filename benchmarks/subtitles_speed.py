@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
+import os
 import resource
 import statistics
 import subprocess
@@ -160,6 +161,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--json", action="store_true", help="one JSON record a line instead of the table")
     options = parser.parse_args(arguments)
+    os.environ.setdefault(
+        "OPENBLAS_NUM_THREADS", "1"
+    )  # for the runs' processes, as `tamis subtitles read` does
     videos = options.videos or default_videos()
     if not videos:
         raise SystemExit("no video given, and no rendered clips: python benchmarks/subtitles_clips.py dev")

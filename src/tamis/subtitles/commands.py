@@ -113,6 +113,9 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
 
 
 def _read(options: argparse.Namespace) -> int:
+    # NumPy looks at this when it is first imported, which is later. Its products are small here: a second thread
+    # would be waited for in a loop, which took five times the work itself.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     inputs = expand(options.inputs, VIDEO_ENDINGS)
     several = len(inputs) > 1 or len(options.inputs) > 1 or Path(options.inputs[0]).is_dir()
     settings = Settings(options.language, options.region, options.review, options.jobs if several else 1)
