@@ -20,10 +20,7 @@ from tamis.errors import InputError
 if TYPE_CHECKING:
     from tamis.slides import Slide
 
-LEAST_OD, MOST_OD = (
-    0.035,
-    0.12,
-)  # of the threshold: JPEG noise on glass stays below 0.02, faint eosin above 0.1
+LEAST_OD, MOST_OD = 0.02, 0.035  # of the threshold: noise of glass stays below 0.01, a faint stain above 0.04
 SMOOTHING_UM = 8.0
 CLOSING_UM = 24.0  # gaps between cells are tissue; fat cells (50-100 um) and lumina are not
 SMALLEST_MM2 = 0.01
@@ -54,7 +51,7 @@ def tissue_in(picture: NDArray[np.uint8], um_per_px: float) -> NDArray[np.bool_]
     density = cv2.GaussianBlur(_optical_density(picture), (0, 0), max(SMOOTHING_UM / um_per_px, 0.3))
     red, green, blue = (density[..., i] for i in range(3))
     strength = green - 0.7 * blue
-    coloured = (green - blue > 0.12 * green) & (red < 1.2 * green + 0.03)
+    coloured = (green - blue > 0.12 * green) & (red < 1.15 * green + 0.01)
     strength = np.where(coloured, strength, 0).astype(np.float32)
     mask = (strength > _threshold(strength)).astype(np.uint8)
     radius = round(CLOSING_UM / um_per_px)

@@ -59,13 +59,17 @@ class Planted:
 class Composer:
     """One composed slide: what is where, and its pixels."""
 
-    def __init__(self, data: Path, *, size_px: int, seed: int, part: str = "test") -> None:
+    def __init__(
+        self, data: Path, *, size_px: int, seed: int, part: str = "test", mitoses: int | None = None
+    ) -> None:
+        """`mitoses` replaces the count of the TUPAC16 row, for training."""
+        self.asked = mitoses
         self.size_px, self.seed, self.part = size_px, seed, part
         generator = np.random.default_rng((seed, 1))
         fields = [f for f in part_of(read_fields(data), part) if max(f.pixels.shape) <= 128]
-        textures = [
-            _read(path) for path in sorted((data / "breast_ucsb" / "images").glob("*")) if path.is_file()
-        ]
+        paths = [path for path in sorted((data / "breast_ucsb" / "images").glob("*")) if path.is_file()]
+        # Every second ground is for training, so that a tested slide shows neither known cells nor a known ground.
+        textures = [_read(path) for path in paths[1 if part == "train" else 0 :: 2]]
         if not textures:
             raise InputError(
                 f"{data / 'breast_ucsb' / 'images'} holds no pictures: expected the shared data."
@@ -125,6 +129,8 @@ class Composer:
     ) -> tuple[list[Planted], list[tuple[Field, float, float]]]:
         low, high = COUNTS[int(self.row["mitotic_score"])]
         wanted = int(min(high, low + generator.geometric(0.12) - 1))
+        if self.asked is not None:
+            wanted = high = self.asked
         side = min(self.size_px, round(math.sqrt(HOT_MM2) * 1000 / UM_PER_PX))
         spots = [tuple(generator.integers(0, max(1, self.size_px - side), 2)) for _ in range(40)]
         hot = max(spots, key=lambda s: self._tissue_share(int(s[0]), int(s[1]), side))

@@ -24,8 +24,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tamis.errors import TrainingError
-from tamis.proliferation.candidates import dark_nuclei
+from tamis.proliferation.candidates import CandidateScorer, dark_nuclei, nuclei_with_samples
 from tamis.proliferation.fields import Field, part_of, read_fields
+from tamis.proliferation.grounds import composed_nuclei
 from tamis.proliferation.networks import MitosisNetwork, ResidualTrunk, load_lite0
 from tamis.proliferation.windows import Nucleus, Sampler, nuclei_of, setting, window
 from tamis.training import FitConfig, Metrics, fit, load_weights
@@ -50,7 +51,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     else:
         nuclei = nuclei_of(train, peaks=dark_nuclei)
         nuclei = harder(nuclei, json.loads((options.work / "hard.json").read_text()))
+        if options.grounds:
+            scorer = CandidateScorer.load((options.work / "candidates.npz").read_bytes())
+            fields, more = composed_nuclei(options.data, len(train), lambda p: _looked_at(p, scorer))
+            print(
+                f"composed: {sum(n.label for n in more)} mitoses, {sum(not n.label for n in more)} others",
+                flush=True,
+            )
+            train, nuclei = [*train, *fields], [*nuclei, *more]
         _train(options.trunk, options.trunk, train, nuclei, validation, options)
+
+
+def _looked_at(pixels: NDArray[np.uint8], scorer: CandidateScorer) -> NDArray[np.float64]:
+    places, samples = nuclei_with_samples(pixels)
+    return places[scorer(samples) >= 0]
 
 
 def harder(nuclei: Sequence[Nucleus], probabilities: Sequence[float]) -> list[Nucleus]:
@@ -93,7 +107,7 @@ def _train(
         checkpoint_every=100,
         metrics=options.work / f"{name}.jsonl",
         log_every=50,
-        evaluate_every=500,
+        evaluate_every=0,
         time_budget_s=options.seconds,
     )
     sampler = Sampler(fields, nuclei, batch=BATCH, seed=options.seed)
@@ -184,6 +198,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="the folder `pathology` of the shared data",
     )
     parser.add_argument("--start", type=Path, help="a checkpoint to start from, of the same trunk")
+    parser.add_argument("--grounds", action="store_true", help="with nuclei of composed training slides")
     parser.add_argument("--steps", type=int, help="instead of the recipe's number")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="stop with a checkpoint")
     parser.add_argument("--threads", type=int, default=1)

@@ -26,6 +26,7 @@ from tamis.proliferation.stain import Shift
 WINDOW_PX = 128
 CENTRE_JITTER_PX = 9.0
 CROP_SHARE = 0.3
+COMPOSED = "composed"
 OWN_PX = 20.0  # a label this close to the nucleus is its own
 DISC_PX = 21  # painted over: a mitosis and some of its cytoplasm
 SOURCE_PX = 240  # a turned, scaled and moved window fits inside: 128 * sqrt(2) * 1.16 + 2 * 9 = 228
@@ -75,6 +76,8 @@ def setting(
     height, width = field.pixels.shape[:2]
     half = WINDOW_PX // 2
     box = 0, 0, width, height
+    if field.origin == COMPOSED:  # mitoses and others lie in the same ground: nothing to make alike
+        return Setting(field.pixels, box)
     hidden = [(a, b) for a, b in field.mitoses if math.hypot(a - x, b - y) > OWN_PX]
     if label and negatives:
         other_x, other_y = negatives[generator.integers(len(negatives))]

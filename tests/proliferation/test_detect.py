@@ -1,0 +1,190 @@
+"""Detection: candidates, suppression, blocks that join, and the published weights.
+
+python -m pytest tests/proliferation/test_detect.py
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from tamis import weights
+from tamis.cli import main
+from tamis.proliferation.candidates import INPUTS, CandidateScorer, dark_nuclei, nuclei_with_samples
+from tamis.proliferation.detect import (
+    FOLDER,
+    NETWORK,
+    Detector,
+    Effort,
+    detect,
+    published_detector,
+    suppress,
+)
+from tamis.proliferation.mitosis import Mitosis
+from tamis.proliferation.regions import Region
+from tamis.slides import open_slide
+
+
+def blobs(places: list[tuple[int, int]], height: int = 400, width: int = 500, radius: int = 9) -> np.ndarray:
+    """Dark blue discs on pink."""
+    pixels = np.full((height, width, 3), (225, 170, 205), np.uint8)
+    for x, y in places:
+        cv2.circle(pixels, (x, y), radius, (60, 35, 110), -1, cv2.LINE_AA)
+    return pixels
+
+
+def save(path: Path, pixels: np.ndarray) -> Path:
+    path.write_bytes(cv2.imencode(".png", pixels[..., ::-1])[1].tobytes())
+    return path
+
+
+def test_dark_nuclei_are_found_where_they_are() -> None:
+    places = [(50, 60), (200, 100), (3, 300), (497, 398)]
+    found = dark_nuclei(blobs(places))
+    for place in places:
+        assert np.hypot(*(found - place).T).min() < 6
+    assert len(found) == len(places)
+
+
+def test_ink_does_not_flood_with_candidates() -> None:
+    """A plateau is a peak everywhere; one place per cell is kept."""
+    assert len(dark_nuclei(np.zeros((512, 512, 3), np.uint8))) <= (256 // 13 + 1) ** 2
+
+
+@pytest.mark.parametrize("size", [(1, 1), (7, 5), (31, 130)])
+def test_any_size_has_samples(size: tuple[int, int]) -> None:
+    pixels = np.full((*size, 3), 90, np.uint8)
+    places, samples = nuclei_with_samples(pixels)
+    assert samples.shape == (len(places), INPUTS)
+
+
+def test_suppression_keeps_the_likeliest_within_its_radius() -> None:
+    some = [Mitosis(0, 0, 0.7), Mitosis(7, 0, 0.9), Mitosis(15, 0, 0.6), Mitosis(100, 0, 0.2)]
+    assert suppress(some) == [Mitosis(7, 0, 0.9), Mitosis(15, 0, 0.6), Mitosis(100, 0, 0.2)]
+
+
+def test_suppression_equals_brute_force() -> None:
+    generator = np.random.default_rng(0)
+    some = [Mitosis(*generator.uniform(0, 120, 2), generator.random()) for _ in range(300)]
+    kept: list[Mitosis] = []
+    for m in sorted(some, key=lambda m: -m.probability):
+        if all(np.hypot(m.x_um - o.x_um, m.y_um - o.y_um) > 7.5 for o in kept):
+            kept.append(m)
+    assert suppress(some) == kept
+
+
+def test_the_published_network_gives_its_golden_output() -> None:
+    record = weights.load(FOLDER / f"{NETWORK}.json")
+    with np.load(io.BytesIO(weights.read_golden(record)), allow_pickle=False) as golden:
+        (out,) = published_detector().session.run(None, {"pixels": golden["input"]})
+        assert np.abs(out - golden["output"]).max() < 1e-3
+    assert "research" in record.licence and record.path.stat().st_size < 12e6
+
+
+def test_fully_convolutional_equals_windows() -> None:
+    """A position of the map is the window around it, up to the padding of the window."""
+    pixels = cv2.GaussianBlur(
+        np.random.default_rng(0).integers(0, 256, (256, 256, 3)).astype(np.uint8), (0, 0), 3
+    )
+    (chances,) = published_detector().session.run(None, {"pixels": pixels[None]})
+    assert chances.shape == (1, 9, 9)
+
+
+def fixed(chance: float = 0.8) -> Detector:
+    """The published network with a perceptron that lets everything through."""
+    published = published_detector()
+    detector = Detector.__new__(Detector)
+    detector.__dict__ |= published.__dict__
+    zeros = np.zeros((INPUTS, 1), np.float32)
+    detector.scorer = CandidateScorer(zeros, np.zeros(1, np.float32), np.zeros(1, np.float32), 0.0)
+    detector.probabilities = lambda windows: np.full(len(windows), chance)  # type: ignore[method-assign]
+    return detector
+
+
+def test_every_nucleus_is_seen_once_across_blocks(tmp_path: Path) -> None:
+    places = [(x, y) for y in range(40, 1500, 90) for x in (30, 700, 1018, 1024, 1030, 1290)]
+    path = save(tmp_path / "wide.png", blobs(places, 1500, 1300, 5))
+    with open_slide(path, mpp=0.25) as slide:
+        effort = Effort()
+        found = detect(slide, threshold=0, detector=fixed(), effort=effort)
+    assert effort.blocks == 4
+    rows = {m.y_um for m in found}
+    assert len(rows) == 17
+    for x in (30, 700, 1290):
+        assert sum(abs(m.x_um / 0.25 - x) < 6 for m in found) == 17
+
+
+@pytest.mark.parametrize("mpp", [0.25, 0.5])
+def test_places_are_in_um_whatever_the_scale(tmp_path: Path, mpp: float) -> None:
+    path = save(tmp_path / "one.png", blobs([(120, 80)], 200, 300))
+    with open_slide(path, mpp=mpp) as slide:
+        found = detect(slide, threshold=0, detector=fixed())
+    assert len(found) >= 1
+    assert min(np.hypot(m.x_um - 120 * mpp, m.y_um - 80 * mpp) for m in found) < 2.5
+
+
+def test_regions_limit_the_search(tmp_path: Path) -> None:
+    path = save(tmp_path / "two.png", blobs([(100, 100), (400, 300)]))
+    with open_slide(path, mpp=0.25) as slide:
+        found = detect(slide, [Region(0, 0, 50, 50, 0)], threshold=0, detector=fixed())
+    assert [round(m.x_um / 12.5) for m in found] == [2]
+
+
+def test_black_padding_is_not_searched(tmp_path: Path) -> None:
+    pixels = blobs([(200, 200)])
+    pixels[:, :90] = 0
+    with open_slide(save(tmp_path / "padded.png", pixels), mpp=0.25) as slide:
+        found = detect(slide, threshold=0, detector=fixed())
+    assert len(found) == 1 and abs(found[0].x_um - 50) < 1.5
+
+
+def test_one_record_an_image_also_when_nothing_is_found(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    empty = save(tmp_path / "empty.png", np.full((128, 128, 3), 240, np.uint8))
+    cells = save(tmp_path / "cells.png", blobs([(60, 60)], 128, 128))
+    status = main(
+        ["proliferation", "detect", str(empty), str(cells), "--mpp", "0.25", "--threshold", "0", "--json"]
+    )
+    records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert status == 0
+    assert records[0] == {"image": str(empty), "mitoses": []}
+    assert records[1]["image"] == str(cells)
+    assert set(records[1]["mitoses"][0]) == {"x_um", "y_um", "probability"}
+
+
+def test_a_broken_image_is_one_line_and_the_others_finish(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"\x89PNG\r\n\x1a\n no picture")
+    good = save(tmp_path / "good.png", blobs([], 128, 128))
+    assert main(["proliferation", "detect", str(broken), str(good), "--mpp", "0.25", "--json"]) == 1
+    seen = capsys.readouterr()
+    assert len(seen.out.splitlines()) == 1 and "damaged" in seen.err and "Traceback" not in seen.err
+
+
+def test_unknown_scale_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = save(tmp_path / "no scale.png", blobs([]))
+    assert main(["proliferation", "detect", str(path), "--json"]) == 1
+    assert "--mpp" in capsys.readouterr().err
+
+
+def test_real_mitoses_are_found(shared_data: Path) -> None:
+    """ICPR 2012 crops, which were trained on: this guards the chain, it measures nothing."""
+    from tamis.proliferation.fields import _icpr
+
+    hits = total = 0
+    for field in _icpr(shared_data / "pathology" / "mitosis_icpr12")[:6]:
+        path = shared_data / "pathology" / "mitosis_icpr12" / "images" / Path(field.name).name
+        with open_slide(path, mpp=0.25) as slide:
+            found = detect(slide)
+        for x, y in field.mitoses:
+            total += 1
+            hits += any(np.hypot(m.x_um - x * 0.25, m.y_um - y * 0.25) < 7.5 for m in found)
+    assert total >= 5 and hits >= 0.7 * total
