@@ -338,3 +338,22 @@ def test_wrong_usage_is_refused_before_any_work(tmp_path: Path) -> None:
     assert run(PHANTOM, "-o", tmp_path, "--regions", "-3") == 2
     assert run(PHANTOM, "-o", tmp_path, "--model", tmp_path / "none.json") == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_regions_limit_the_search_on_a_slide_that_holds_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    from tamis.proliferation import score as module
+
+    searched: list[object] = []
+
+    def nothing(slide: object, regions: object, settings: object) -> tuple[list[Mitosis], dict[str, str]]:
+        searched.append(regions)
+        return [], {}
+
+    monkeypatch.setattr(module, "_detected", nothing)
+    with open_slide(PHANTOM) as slide:
+        assert score(slide).whole
+        monkeypatch.setattr(module, "AREA_MM2", 0.001)
+        limited = score(slide, Settings(regions=1))
+        assert score(slide, Settings(regions=0)).whole
+    assert searched[0] is None and searched[2] is None
+    assert searched[1] == limited.regions and not limited.whole

@@ -84,7 +84,8 @@ def _add_score(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=30,
         metavar="K",
-        help="search the K regions richest in cells, 2 mm2 each; 0: the whole tissue (default: %(default)s)",
+        help="search the K regions richest in cells, 2 mm2 each, or all tissue where it is no more; 0: always all "
+        "(default: %(default)s)",
     )
     parser.add_argument("--threshold", type=float, metavar="P", help="least probability of a mitosis")
     parser.add_argument(

@@ -68,6 +68,7 @@ def record(slide: Slide, found: SlideScore, settings: Settings, source: str) -> 
         "tissue_mm2": _round(found.tissue_mm2),
         "searched_mm2": _round(found.searched_mm2),
         "not_searched_mm2": _round(found.tissue_mm2 - found.searched_mm2),
+        "whole_tissue_searched": found.whole,
         "regions": [
             {
                 "x_um": _round(region.x_um),

@@ -180,8 +180,8 @@ def _in_hot_spot(found: SlideScore, x_um: float, y_um: float) -> bool:
 def _not_read(found: SlideScore, um_per_px: float) -> str:
     left = max(0.0, found.tissue_mm2 - found.searched_mm2)
     told = [
-        f"Searched: {found.searched_mm2:.2f} mm² of {found.tissue_mm2:.2f} mm² of tissue, in "
-        f"{len(found.regions)} {'region' if len(found.regions) == 1 else 'regions'} ranked by how many cells they hold.",
+        f"Searched: {found.searched_mm2:.2f} mm² of {found.tissue_mm2:.2f} mm² of tissue"
+        + ("." if found.whole else f", in the {len(found.regions)} regions that hold most cells."),
         f"Not searched: {left:.2f} mm² of tissue"
         + ("; a hot spot there would be missed." if left >= 0.005 else "; everything was looked at."),
         "The interval of the count is a Poisson interval: what another section of the same density might have given. "

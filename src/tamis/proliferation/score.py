@@ -23,7 +23,7 @@ from tamis.proliferation.features import NAMES, REGIONS, slide_features
 from tamis.proliferation.grading import TUPAC, Grading, count_interval, grading
 from tamis.proliferation.hotspot import HotSpot, Shape, hot_spot
 from tamis.proliferation.mitosis import Mitosis
-from tamis.proliferation.regions import Region, rank_regions
+from tamis.proliferation.regions import AREA_MM2, Region, rank_regions
 from tamis.proliferation.svm import from_bytes
 from tamis.tissue import tissue_mask
 from tamis.weights import Weights, load, read
@@ -42,7 +42,8 @@ class Settings:
     shape: Shape = "square"
     """Of the window in which mitoses are counted."""
     regions: int = REGIONS
-    """How many of the ranked regions are searched for mitoses; 0 for the whole tissue."""
+    """How many of the ranked regions are searched for mitoses. The whole tissue is, where it is no more than they hold
+    together (2 mm2 each), and always with 0."""
     threshold: float | None = None
     """Least probability of a mitosis; by default the detector's operating point."""
     model: Path | None = None
@@ -78,6 +79,8 @@ class SlideScore:
     """By task: mitotic_score, pam50_proliferation."""
     detector: dict[str, Any]
     """What found the mitoses: weights, hash, threshold; or who marked them."""
+    whole: bool
+    """Whether all the tissue was searched, and not the regions alone."""
     models: list[Weights]
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -106,19 +109,20 @@ class SlideScore:
 
     @property
     def tissue_mm2(self) -> float:
-        mask, um_per_px = self.tissue
-        return float(mask.sum()) * (um_per_px / 1000) ** 2
+        return _area_mm2(*self.tissue)
 
     @property
     def searched_mm2(self) -> float:
         """Tissue inside the searched regions."""
         mask, um_per_px = self.tissue
-        return float((mask & self.searched).sum()) * (um_per_px / 1000) ** 2
+        return _area_mm2(mask & self.searched, um_per_px)
 
     @property
     def searched(self) -> NDArray[np.bool_]:
-        """[h, w] like the tissue mask: pixels inside the searched regions."""
+        """[h, w] like the tissue mask: all of it, or pixels inside the searched regions."""
         mask, um_per_px = self.tissue
+        if self.whole:
+            return mask
         inside = np.zeros_like(mask)
         for region in self.regions:
             top, left = round(region.y_um / um_per_px), round(region.x_um / um_per_px)
@@ -154,8 +158,9 @@ def score(
     clock.stop("tissue")
     regions = rank_regions(slide, mask, limit=settings.regions or None)
     clock.stop("regions")
+    whole = mitoses is not None or settings.regions == 0 or _area_mm2(*mask) <= settings.regions * AREA_MM2
     if mitoses is None:
-        found, detector = _detected(slide, regions, settings)
+        found, detector = _detected(slide, None if whole else regions, settings)
         found = [mitosis for mitosis in found if _on_tissue(mitosis, mask)]
     else:
         found, detector = list(mitoses), {"name": "given positions"}
@@ -168,8 +173,12 @@ def score(
     predicted, models = _predict(values | _own(graded, count, found), settings.model)
     clock.stop("score")
     return SlideScore(
-        graded, found, spot, count_interval(count), regions, mask, values, predicted, detector, models, clock.seconds
+        graded, found, spot, count_interval(count), regions, mask, values, predicted, detector, whole, models, clock.seconds
     )  # fmt: skip
+
+
+def _area_mm2(mask: NDArray[np.bool_], um_per_px: float) -> float:
+    return float(mask.sum()) * (um_per_px / 1000) ** 2
 
 
 def _on_tissue(mitosis: Mitosis, mask: tuple[NDArray[np.bool_], float]) -> bool:
@@ -191,7 +200,7 @@ def _own(graded: Grading, count: int, found: list[Mitosis]) -> dict[str, float]:
 
 
 def _detected(
-    slide: Slide, regions: list[Region], settings: Settings
+    slide: Slide, regions: list[Region] | None, settings: Settings
 ) -> tuple[list[Mitosis], dict[str, Any]]:
     from tamis.proliferation import detect
     from tamis.proliferation.candidates import CandidateScorer
@@ -210,9 +219,7 @@ def _detected(
     if threshold is None:
         threshold = network.operating_point["threshold"]
     effort = detect.Effort()
-    found = detect.detect(
-        slide, regions if settings.regions else None, threshold=threshold, detector=other, effort=effort
-    )
+    found = detect.detect(slide, regions, threshold=threshold, detector=other, effort=effort)
     return found, {
         "name": network.name,
         "sha256": network.sha256,
