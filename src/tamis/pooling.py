@@ -20,10 +20,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from statistics import NormalDist
 
 import torch
 from torch import Tensor
+
+from tamis import topk
 
 EPSILON = 1e-7
 """Probabilities are kept inside [EPSILON, 1 - EPSILON], where logarithms and their gradients are finite."""
@@ -74,7 +75,7 @@ def top_mean(p: Tensor, mask: Tensor | None = None, *, share: float = 0.1) -> Te
 def statistical_top_mean(p: Tensor, mask: Tensor | None = None, *, share: float = 0.1) -> Tensor:
     """Mean of the instances above mean + std * Phi^-1(1 - share), about `share` of them if their logits are normal.
 
-    No sorting: two moments and a comparison (statistical top-k, arXiv 2506.06644, on logits instead of activations).
+    No sorting: two moments and a comparison (`tamis.topk`, on logits instead of activations).
     The moments carry no gradient, as an exact top-k carries none through its choice. A bag of equal instances, which
     lie on their own threshold, gives their value. [B, ...] -> [B]. 0 < share <= 1.
     """
@@ -82,12 +83,14 @@ def statistical_top_mean(p: Tensor, mask: Tensor | None = None, *, share: float 
     flat, seen, n = _bags(p, mask)
     with torch.no_grad():
         logits = torch.logit(flat)
-        mean = _hidden(logits, seen, 0.0).sum(1, keepdim=True) / n[:, None]
-        variance = _hidden((logits - mean) ** 2, seen, 0.0).sum(1, keepdim=True) / n[:, None]
-        quantile = NormalDist().inv_cdf(1 - share) if share < 1 else -math.inf
-        threshold = mean + variance.sqrt() * quantile if share < 1 else torch.full_like(mean, -math.inf)
+        thresholds = []
+        for index, bag in enumerate(logits.cpu().numpy()):
+            visible = None if seen is None else seen[index].cpu().numpy()
+            k = max(1, math.ceil(share * float(n[index]) - 1e-4))
+            thresholds.append(float(topk.threshold(bag, k, visible)[0]))
         best = _hidden(logits, seen, -math.inf).amax(1, keepdim=True)
-        kept = logits >= torch.minimum(threshold, best)  # a skewed bag may have nothing above its threshold
+        # A skewed bag may have nothing above its threshold: its best instance always counts.
+        kept = logits >= torch.minimum(torch.tensor(thresholds).to(logits)[:, None], best)
         if seen is not None:
             kept = kept & seen
     return (flat * kept).sum(1) / kept.sum(1)
