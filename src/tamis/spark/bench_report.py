@@ -66,14 +66,17 @@ def draw(records: Sequence[dict[str, Any]], path: Path) -> None:
     )
     if models:
         left.legend(frameon=False)
-    names = [f"{r['part']}\n{r['arm'].removeprefix('spark ')}\n{r['context']}" for r in ratios]
     places = range(len(ratios))
-    right.bar(places, [r["ratio_to_dense"] for r in ratios], color=colours["spark"], label="measured")
-    right.scatter(places, [r["limit"] for r in ratios], marker="_", s=220, color="black", label="byte limit")
-    right.axhline(1, color="#8a8f98", linewidth=0.8)
-    right.set(title="Dense time / Spark time", ylabel="ratio")
-    right.set_xticks(list(places), names, fontsize=5.5)
-    right.legend(frameon=False)
+    right.barh(places, [r["ratio_to_dense"] for r in ratios], color=colours["spark"], label="measured")
+    right.scatter(
+        [r["limit"] for r in ratios], places, marker="|", s=90, color="black", label="byte limit", zorder=3
+    )
+    right.axvline(1, color="#8a8f98", linewidth=0.8)
+    right.set(title="Dense time / Spark time", xlabel="ratio")
+    names = [f"{r['part']}, {r['arm'].removeprefix('spark ')}, {r['context']}" for r in ratios]
+    right.set_yticks(list(places), names, fontsize=7)
+    right.invert_yaxis()
+    right.legend(frameon=False, loc="lower right")
     if records:
         figure.suptitle(
             f"{records[0]['threads']} threads, medians of {records[0]['rounds']} interleaved rounds",
