@@ -1,0 +1,78 @@
+"""Thresholds that are chosen elsewhere, and refined maps.  python -m pytest tests/weakseg/test_evaluate.py"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from tamis.errors import InputError
+from tamis.weakseg.evaluate import Maps, crossed_thresholds, scored
+from tamis.weakseg.images import read_mask
+from tamis.weakseg.labels import folds, read_dataset
+from tamis.weakseg.maps import write_map
+from tamis.weakseg.refine import refine
+
+
+@pytest.fixture
+def maps(dataset: Path, tmp_path: Path) -> Path:
+    """Positives: their mask at 0.8. Negatives: a ramp up to 0.1 for each of their numbers."""
+    for image in read_dataset(dataset).images:
+        number = int(image.name[-1])
+        plane = np.linspace(0, 0.1 * number, 64 * 96).reshape(64, 96)
+        if image.positive:
+            plane = read_mask(image.mask) * 0.8
+        write_map(plane.astype(np.float32), tmp_path / "maps" / f"{image.name}.png")
+    return tmp_path / "maps"
+
+
+def test_thresholds_come_from_the_negatives_of_other_folds(dataset: Path, maps: Path) -> None:
+    found = read_dataset(dataset)
+    chosen, overall = crossed_thresholds(found, Maps((maps,)), 4, marked=0.10)
+    negatives = [image for image in found.images if not image.positive]
+    for held in folds(found, 4, seed=0):
+        others = [int(n.name[-1]) for n in negatives if n.name not in {found.images[i].name for i in held}]
+        marked = np.mean(
+            [max(0, 1 - chosen[found.images[held[0]].name] / (0.1 * number)) for number in others]
+        )
+        assert marked <= 0.101
+        assert marked > 0.08  # the lowest such threshold
+    assert 0.4 < overall < 0.7
+
+
+def test_masks_do_not_move_the_thresholds(dataset: Path, maps: Path) -> None:
+    found = read_dataset(dataset)
+    before = crossed_thresholds(found, Maps((maps,)), 4, marked=0.1)
+    for mask in (dataset / "masks").iterdir():
+        mask.write_bytes(b"not to be read")
+    assert crossed_thresholds(found, Maps((maps,)), 4, marked=0.1) == before
+
+
+def test_perfect_maps_are_perfect_and_the_mean_of_folders_is_scored(dataset: Path, maps: Path) -> None:
+    found = read_dataset(dataset)
+    thresholds = dict.fromkeys((image.name for image in found.images), 0.75)
+    images, baseline = scored(found, Maps((maps, maps)), thresholds)
+    assert all(image.f1 == 1 for image in images)
+    assert all(image.marked == 1 for image in baseline)
+    with pytest.raises(InputError, match="no map of field_0"):
+        Maps((maps, maps.parent)).of(found.images[0])
+
+
+def test_refined_boundaries_move_to_the_edge_of_the_tissue() -> None:
+    image = np.full((120, 160, 3), 230, np.uint8)
+    image[:, 80:] = 120
+    coarse = np.zeros((120, 160), np.float32)
+    coarse[:, 90:] = 1  # ten pixels off
+    blurred = cv2.GaussianBlur(coarse, (0, 0), 8)
+    refined = refine(blurred, image)
+    before, after = (np.abs(np.argmax(plane > 0.5, axis=1) - 80).mean() for plane in (blurred, refined))
+    assert after < before / 2
+    assert refined.min() >= 0 and refined.max() <= 1
+
+
+def test_a_flat_image_leads_nothing_astray() -> None:
+    flat = np.full((100, 100, 3), 200, np.uint8)
+    plane = np.full((100, 100), 0.3, np.float32)
+    np.testing.assert_allclose(refine(plane, flat), plane, atol=1e-5)
