@@ -18,6 +18,7 @@ from tamis.spark.huggingface import (  # noqa: E402
     shapes_agree,
 )
 from tamis.spark.presets import arrange  # noqa: E402
+from tamis.spark.reference import Reference  # noqa: E402
 
 ARMS = [("gated", "softmax"), ("spark", "softmax"), ("spark", "spark")]
 SIZES = {
@@ -93,7 +94,13 @@ def test_a_dense_gemma2_checkpoint_gives_equal_logits(tmp_path: Path) -> None:
     dense = open_gemma2(tmp_path)
     tokens = torch.randint(0, 50, (2, 30))
     with torch.no_grad():
-        torch.testing.assert_close(dense(tokens).logits, original(tokens).logits, rtol=2e-5, atol=2e-5)
+        expected = original(tokens).logits
+        torch.testing.assert_close(dense(tokens).logits, expected, rtol=2e-5, atol=2e-5)
+    reference = Reference.open(tmp_path)  # which reads the folder of transformers as it is
+    state = reference.start()
+    for token in tokens[0]:
+        state, logits = reference.step(state, int(token))
+    torch.testing.assert_close(torch.from_numpy(logits).float(), expected[0, -1], rtol=2e-5, atol=2e-5)
 
 
 def test_a_spark_model_starts_from_a_dense_one() -> None:
