@@ -66,9 +66,10 @@ struct Kernels {
   // Rows [row0, row1) of some columns as float32: out[row - row0][out_stride].
   void (*widen_rows)(const Matrix& m, int row0, int row1, int column0, int columns, float* out, size_t out_stride);
   // Spark FFN of one token: y += sum over active neurons of gate[i] * (up row . x) * down row. `index` may be read
-  // (for prefetching) up to `ahead` entries past count.
-  void (*gather)(const Matrix& up, const Matrix& down, const int32_t* index, const float* gate, int count, int ahead,
-                 const void* x, float x_scale, float* y);
+  // (for prefetching) up to `ahead` entries past count. With rows of `again` (of the type of `up`, just before it in
+  // memory), gate is not read: it is gelu(max(0, again row . x_again - theta)).
+  void (*gather)(const Matrix& up, const Matrix& down, const Matrix* again, const int32_t* index, const float* gate,
+                 int count, int ahead, const void* x, const void* x_again, float x_scale, float theta, float* y);
   void (*rms_norm)(const float* x, const float* weight, int n, int n_padded, float epsilon, float* out);
   void (*add)(float* y, const float* x, int n);
   void (*gelu)(float* x, int n);                           // tanh form

@@ -405,10 +405,10 @@ void Engine::gather_one(Walk& walk, int i) {
       std::fill(y, y + hidden_, theta - theta == 0 ? 0.0f : NAN);
       const int first = count * piece / pieces, last = count * (piece + 1) / pieces;
       if (first == last) continue;
-      if (layer.rescore.data != nullptr) score_again(layer, x.data, last - first, index + first, value + first, theta);
-      kernels_->gelu(value + first, last - first);
-      kernels_->gather(layer.up, layer.down, index + first, value + first, last - first, count - last, second, x.scale[0],
-                       y);
+      const Matrix* again = layer.rescore.data != nullptr ? &layer.rescore : nullptr;
+      if (again == nullptr) kernels_->gelu(value + first, last - first);
+      kernels_->gather(layer.up, layer.down, again, index + first, value + first, last - first, count - last, second,
+                       x.data, x.scale[0], theta, y);
     }
   pool_.meet();
   float* y = normed_.as<float>() + at * (pitch_ / 4);
@@ -450,11 +450,10 @@ void Engine::gather_few(Walk& walk, int i) {
         done[b] = to;
         if (from == to) continue;
         const char* vector = static_cast<const char*>(x.data) + static_cast<size_t>(b) * x.stride * width;
-        if (layer.rescore.data != nullptr)
-          score_again(layer, vector, to - from, index + from, value + from, thetas_.as<float>()[b]);
-        kernels_->gelu(value + from, to - from);
-        kernels_->gather(layer.up, layer.down, index + from, value + from, to - from, count - to,
-                         vector + config_.ffn_predictor * width, x.scale[b],
+        const Matrix* again = layer.rescore.data != nullptr ? &layer.rescore : nullptr;
+        if (again == nullptr) kernels_->gelu(value + from, to - from);
+        kernels_->gather(layer.up, layer.down, again, index + from, value + from, to - from, count - to,
+                         vector + config_.ffn_predictor * width, vector, x.scale[b], thetas_.as<float>()[b],
                          sums_.as<float>() + (static_cast<size_t>(b) * pieces + piece) * hidden_);
       }
   }
