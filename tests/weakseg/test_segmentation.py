@@ -20,6 +20,7 @@ from tamis.slides import UnknownResolution
 from tamis.weakseg.maps import read_map
 from tamis.weakseg.phantom import phantom
 from tamis.weakseg.segmentation import ArrayRegions, predict, segment_file
+from tamis.weakseg.source import expand_sources
 
 ENDINGS = ("probability.ome.tiff", "mask.geojson", "overlay.png", "summary.json")
 
@@ -140,6 +141,14 @@ def test_real_slides(tmp_path: Path, shared_data: Path) -> None:
     assert areas[0] == pytest.approx(areas[1], rel=0.05)
     with pytest.raises(InputError, match=r"broken\.svs"):
         segment_file(folder / "broken.svs", tmp_path, network)
+
+
+def test_a_dicom_series_is_one_slide(tmp_path: Path, shared_data: Path) -> None:
+    folder = shared_data / "pathology" / "wsi" / "dicom_cmu_fixed"
+    assert expand_sources([str(folder)]) == [folder]
+    summary = segment_file(folder, tmp_path, toy_network(tmp_path / "toy"))
+    assert summary["size_px"] == [2220, 2967]
+    assert (tmp_path / "dicom_cmu_fixed.mask.geojson").exists()
 
 
 def test_a_read_error_in_the_other_thread_is_raised(tmp_path: Path) -> None:

@@ -134,11 +134,18 @@ def expand_sources(arguments: Sequence[str]) -> list[Path]:
     """
     paths: list[Path] = []
     for argument in arguments:
-        if is_url(argument):
+        if _is_dicom_slide_folder(Path(argument)):
+            paths.append(Path(argument))  # its files are the levels of one slide
+        elif is_url(argument):
             paths += [Path(url) for url in _expand_url(argument)]
         else:
             paths += expand([argument], ALL_ENDINGS)
     return list(dict.fromkeys(paths))
+
+
+def _is_dicom_slide_folder(path: Path) -> bool:
+    first = next(path.glob("*.dcm"), None) if path.is_dir() else None
+    return first is not None and _is_slide_dicom(first)
 
 
 def _expand_url(url: str) -> list[str]:
