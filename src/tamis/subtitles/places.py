@@ -21,7 +21,9 @@ SIMPLE = frozenset(
     "이으스시로니은는"
 )
 SURE, SURE_CHARACTERS = 0.6, 3  # evidence and rich characters of a line that shows where subtitles stand
-ROW, SIDE, SIZE = 0.3, 0.75, 0.15  # SCW by which rows and sides may differ, share by which the size may
+# SCW by which rows, middles and left sides may differ, and the share by which the size may. A misread end moves the
+# middle; left sides that nearly agree are common by chance.
+ROW, MIDDLE, SIDE, SIZE = 0.3, 0.75, 0.25, 0.15
 SURELY_ONE, LIKELY = 0.4, 0.2  # evidence of single characters
 LETTER = 0.5  # P(centre) of one that is no punctuation: which one it is may be in doubt
 GAP = 3.0  # SCW between two characters of a line: wider than the spaces between clauses
@@ -169,4 +171,4 @@ def _next_row(a: Standing, b: Standing) -> bool:
 def _aligned(a: Standing, b: Standing) -> bool:
     """Whether two lines share their middle or their left side."""
     middle = abs((a.box[0] + a.box[2]) - (b.box[0] + b.box[2])) / 2
-    return min(middle, abs(a.box[0] - b.box[0])) <= SIDE * b.scw
+    return middle <= MIDDLE * b.scw or abs(a.box[0] - b.box[0]) <= SIDE * b.scw
