@@ -83,6 +83,6 @@ def test_real_slides(shared_data: Path) -> None:
 
 
 def test_fluorescence_is_refused(shared_data: Path) -> None:
-    with open_slide(shared_data / "pathology" / "wsi" / "test3-DAPI-2-387.ndpi") as slide:
-        with pytest.raises(InputError, match="fluorescence"):
-            tissue_mask(slide)
+    path = shared_data / "pathology" / "wsi" / "test3-DAPI-2-387.ndpi"
+    with open_slide(path) as slide, pytest.raises(InputError, match="fluorescence"):
+        tissue_mask(slide)

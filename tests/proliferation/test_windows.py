@@ -1,0 +1,123 @@
+"""Fields, their split, and windows in which only the nucleus tells what it is.
+
+python -m pytest tests/proliferation/test_windows.py
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from tamis.proliferation.fields import Field, read_fields, split_cases, without_black_edges
+from tamis.proliferation.stain import RUIFROK, Shift, haematoxylin, macenko, normalise
+from tamis.proliferation.windows import Nucleus, Sampler, painted_over, setting, window
+
+
+def field(mitoses: tuple[tuple[float, float], ...] = ((64.0, 64.0),), case: str = "a") -> Field:
+    pixels = np.random.default_rng(len(case)).integers(150, 200, (128, 128, 3)).astype(np.uint8)
+    for x, y in mitoses:
+        pixels[int(y) - 8 : int(y) + 8, int(x) - 8 : int(x) + 8] = 20
+    return Field(case, case, "scanner", pixels, mitoses, (), ((30.0, 64.0, 0.9), (100.0, 90.0, 0.2)))
+
+
+def test_a_window_is_mirrored_beyond_the_picture() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 50, 3)).astype(np.uint8)
+    seen = window(pixels, 25, 20, size=128)
+    assert seen.shape == (128, 128, 3)
+    assert np.array_equal(seen[44:84, 39:89], pixels)
+    assert np.array_equal(seen[43, 39:89], pixels[1])  # the edge itself is not repeated
+    assert np.array_equal(seen[44:84, 38], pixels[:, 1])
+
+
+def test_a_negative_does_not_show_the_patch_mitosis() -> None:
+    one = field()
+    shown = setting(one, 30, 64, 0, [(30.0, 64.0)], np.random.default_rng(0))
+    assert one.pixels[60:68, 60:68].max() == 20
+    assert shown.pixels[60:68, 60:68].min() > 100
+
+
+def test_a_mitosis_is_cut_like_a_negative_and_keeps_itself() -> None:
+    shown = setting(field(), 64, 64, 1, [(30.0, 64.0)], np.random.default_rng(0))
+    assert shown.box == (34, 0, 128, 128)  # its left edge as near as the negative's: 30 px
+    assert shown.pixels[60:68, 60:68].max() == 20
+    changed = (shown.pixels != field().pixels).any(2)
+    assert changed[:, 90:106].any() and not changed[:, :70].any()  # painted where a negative has its mitosis
+
+
+def test_both_kinds_are_seen_within_the_same_reach() -> None:
+    """The farthest visible pixel is 64 px away for both."""
+    for label, x in ((1, 64.0), (0, 30.0)):
+        box = setting(field(), x, 64, label, [(30.0, 64.0)], np.random.default_rng(1)).box
+        assert x - box[0] == 30 and box[2] - x == 64
+
+
+def test_painting_leaves_the_original_alone() -> None:
+    pixels = field().pixels
+    before = pixels.copy()
+    painted_over(pixels, [(64.0, 64.0), (2.0, 2.0), (-40.0, 5.0)], [(64.0, 64.0)], np.random.default_rng(0))
+    assert np.array_equal(pixels, before)
+
+
+def test_batches_depend_on_their_step_alone() -> None:
+    fields = [field(), field(case="bb")]
+    nuclei = [Nucleus(i, 64, 64, 1) for i in range(2)] + [Nucleus(i, 30, 64, 0) for i in range(2)]
+    sampler = Sampler(fields, nuclei, batch=6, seed=3)
+    stream = sampler(0)
+    next(stream)
+    second, again = next(stream), next(sampler(1))
+    assert np.array_equal(second[0], again[0]) and np.array_equal(second[1], again[1])
+    assert second[0].shape == (6, 128, 128, 3) and 0 < second[1].sum() < 6
+
+
+def test_black_padding_is_cut_and_places_move_along() -> None:
+    pixels = field().pixels.copy()
+    pixels[:, :20] = 3
+    pixels[110:] = 0
+    seen, left, top = without_black_edges(pixels)
+    assert (left, top) == (20, 0) and seen.shape == (110, 108, 3)
+    assert without_black_edges(field().pixels)[1:] == (0, 0)
+
+
+def test_no_case_is_in_two_parts(shared_data: Path) -> None:
+    fields = read_fields(shared_data / "pathology")
+    parts = split_cases(fields)
+    assert parts == split_cases(list(reversed(fields)))
+    count = {part: sum(parts[f.case] == part for f in fields) for part in ("train", "validation", "test")}
+    assert count["test"] > 800 and count["validation"] > 200 and count["train"] > 1400
+    lookalikes = sum(len(f.lookalikes) for f in fields if parts[f.case] == "test")
+    assert lookalikes >= 20
+    assert all(f.pixels.max(2).mean() > 20 for f in fields)
+    assert all(
+        0 <= x < f.pixels.shape[1] and 0 <= y < f.pixels.shape[0] for f in fields for x, y in f.mitoses
+    )
+
+
+# Stain.
+
+
+def stained(amounts: np.ndarray) -> np.ndarray:
+    return np.clip(246 * 10 ** -(amounts @ RUIFROK) - 1, 0, 255).astype(np.uint8)
+
+
+def test_haematoxylin_measures_the_dye() -> None:
+    amounts = np.zeros((3, 1, 2))
+    amounts[:, 0] = [(0.0, 0.0), (0.5, 0.3), (1.0, 0.0)]
+    assert np.abs(haematoxylin(stained(amounts))[:, 0] - [0, 0.5, 1.0]).max() < 0.03
+
+
+def test_macenko_finds_the_dyes() -> None:
+    amounts = np.random.default_rng(0).uniform(0, 1, (80, 80, 2))
+    amounts[:40, :, 1] *= 0.05
+    amounts[40:, :, 0] *= 0.05
+    found = macenko(stained(amounts))
+    assert found is not None
+    true = RUIFROK / np.linalg.norm(RUIFROK, axis=1, keepdims=True)
+    assert ((found * true).sum(1) > 0.98).all()
+    assert macenko(np.full((50, 50, 3), 250, np.uint8)) is None
+    assert normalise(np.full((9, 9, 3), 250, np.uint8)).shape == (9, 9, 3)
+
+
+def test_a_neutral_shift_changes_nothing() -> None:
+    pixels = stained(np.random.default_rng(0).uniform(0, 1, (20, 20, 2)))
+    assert np.abs(Shift((1, 1, 1), (0, 0, 0)).apply(pixels).astype(int) - pixels).max() <= 1
