@@ -3,8 +3,8 @@
     python -m tamis.proliferation.publish_mitosis --work work/mitosis
 
 The threshold is the one of best F1 on validation cases, mitoses against the darkest third of mined nuclei and all expert
-look-alikes, or the one given, fixed on composed validation slides. The test cases are looked at once, after it is fixed. Writes mitosis.lite0 and mitosis.candidates below
-src/tamis/proliferation/weights, and work/mitosis/scores.json.
+look-alikes, or the one given, fixed on composed validation slides. The test cases are looked at once, after it is fixed.
+Writes mitosis.lite0 and mitosis.candidates below src/tamis/proliferation/weights, and work/mitosis/scores.json.
 """
 
 from __future__ import annotations
@@ -296,6 +296,7 @@ def _write(
             {"samples": "tamis.proliferation.candidates.samples_at"},
             {"least_log_odds": LEAST_LOG_ODDS, "thorough_log_odds": THOROUGH_LOG_ODDS},
             um_per_px=0.25,
+            score=CANDIDATES_SCORE,
         ),
         folder,
     )
