@@ -80,7 +80,7 @@ def setting(
         return Setting(field.pixels, box)
     hidden = [(a, b) for a, b in field.mitoses if math.hypot(a - x, b - y) > OWN_PX]
     if label and negatives:
-        other_x, other_y = negatives[generator.integers(len(negatives))]
+        other_x, other_y = negatives[int(generator.integers(len(negatives)))]
         if _is_patch(field):
             left, top = round(x - other_x), round(y - other_y)
             box = max(0, left), max(0, top), min(width, left + WINDOW_PX), min(height, top + WINDOW_PX)

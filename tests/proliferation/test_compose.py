@@ -1,0 +1,63 @@
+"""Composed slides: the same from the same seed, the same pixels however they are read, the truth they claim.
+
+python -m pytest tests/proliferation/test_compose.py
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tamis.cli import main
+from tamis.proliferation.compose import COUNTS, Composer
+from tamis.proliferation.fields import read_fields, split_cases
+from tamis.proliferation.regions import cell_centres, rank_regions
+from tamis.slides import open_slide, tissue_mask
+
+
+@pytest.fixture(scope="module")
+def composer(shared_data: Path) -> Composer:
+    return Composer(shared_data / "pathology", size_px=2048, seed=3)
+
+
+def test_a_rectangle_is_the_same_wherever_its_borders_lie(composer: Composer) -> None:
+    whole = composer.pixels(300, 500, 900, 700)
+    assert np.array_equal(composer.pixels(700, 600, 300, 300), whole[100:400, 400:700])
+
+
+def test_the_truth_follows_its_row(composer: Composer, shared_data: Path) -> None:
+    truth = composer.truth()
+    low, high = COUNTS[truth["mitotic_score"]]
+    assert low <= truth["hot_spot_count"] <= high
+    parts = split_cases(read_fields(shared_data / "pathology"))
+    assert {parts[o["case"]] for o in truth["objects"]} <= {"test"}
+    assert {o["kind"] for o in truth["objects"]} <= {"mitosis", "expert", "mined"}
+
+
+def test_the_verb_writes_a_pyramid_and_its_truth(tmp_path: Path, shared_data: Path) -> None:
+    out = tmp_path / "a.tif"
+    arguments = ["proliferation", "compose", "-o", str(out), "--size", "1500", "--seed", "5", "--data"]
+    assert main([*arguments, str(shared_data)]) == 0
+    truth = json.loads((tmp_path / "a.truth.json").read_text())
+    assert truth["seed"] == 5 and "synthetic layout" in truth["kind"]
+    with open_slide(out) as slide:
+        assert slide.size_px == (1500, 1500) and slide.um_per_px == pytest.approx(0.25)
+        assert [level.downsample for level in slide.levels] == [1, 4, 16]
+        small = slide.read_region(0, 0, 375, 375, 1.0).astype(int)
+        full = slide.read_level(0, 0, 0, 1500, 1500).reshape(375, 4, 375, 4, 3).mean((1, 3))
+        error = np.abs(small - full).mean()  # two JPEG codings apart, but in place
+        assert error < 6 and error < 0.8 * np.abs(small[:, 1:] - full[:, :-1]).mean()
+        mask = tissue_mask(slide)
+        assert 0.2 < mask[0].mean() < 0.95
+        regions = rank_regions(slide, mask, area_mm2=0.02)
+        assert [r.cells for r in regions] == sorted((r.cells for r in regions), reverse=True)
+        assert regions[0].cells > 20 and len(cell_centres(slide, mask)) >= regions[0].cells
+
+
+def test_wrong_sizes_are_wrong_usage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["proliferation", "compose", "-o", str(tmp_path / "a.tif"), "--size", "3"]) == 2
+    assert "--size" in capsys.readouterr().err
+    assert main(["proliferation", "compose", "-o", str(tmp_path / "a.tif"), "--count", "3"]) == 2
