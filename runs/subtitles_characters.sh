@@ -18,6 +18,6 @@ recipe="--lines $lines --out $out --learning-rate 3e-3 --threads 1 --shards 200"
 "$python" -m tamis.subtitles.train vgg $recipe --steps 14000
 "$python" -m tamis.subtitles.train_head $out/vgg.pt --lines $lines --out $out/head-vgg.pt --shards 120 --passes 1.5
 "$python" -m tamis.subtitles.train residual $recipe --steps 9500 --seed 2 --head $out/head-vgg.pt
-"$python" -m tamis.subtitles.train_head $out/vgg.pt $out/residual.pt --start $out/head-vgg.pt --lines $lines --out $out/head.pt --shards 120 --passes 1
+"$python" -m tamis.subtitles.train_head $out/vgg.pt $out/residual.pt --start $out/head-vgg.pt --lines $lines --out $out/head.pt --shards 100 --passes 1.2
 wait
 "$python" -m tamis.subtitles.publish $out/vgg.pt $out/residual.pt --head $out/head.pt --lines $lines
