@@ -52,7 +52,10 @@ def picture(frame: int) -> NDArray[np.uint8]:
     image[340:] = (96, 68, 46)
     for row in range(350, HEIGHT, 16):  # the moon on the water, softly moving
         depth = (row - 340) / 200
-        centre, length = 700 + 10 * np.sin(frame / 14 + row), 16 + 60 * depth * (1 + 0.2 * np.sin(frame / 11 + 2 * row))
+        centre, length = (
+            700 + 10 * np.sin(frame / 14 + row),
+            16 + 60 * depth * (1 + 0.2 * np.sin(frame / 11 + 2 * row)),
+        )
         start, end = (int(centre - length), row), (int(centre + length), row)
         cv2.line(image, start, end, (128, 116, 104), 2 + int(2 * depth), cv2.LINE_AA)
     place = np.array([40 + frame // 2, 372 + int(2 * np.sin(frame / 10))])

@@ -143,7 +143,9 @@ def main() -> None:
     parser.add_argument("checkpoints", nargs="+", type=Path)
     parser.add_argument("--lines", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--start", type=Path, help="class vectors to start from (default: the first member's)")
+    parser.add_argument(
+        "--start", type=Path, help="class vectors to start from (default: the first member's)"
+    )
     parser.add_argument("--shards", type=int, default=200)
     parser.add_argument("--passes", type=float, default=2.0)
     parser.add_argument("--batch", type=int, default=1024)
