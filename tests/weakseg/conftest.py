@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
-from numpy.typing import NDArray
+from saved import save, write_table
 
 from tamis.weakseg.phantom import phantom
 
 Write = Callable[..., Path]
-
-
-def save(path: Path, pixels: NDArray[np.generic]) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    assert cv2.imwrite(str(path), pixels[..., ::-1] if pixels.ndim == 3 else pixels)
-    return path
 
 
 @pytest.fixture
@@ -36,10 +28,3 @@ def dataset(tmp_path: Path) -> Path:
         rows.append([f"field_{index}", "cancer" if sick else "no_cancer", area, "2.0"])
     write_table(folder, ["name", "label", "area", "um_per_px"], rows)
     return folder
-
-
-def write_table(folder: Path, header: list[str], rows: list[list[str]]) -> None:
-    with (folder / "labels.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(header)
-        writer.writerows(rows)

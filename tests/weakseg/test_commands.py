@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import save, write_table  # type: ignore[import-not-found]
-from toy import toy_record  # type: ignore[import-not-found]
+from saved import save, write_table
+from toy import toy_record
 
 from tamis.cli import main
 from tamis.weakseg.phantom import phantom

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 import tifffile
-from conftest import save  # type: ignore[import-not-found]
+from saved import save
 
 from tamis.errors import InputError
 from tamis.weakseg.images import read_image, read_mask, spacing_um, to_eight_bits

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import save, write_table  # type: ignore[import-not-found]
+from saved import save, write_table
 
 from tamis.errors import InputError
 from tamis.weakseg.labels import check_dataset, folds, read_dataset, require_both_classes

@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 import pytest
 import tifffile
-from conftest import save  # type: ignore[import-not-found]
-from toy import toy_network  # type: ignore[import-not-found]
+from saved import save
+from toy import toy_network
 
 from tamis.errors import InputError
 from tamis.slides import UnknownResolution

@@ -11,7 +11,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from conftest import write_table  # type: ignore[import-not-found]  # noqa: E402
+from saved import write_table  # noqa: E402
 
 from tamis.errors import InputError, TrainingError, UsageError  # noqa: E402
 from tamis.weakseg import evaluate, export, train  # noqa: E402
