@@ -16,7 +16,7 @@ FONTS := fonts-arphic-bkai00mp fonts-arphic-bsmi00lp fonts-arphic-gbsn00lp fonts
 
 .PHONY: demo test check sanitize bench fonts clean
 
-demo: $(VENV)/.subtitles ## The main job on bundled samples: a table, an .srt and a review page in work/demo
+demo: $(VENV)/.user ## All four capabilities on bundled samples; their results on one page, work/demo/index.html
 	$(BIN)/tamis demo -o work/demo
 
 test: $(VENV)/.dev ## Every test
@@ -46,6 +46,13 @@ bench: $(VENV)/.dev work/peers-venv/.made fonts ## The numbers of README.md; hou
 	$(BIN)/python benchmarks/subtitles_accuracy.py test --real
 	$(BIN)/python benchmarks/subtitles_speed.py
 	$(BIN)/python benchmarks/subtitles_peers.py test
+	$(BIN)/python benchmarks/subtitles_ablation.py test
+	$(BIN)/python benchmarks/spark_topk.py --step tiny
+	$(BIN)/python benchmarks/spark_decode.py
+	$(BIN)/python benchmarks/slides_readers.py
+	$(BIN)/python benchmarks/weakseg_speed.py
+	$(BIN)/python benchmarks/proliferation_coverage.py
+	$(BIN)/python benchmarks/proliferation_detect.py --count 4 --size 6144 --seed 1000
 
 fonts: work/.fonts ## Debian packages for training and benchmarks: fonts, and ffmpeg with libass
 
@@ -71,13 +78,13 @@ $(VENV)/.made:
 	  echo "$(PYTHON) cannot make a virtual environment: run  apt-get install python3-venv  and try again."; exit 1; }
 	@touch $@
 
-$(VENV)/.subtitles: $(VENV)/.made pyproject.toml constraints.txt $(KERNELS)
-	$(INSTALL) --editable '.[subtitles]'
+$(VENV)/.user: $(VENV)/.made pyproject.toml constraints.txt $(KERNELS)
+	$(INSTALL) --editable '.[subtitles,slides,spark]'
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.made pyproject.toml constraints.txt $(KERNELS)
 	$(INSTALL) --editable '.[dev]'
-	@touch $@ $(VENV)/.subtitles
+	@touch $@ $(VENV)/.user
 
 # The peers bring their own OpenCV, which must not lie over ours.
 work/peers-venv/.made:
