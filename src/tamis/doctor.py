@@ -14,7 +14,7 @@ from tamis import __version__, native
 from tamis.errors import WeightsError
 from tamis.weights import Weights, published, read
 
-USER_EXTRAS = ("subtitles", "train")
+USER_EXTRAS = ("subtitles", "slides", "spark", "train")
 
 
 @dataclass(frozen=True, slots=True)
