@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 import re
 from collections import OrderedDict
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -99,13 +100,11 @@ class TiledTiff:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.reader = f"tifffile {tifffile.__version__} + imagecodecs {imagecodecs.__version__}"
-        self._tiff = tifffile.TiffFile(path)
-        try:
+        with ExitStack() as undo:
+            self._tiff = undo.enter_context(tifffile.TiffFile(path))
             self._pages = _pyramid(self._tiff, path)
             self._file = path.open("rb")
-        except BaseException:
-            self._tiff.close()
-            raise
+            undo.pop_all()  # open from here on
         first = self._pages[0]
         self.levels = tuple(_level(page, first) for page in self._pages)
         self.um_per_px = _tiff_um_per_px(self._tiff, first)

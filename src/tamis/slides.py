@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -71,12 +72,12 @@ def open_slide(path: str | Path, mpp: float | None = None) -> Slide:
         raise UsageError(
             f"{mpp} um per pixel cannot be: slides have between {PLAUSIBLE_UM_PER_PX[0]} and {PLAUSIBLE_UM_PER_PX[1]}."
         )
-    file = open_file(Path(path))
-    try:
-        return Slide(Path(path), file, mpp)
-    except BaseException:
-        file.close()
-        raise
+    with ExitStack() as undo:
+        file = open_file(Path(path))
+        undo.callback(file.close)
+        slide = Slide(Path(path), file, mpp)
+        undo.pop_all()  # open from here on
+        return slide
 
 
 class Slide:

@@ -32,17 +32,12 @@ from tamis.proliferation.detect import CANDIDATES, FOLDER, NETWORK, Detector
 from tamis.proliferation.fields import DARKEST_THIRD, PARTS, SPLIT_SEED, Field, part_of, read_fields
 from tamis.proliferation.networks import MitosisNetwork
 from tamis.proliferation.stain import haematoxylin
+from tamis.proliferation.train_candidates import THRESHOLDS, curve
 from tamis.proliferation.windows import setting, window
 from tamis.training import load_weights
 from tamis.weights import Weights, publish, sha256_of
 
-LEAST_LOG_ODDS, THOROUGH_LOG_ODDS = 0.5, -4.0  # 84 and 98 of 100 validation mitoses: see train_candidates
-CANDIDATES_SCORE = {
-    "on": "validation cases, on which the bound was chosen; fields around mitoses",
-    "mitoses_kept": 0.84,
-    "mitoses_kept_thorough": 0.98,
-    "others_per_mm2": 82,
-}
+LEAST_LOG_ODDS, THOROUGH_LOG_ODDS = 0.5, -4.0  # chosen on the curve that train_candidates prints
 TOLERANCE = 1e-3  # of a probability
 LICENCE = (
     "research use only: trained on TUPAC16 and ICPR 2012 challenge pixels, which are for research; "
@@ -302,10 +297,23 @@ def _write(
             {"samples": "tamis.proliferation.candidates.samples_at"},
             {"least_log_odds": LEAST_LOG_ODDS, "thorough_log_odds": THOROUGH_LOG_ODDS},
             um_per_px=0.25,
-            score=CANDIDATES_SCORE,
+            score=candidates_score(part_of(fields, "validation"), CandidateScorer.load(scorer)),
         ),
         folder,
     )
+
+
+def candidates_score(fields: Sequence[Field], scorer: CandidateScorer) -> dict[str, Any]:
+    """Share of mitoses with a candidate within 7.5 um at both bounds, and other candidates per mm2 at the first."""
+    kept, per_mm2 = curve(fields, scorer)
+    least, thorough = (int(np.abs(THRESHOLDS - t).argmin()) for t in (LEAST_LOG_ODDS, THOROUGH_LOG_ODDS))
+    return {
+        "on": "validation cases, on which the bounds were chosen; fields around mitoses",
+        "mitoses_kept": round(float(kept[least]), 3),
+        "mitoses_kept_thorough": round(float(kept[thorough]), 3),
+        "others_per_mm2": round(float(per_mm2[least]), 1),
+        "others_per_mm2_thorough": round(float(per_mm2[thorough]), 1),
+    }
 
 
 def golden_windows() -> NDArray[np.uint8]:

@@ -18,13 +18,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import torch
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
 
 from tamis import weights
 from tamis.errors import InputError, TrainingError
+from tamis.onnx_weights import half_precision
 from tamis.weakseg.images import read_image
 from tamis.weakseg.maps import to_working_size
 from tamis.weakseg.network import Network
@@ -89,25 +88,7 @@ def to_onnx(network: SideOutputNetwork | Mean) -> bytes:
             dynamo=False,
             opset_version=17,
         )
-    model = onnx.load_from_string(buffer.getvalue())
-    _halve(model)
-    onnx.checker.check_model(model)
-    return bytes(model.SerializeToString())
-
-
-def _halve(model: onnx.ModelProto) -> None:
-    """Store kernels as float16 and cast them back in the graph, which the runtime does once, when it loads."""
-    casts = []
-    for tensor in model.graph.initializer:
-        values = numpy_helper.to_array(tensor)
-        if values.dtype != np.float32 or values.size < 256:
-            continue
-        name = tensor.name
-        tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float16), name + "_half"))
-        casts.append(helper.make_node("Cast", [name + "_half"], [name], to=TensorProto.FLOAT))
-    nodes = list(model.graph.node)
-    del model.graph.node[:]
-    model.graph.node.extend(casts + nodes)
+    return half_precision(buffer.getvalue())
 
 
 def golden_image() -> NDArray[np.uint8]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,19 @@ LIMIT_PX = 200_000_000
 PICTURES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"})
 MEDICAL = frozenset({".dcm", ".nii", ".gz"})
 ENDINGS = PICTURES | MEDICAL
+
+BROKEN = (
+    OSError,
+    EOFError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    LookupError,
+    ArithmeticError,
+    struct.error,
+    zlib.error,
+)
+"""What following a damaged header leads a parser to, besides its own format's exception."""
 
 Rgb = NDArray[np.uint8]
 
@@ -64,20 +78,24 @@ def image_size_px(path: Path) -> tuple[int, int]:
 def spacing_um(path: Path) -> float | None:
     """um/px that a DICOM image or NIfTI volume tells of itself; None for others, and where pixels are not square."""
     ending = path.suffix.lower()
-    try:
-        if ending == ".dcm":
-            import pydicom
+    # Where a header cannot be followed the scale is unknown; what is wrong with the file, `read_image` says.
+    if ending == ".dcm":
+        import pydicom
 
+        try:
             data = pydicom.dcmread(path, stop_before_pixels=True)
             rows, columns = (float(v) for v in data.get("PixelSpacing") or data.ImagerPixelSpacing)
-        elif ending in {".nii", ".gz"}:
-            import nibabel
+        except (pydicom.errors.InvalidDicomError, *BROKEN):
+            return None
+    elif ending in {".nii", ".gz"}:
+        import nibabel
 
+        try:
             header: Any = nibabel.load(path).header
             rows, columns = (float(v) for v in header.get_zooms()[:2])
-        else:
+        except (nibabel.filebasedimages.ImageFileError, nibabel.spatialimages.HeaderDataError, *BROKEN):
             return None
-    except Exception:  # noqa: BLE001 - whatever is wrong with the header, the scale is unknown
+    else:
         return None
     return rows * 1000 if rows > 0 and abs(rows - columns) <= 0.01 * rows else None
 

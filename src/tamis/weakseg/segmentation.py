@@ -8,11 +8,11 @@ pixel, until its files are written: memory grows with the width of the slide onl
 
 from __future__ import annotations
 
-import queue
 import tempfile
-import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -288,42 +288,24 @@ def _read_ahead(
 ) -> Iterator[tuple[Tile, NDArray[np.uint8] | None]]:
     """Tiles with their pixels, None where there is no tissue; read by another thread."""
     scale = um_per_px or 1.0
-    waiting: queue.Queue[tuple[Tile, NDArray[np.uint8] | None] | BaseException | None] = queue.Queue(AHEAD)
-    stopped = threading.Event()
 
-    def put(entry: tuple[Tile, NDArray[np.uint8] | None] | BaseException | None) -> bool:
-        while not stopped.is_set():
-            try:
-                waiting.put(entry, timeout=0.1)
-                return True
-            except queue.Full:
-                continue
-        return False
+    def pixels_of(tile: Tile) -> NDArray[np.uint8] | None:
+        if tissue is not None and not _touches(tissue, tile, scale):
+            return None
+        return regions.read_region(tile.x * scale, tile.y * scale, tile.width, tile.height, um_per_px)
 
-    def work() -> None:
+    ahead: deque[tuple[Tile, Future[NDArray[np.uint8] | None]]] = deque()
+    with ThreadPoolExecutor(1) as reader:
         try:
             for tile in grid:
-                pixels = None
-                if tissue is None or _touches(tissue, tile, scale):
-                    pixels = regions.read_region(
-                        tile.x * scale, tile.y * scale, tile.width, tile.height, um_per_px
-                    )
-                if not put((tile, pixels)):
-                    return
-            put(None)
-        except BaseException as error:  # noqa: BLE001 - it is raised where the tiles are asked for
-            put(error)
-
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    try:
-        while (entry := waiting.get()) is not None:
-            if isinstance(entry, BaseException):
-                raise entry
-            yield entry
-    finally:
-        stopped.set()
-        thread.join()
+                ahead.append((tile, reader.submit(pixels_of, tile)))
+                if len(ahead) > AHEAD:
+                    first, pixels = ahead.popleft()
+                    yield first, pixels.result()
+            for first, pixels in ahead:
+                yield first, pixels.result()
+        finally:
+            reader.shutdown(cancel_futures=True)
 
 
 def _touches(tissue: tuple[NDArray[np.bool_], float], tile: Tile, scale: float) -> bool:

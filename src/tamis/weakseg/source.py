@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from tamis.batch import expand
 from tamis.errors import InputError, UsageError
 from tamis.slides import Slide, UnknownResolution, open_slide
-from tamis.weakseg.images import ENDINGS, read_image, spacing_um
+from tamis.weakseg.images import BROKEN, ENDINGS, read_image, spacing_um
 
 SLIDE_ENDINGS = frozenset({".svs", ".ndpi", ".mrxs", ".scn", ".bif", ".vms", ".vmu"})
 ALL_ENDINGS = ENDINGS | SLIDE_ENDINGS
@@ -104,7 +104,7 @@ def _is_plain_tiff(path: Path) -> bool:
             page = file.pages.first
             eight_bit_colour = page.dtype == np.uint8 and page.samplesperpixel >= 3
             return not (page.is_tiled and eight_bit_colour)
-    except Exception:  # noqa: BLE001 - the slide reader tells what is wrong with it
+    except (tifffile.TiffFileError, *BROKEN):  # the slide reader tells what is wrong with it
         return False
 
 
@@ -113,7 +113,7 @@ def _is_slide_dicom(path: Path) -> bool:
 
     try:
         return str(pydicom.dcmread(path, stop_before_pixels=True).get("Modality", "")) == "SM"
-    except Exception:  # noqa: BLE001 - the image reader tells what is wrong with it
+    except (pydicom.errors.InvalidDicomError, *BROKEN):  # the image reader tells what is wrong with it
         return False
 
 
