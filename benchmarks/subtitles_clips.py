@@ -1,4 +1,4 @@
-"""Render the end-to-end set of subtitled clips: python benchmarks/subtitles_clips.py dev|test [-o work/clips]
+"""Render the end-to-end set of subtitled clips: python benchmarks/subtitles_clips.py dev|test|more [-o work/clips]
 
 Footage, sentences and faces are those of the group (`subtitles_sentences`, `subtitles_footage`); subtitles are drawn by
 libass through the ffmpeg command line, never by the renderer that makes training lines. Beside each NAME.mp4 stands
@@ -32,7 +32,7 @@ import numpy as np
 from numpy.typing import NDArray
 from subtitles_footage import FOOTAGE, Frame, footage
 from subtitles_looks import ass_file
-from subtitles_plan import COUNTS, Clip, Planned, event, plan
+from subtitles_plan import COUNTS, MATERIAL, Clip, Planned, event, plan
 from subtitles_sentences import FONTS, Sentences
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -43,7 +43,7 @@ X264 = ["-c:v", "libx264", "-preset", "superfast", "-threads", "1", "-pix_fmt", 
 
 def pictures(clip: Clip, data: Path, group: str) -> Iterator[Frame]:
     """The frames of a clip before its subtitles."""
-    paths = [data / "backgrounds" / name for name in FOOTAGE[group]]
+    paths = [data / "backgrounds" / name for name in FOOTAGE[MATERIAL[group]]]
     for number, frame in enumerate(
         footage(clip.seed, paths, list(clip.shots), clip.drawn_size, float(clip.rate))
     ):
@@ -254,7 +254,7 @@ def main(arguments: list[str] | None = None) -> int:
     out.mkdir(parents=True, exist_ok=True)
     counts = COUNTS[options.group]
     sentences = {
-        language: Sentences(data, "zh-hant" if language == "none" else language, options.group)
+        language: Sentences(data, "zh-hant" if language == "none" else language, MATERIAL[options.group])
         for language in counts
     }
     # Languages in turn, so that a set cut short still has all of them.

@@ -18,11 +18,19 @@ from subtitles_sentences import FACES, MAX_LINE, Face, Sentences, drawn, width_e
 COUNTS = {
     "dev": {"zh-hans": 16, "zh-hant": 16, "ja": 4, "ko": 4, "none": 4},
     "test": {"zh-hans": 40, "zh-hant": 40, "ja": 10, "ko": 10, "none": 8},
+    # Further development clips: the themes after those of dev, and the hardest of those once more.
+    "more": {"zh-hans": 20, "zh-hant": 20, "ja": 3, "ko": 3, "none": 2},
 }
-SECONDS = {"dev": (15, 36), "test": (15, 26)}  # length of a clip
-SEEDS = {"dev": 20161118, "test": 16111806159}
+# Which sentences, faces and footage a group's clips are made of; seeds differ.
+MATERIAL = {"dev": "dev", "test": "test", "more": "dev"}
+SECONDS = {"dev": (15, 36), "test": (15, 26), "more": (12, 22)}  # length of a clip
+SEEDS = {"dev": 20161118, "test": 16111806159, "more": 20180523}
 # The first theme of each language, so that few clips still meet different difficulties.
-FIRST_THEME = {"zh-hans": 0, "zh-hant": 12, "ja": 5, "ko": 19}
+FIRST_THEME = {
+    "dev": {"zh-hans": 0, "zh-hant": 12, "ja": 5, "ko": 19},
+    "test": {"zh-hans": 0, "zh-hant": 12, "ja": 5, "ko": 19},
+    "more": {"zh-hans": 16, "zh-hant": 28, "ja": 2, "ko": 4},
+}
 SIZES: list[Size] = [(1280, 720)] * 6 + [(960, 540)] * 2 + [(1920, 1080), (640, 360), (854, 480)]
 RATES = [Fraction(24000, 1001), Fraction(24), Fraction(25), Fraction(30), Fraction(30000, 1001), Fraction(25)]
 FAST = Fraction(50)
@@ -247,7 +255,7 @@ def plan(group: str, language: str, number: int, sentences: Sentences) -> Clip:
     """Clip `number` of a language ("none": without subtitles). `sentences` are of its language, or of its signs'."""
     seed = SEEDS[group] + 1000 * sorted(COUNTS[group]).index(language) + number
     rng = np.random.default_rng([seed, 1])
-    theme = THEMES[(FIRST_THEME.get(language, 0) + number) % len(THEMES)]
+    theme = THEMES[(FIRST_THEME[group].get(language, 0) + number) % len(THEMES)]
     if language == "none":
         theme = next(t for t in THEMES if t.name == NO_TEXT_THEMES[number])
     variable, tall = (language, number) in VARIABLE, (language, number) == PORTRAIT
@@ -257,7 +265,7 @@ def plan(group: str, language: str, number: int, sentences: Sentences) -> Clip:
     frames = round(float(rng.uniform(shortest, 22 if rate >= 50 or max(size) == 1920 else longest)) * rate)
     round_trip = bool(rng.random() < theme.round_trip) and not variable
     drawn_size = _drawn_size(rng, size) if round_trip else size
-    faces = FACES[group][sentences.language]
+    faces = FACES[MATERIAL[group]][sentences.language]
     face = faces[number % len(faces)]
     planner = Planner(sentences, face, theme, drawn_size, rate, seed, least_em=20 * drawn_size[1] / size[1])
     cues = () if language == "none" else tuple(planner.cues(frames))
