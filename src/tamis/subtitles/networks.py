@@ -123,10 +123,11 @@ class Head(nn.Module):
 
 
 class Recogniser(nn.Module):
-    """A trunk with the head, for training."""
+    """A trunk with the head, for training. `half_precision` computes the trunk, and only it, in bfloat16."""
 
-    def __init__(self, design: str, *, freeze_head: bool = False) -> None:
+    def __init__(self, design: str, *, freeze_head: bool = False, half_precision: bool = False) -> None:
         super().__init__()
+        self.half_precision = half_precision
         self.trunk = Trunk(design)
         self.head = Head()
         if freeze_head:
@@ -152,9 +153,10 @@ def recognition_loss(model: nn.Module, batch: tuple[Tensor, Targets]) -> tuple[T
     """Cross-entropy of the state at every position and of the class at every character's centre."""
     assert isinstance(model, Recogniser)
     strips, targets = batch
-    features, states = model.trunk(strips)
-    state_loss = nn.functional.cross_entropy(states, targets.state)
-    chosen = features[targets.strip, :, targets.position]  # (N, F)
+    with torch.autocast("cpu", torch.bfloat16, enabled=model.half_precision):
+        features, states = model.trunk(strips)
+    state_loss = nn.functional.cross_entropy(states.float(), targets.state)
+    chosen = features[targets.strip, :, targets.position].float()  # (N, F)
     class_loss, accuracy = classification_loss(model.head, chosen, targets.base, targets.parts)
     extra = {"class_loss": class_loss.item(), "state_loss": state_loss.item(), "accuracy": accuracy}
     return class_loss + 2.0 * state_loss, extra

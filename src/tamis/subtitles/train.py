@@ -24,7 +24,7 @@ from torch import Tensor
 from tamis.subtitles.characters import base_classes, hangul_parts
 from tamis.subtitles.networks import DESIGNS, Recogniser, Targets, recognition_loss
 from tamis.subtitles.strip import HEIGHT, STRIDE
-from tamis.training import FitConfig, Fitted, fit, load_weights
+from tamis.training import FitConfig, Fitted, fast_bfloat16, fit, load_weights
 
 CROP = 512  # px of a training strip
 SHARDS_PER_BATCH = 4
@@ -130,7 +130,8 @@ def evaluator(folder: Path) -> Callable[[torch.nn.Module], dict[str, float]]:
 def train(arguments: argparse.Namespace) -> Fitted:
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(arguments.seed)
-    model = Recogniser(arguments.design, freeze_head=arguments.head is not None)
+    half = {"bfloat16": True, "float32": False, "auto": fast_bfloat16()}[arguments.precision]
+    model = Recogniser(arguments.design, freeze_head=arguments.head is not None, half_precision=half)
     if arguments.head is not None:
         adopt_head(model, arguments.head, arguments.out / f"{arguments.design}.pt")
     if arguments.start is not None:
@@ -141,6 +142,7 @@ def train(arguments: argparse.Namespace) -> Fitted:
         steps=arguments.steps,
         learning_rate=arguments.learning_rate,
         warmup_steps=min(200, arguments.steps // 10),
+        epsilon=arguments.epsilon,
         ema_decay=0.998,
         clip_norm=5.0,
         seed=arguments.seed,
@@ -192,6 +194,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=int, default=8000)
     parser.add_argument("--batch", type=int, default=16, help="lines per step")
     parser.add_argument("--learning-rate", type=float, default=2e-3)
+    parser.add_argument(
+        "--epsilon",
+        type=float,
+        default=1e-4,
+        help="of Adam: gradients below it hardly count, or class vectors of rare characters are driven away",
+    )
+    parser.add_argument("--precision", choices=["auto", "float32", "bfloat16"], default="auto")
     parser.add_argument(
         "--minutes", type=float, default=100_000.0, help="stop with a checkpoint after this long"
     )

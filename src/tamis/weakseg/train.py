@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from tamis.errors import UsageError
 from tamis.pooling import mean
-from tamis.training import FitConfig, fit
+from tamis.training import FitConfig, fast_bfloat16, fit
 from tamis.weakseg.bags import (
     Bank,
     Sample,
@@ -208,11 +208,6 @@ def _fitted(
 def make_bank(samples: Sequence[Sample], recipe: Recipe, seed: int) -> Bank:
     """Features of every variant of every sample, once for all folds; nothing where the trunk is trained."""
     return variants(samples, recipe, build(recipe, seed), seed) if recipe.frozen else []
-
-
-def fast_bfloat16() -> bool:
-    """Whether this processor multiplies bfloat16 in hardware: convolutions are then twice as fast, elsewhere slower."""
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
 def predict(network: SideOutputNetwork | Mean, image: NDArray[np.uint8]) -> NDArray[np.float32]:
