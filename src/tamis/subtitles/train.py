@@ -132,10 +132,10 @@ def train(arguments: argparse.Namespace) -> Fitted:
     torch.manual_seed(arguments.seed)
     half = {"bfloat16": True, "float32": False, "auto": fast_bfloat16()}[arguments.precision]
     model = Recogniser(arguments.design, freeze_head=arguments.head is not None, half_precision=half)
-    if arguments.head is not None:
-        adopt_head(model, arguments.head, arguments.out / f"{arguments.design}.pt")
     if arguments.start is not None:
         model.load_state_dict(load_weights(arguments.start))
+    if arguments.head is not None:
+        adopt_head(model, arguments.head, arguments.out / f"{arguments.design}.pt")
     model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     lines = Lines(arguments.lines / "train", arguments.shards, arguments.batch, arguments.seed)
     config = FitConfig(
