@@ -249,16 +249,6 @@ def test_a_damaged_tile_is_named(slide_path: Path, tmp_path: Path) -> None:
         slide.read_level(0, 0, 0, 900, 700)
 
 
-def test_a_dicom_series_without_its_first_instance(shared_data: Path, tmp_path: Path) -> None:
-    for path in (shared_data / "pathology" / "wsi" / "dicom_cmu_fixed").glob("*.dcm"):
-        if "level-0" not in path.name:
-            (tmp_path / path.name).write_bytes(path.read_bytes())
-    with pytest.raises(InputError, match="misses the instance with the full resolution"):
-        open_slide(tmp_path)
-    with pytest.raises(InputError, match="misses"):
-        open_slide(tmp_path / "level-1-frames-0-9.dcm")
-
-
 def test_mutated_headers_never_crash(slide_path: Path, tmp_path: Path) -> None:
     """Bytes of both headers and tables changed at random: a sentence, or an image no larger than the file can hold."""
     content = slide_path.read_bytes()

@@ -25,6 +25,7 @@ import openslide
 import tifffile
 from numpy.typing import NDArray
 
+from tamis.dicom_series import refuse_incomplete_series
 from tamis.errors import InputError
 
 Pixels = NDArray[np.uint8]
@@ -84,7 +85,7 @@ def open_file(path: Path) -> SlideFile:
     if path.suffix.lower() != ".mrxs" and magic[:3] in (b"\xff\xd8\xff", b"\x89PN"):
         return PlainImage(path)
     if path.suffix.lower() == ".dcm":
-        _refuse_incomplete_series(path)
+        refuse_incomplete_series(path)
     try:
         return OpenSlide(path)
     except openslide.OpenSlideUnsupportedFormatError:
@@ -427,48 +428,10 @@ def _open_dicom_folder(folder: Path) -> SlideFile:
     if not instances:
         raise InputError(f"{folder} is a folder without DICOM instances; name a slide, or its DICOM folder.")
     first = max(instances, key=lambda p: p.stat().st_size)
-    _refuse_incomplete_series(first)
+    refuse_incomplete_series(first)
     try:
         return OpenSlide(first)
     except openslide.OpenSlideUnsupportedFormatError:
         raise InputError(
             f"{folder} holds no DICOM slide: {first.name} is not a whole-slide microscopy instance."
         ) from None
-
-
-def _refuse_incomplete_series(path: Path) -> None:
-    """openslide takes the largest level it finds for the whole slide; a lost instance must not go unnoticed."""
-    import pydicom
-    from pydicom.errors import InvalidDicomError
-
-    frames: dict[tuple[int, int], tuple[int, int]] = {}
-    original = False
-    series = None
-    for instance in [path, *(p for p in sorted(path.parent.glob("*.dcm")) if p != path)]:
-        try:
-            data = pydicom.dcmread(instance, stop_before_pixels=True)
-        except (InvalidDicomError, OSError, EOFError, ValueError, AttributeError) as error:
-            if instance == path:
-                raise InputError(f"{path} is no readable DICOM instance ({error}).") from error
-            continue
-        series = series or data.get("SeriesInstanceUID")
-        kind = [str(v) for v in data.get("ImageType", [])]
-        if data.get("SeriesInstanceUID") != series or "VOLUME" not in kind:
-            continue
-        original = original or "RESAMPLED" not in kind
-        width, height = int(data.TotalPixelMatrixColumns), int(data.TotalPixelMatrixRows)
-        needed = math.ceil(width / int(data.Columns)) * math.ceil(height / int(data.Rows))
-        full = str(data.get("DimensionOrganizationType", "")) == "TILED_FULL"
-        have = frames.get((width, height), (0, 0))[0] + int(data.get("NumberOfFrames", 1))
-        frames[width, height] = (have, needed if full else 0)
-    for (width, height), (have, needed) in frames.items():
-        if have < needed:
-            raise InputError(
-                f"{path.parent}: the DICOM series misses an instance: its level of {width} x {height} px has {have} of "
-                f"{needed} frames; fetch the whole series."
-            )
-    if frames and not original:
-        raise InputError(
-            f"{path.parent}: the DICOM series misses the instance with the full resolution: only reduced levels are there; "
-            "fetch the whole series."
-        )
