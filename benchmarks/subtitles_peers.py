@@ -149,14 +149,16 @@ def samples_of(record: dict) -> list[Sample]:
     ]
 
 
-def peer_record(clip: Clip, engine: str, folder: Path, again: bool) -> dict:
+def peer_record(clip: Clip, engine: str, side: int, folder: Path, again: bool) -> dict:
     """What the peer's OCR says about the sampled frames of a clip, read now or before."""
-    path = folder / engine / clip.video.parent.name / f"{clip.name}.json"
+    kind = f"{engine}-{side}" if engine == "ppocr" else engine
+    path = folder / kind / clip.video.parent.name / f"{clip.name}.json"
     if again or not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         program = str(Path(__file__).with_name("subtitles_peers_ocr.py"))
         language = ["--language", clip.truth.language] if clip.truth.language else []
-        subprocess.run([str(PYTHON), program, engine, str(clip.video), str(path), *language], check=True)
+        command = [str(PYTHON), program, engine, str(clip.video), str(path), "--side", str(side), *language]
+        subprocess.run(command, check=True)
     return json.loads(path.read_text(encoding="utf-8"))
 
 
@@ -169,6 +171,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--without", default="", help="leave out clips with this tag")
     parser.add_argument("--every", type=int, default=1, help="every so many clips, for a sample of the set")
     parser.add_argument("--readers", default="tamis,ppocr,tesseract")
+    parser.add_argument("--side", type=int, default=1280, help="longest side that PP-OCR's detector sees")
     parser.add_argument("--answers", type=Path, default=ROOT / "work" / "answers")
     parser.add_argument("--again", action="store_true")
     parser.add_argument("--json", type=Path)
@@ -182,7 +185,7 @@ def main(arguments: list[str] | None = None) -> int:
             one = answer(clip, lambda c: read_clip(c, tell_language=False), folder, options.again)
             found.setdefault("tamis", []).append(one)
         for engine in [reader for reader in readers if reader in ENGINES]:
-            record = peer_record(clip, engine, options.answers, options.again)
+            record = peer_record(clip, engine, options.side, options.answers, options.again)
             interval = Fraction(record["interval_s"])
             for name, how in GROUPINGS.items():
                 cues = tuple(group(samples_of(record), interval, how))
