@@ -205,7 +205,10 @@ def _large(size: int) -> NDArray[np.uint8]:
     """Memory in large pages where the system has them, as the engine's own; begins at a multiple of 2 MB."""
     import mmap
 
-    block = mmap.mmap(-1, size + (1 << 21))
+    if hasattr(mmap, "MAP_PRIVATE"):  # what mmap gives by default is shared memory, which gets no large pages
+        block = mmap.mmap(-1, size + (1 << 21), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    else:
+        block = mmap.mmap(-1, size + (1 << 21))
     if hasattr(mmap, "MADV_HUGEPAGE"):
         block.madvise(mmap.MADV_HUGEPAGE)
     data = np.frombuffer(block, np.uint8)
