@@ -94,7 +94,7 @@ SENTENCES = {
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_published_models_are_small_and_prefer_what_people_write(language: str) -> None:
     path = Path(tamis_language.__file__).parent / "weights" / f"lm.{language}.npz"
-    assert path.stat().st_size < 4_500_000  # all weights of the reader together stay below 25 MB
+    assert path.stat().st_size < 5_100_000  # all weights of the reader together stay below 25 MB
     model = LanguageModel.load(path)
     arrays = (model.keys, model.log_probability, model.log_backoff)
     assert sum(array.nbytes for array in arrays) < 40_000_000

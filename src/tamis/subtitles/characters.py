@@ -78,6 +78,23 @@ def index() -> dict[str, int]:
     return {character: number for number, character in enumerate(classes())}
 
 
+@cache
+def _number_of_code_point() -> NDArray[np.int16]:
+    numbers = np.full(0x110000, -2, np.int16)
+    numbers[code_points("".join(classes()))] = np.arange(len(classes()))
+    return numbers
+
+
+def code_points(text: str) -> NDArray[np.uint32]:
+    """The code point of each character."""
+    return np.frombuffer(text.encode("utf-32-le"), np.uint32)
+
+
+def numbers_of(text: str) -> NDArray[np.int32]:
+    """Class numbers [len(text)] of characters that are folded already; -2 outside the vocabulary. For long texts."""
+    return _number_of_code_point()[code_points(text)].astype(np.int32)
+
+
 def encode(text: str) -> NDArray[np.int32]:
     """Class numbers [len(fold(text))] int32; a space is -1, a character outside the vocabulary -2."""
     numbers = index()

@@ -12,10 +12,12 @@ numbers of `characters.classes()`. Every class has a probability above zero: tho
 
 from __future__ import annotations
 
+import io
+import sys
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from zipfile import BadZipFile
+from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,12 +67,31 @@ class LanguageModel:
         """
         self.alphabet = alphabet
         self.order = order
-        # One node more, that of every n-gram which was not kept: it has no children, and backs off for nothing.
-        self.absent = len(log_probability)
-        self.log_probability = np.append(log_probability, np.float32(0))
-        self.log_backoff = np.append(log_backoff, np.float32(0))
-        self._keys_and_end = np.append(keys, np.uint64(2**64 - 1))  # so that every place has a key
-        self.keys = self._keys_and_end[:-1]
+        end = np.append(keys, np.uint64(2**64 - 1))  # so that every place has a key
+        self._adopt(
+            alphabet,
+            end,
+            np.append(log_probability, np.float32(0)),
+            np.append(log_backoff, np.float32(0)),
+            order,
+        )
+
+    def _adopt(
+        self,
+        alphabet: str,
+        keys_and_end: NDArray[np.uint64],
+        log_probability: NDArray[np.float32],
+        log_backoff: NDArray[np.float32],
+        order: int,
+    ) -> None:
+        """Takes tables with one entry more. The last node is that of every n-gram which was not kept: it has no children,
+        and backs off for nothing."""
+        self.alphabet = alphabet
+        self.order = order
+        self.absent = len(log_probability) - 1
+        self.log_probability, self.log_backoff = log_probability, log_backoff
+        self._keys_and_end = keys_and_end
+        self.keys = keys_and_end[:-1]
         self._symbols: NDArray[np.int64] = _symbols_of_labels(alphabet)
 
     def symbols(self, labels: NDArray[np.integer]) -> NDArray[np.int64]:
@@ -151,16 +172,28 @@ class LanguageModel:
             "symbol_high": (symbol >> 8).astype(np.uint8),
             "probability": probability_bytes(self.log_probability[size:-1]),
         }
-        with path.open("wb") as file:
-            np.savez_compressed(file, **tables)  # type: ignore[arg-type]
+        with ZipFile(path, "w") as archive:
+            for name, table in tables.items():
+                # What hardly shrinks is not packed: unpacking it would take longer than all the rest of loading.
+                packing = ZIP_STORED if name in ("symbol_low", "probability") else ZIP_DEFLATED
+                with archive.open(_entry(f"{name}.npy", packing), "w") as file:
+                    np.lib.format.write_array(file, table, allow_pickle=False)
 
     @classmethod
     def load(cls, path: Path) -> LanguageModel:
         """Read what `save` wrote. Raises `WeightsError` for anything else."""
         try:
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as tables:
+            return cls.loads(path.read_bytes(), path)
+        except OSError as error:
+            raise WeightsError(f"{path} cannot be read ({error.strerror}); reinstall Tamis.") from error
+
+    @classmethod
+    def loads(cls, content: bytes, path: Path) -> LanguageModel:
+        """The same from the bytes of a file, named `path` in errors."""
+        try:
+            with np.load(io.BytesIO(content), allow_pickle=False) as tables:
                 return cls._from_tables(dict(tables))
-        except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error) as error:
+        except (ValueError, TypeError, IndexError, KeyError, EOFError, BadZipFile, zlib.error) as error:
             raise WeightsError(
                 f"{path} is not a language model of Tamis ({error}); reinstall Tamis or make it with runs/subtitles_language.sh."
             ) from error
@@ -170,26 +203,47 @@ class LanguageModel:
         alphabet = tables["alphabet"].tobytes().decode()
         if not alphabet.startswith(SPECIAL_SYMBOLS):
             raise ValueError("its alphabet does not begin with the special symbols")
-        order = int(tables["order"])
-        children = tables["children"].astype(np.int64)
-        context = np.repeat(np.arange(len(children), dtype=np.uint64), children)
-        symbol = tables["symbol_low"].astype(np.uint64) | tables["symbol_high"].astype(
-            np.uint64
-        ) << np.uint64(8)
-        log_probability = np.concatenate(
-            [tables["unigram"].astype(np.float32), probability_logs(tables["probability"])]
-        )
-        log_backoff = np.zeros(len(log_probability), np.float32)
-        log_backoff[: len(children)] = _backoff_logs(tables["backoff"])
-        return cls(alphabet, context << np.uint64(SYMBOL_BITS) | symbol, log_probability, log_backoff, order)
+        # Each table is made once, with its last entry: copies of millions of numbers cost more than reading them.
+        children = np.append(tables["children"].astype(np.int64), 1)
+        keys = np.repeat(np.arange(len(children), dtype=np.uint64) << np.uint64(SYMBOL_BITS), children)
+        symbols = keys[:-1].view(np.uint16)[0 if sys.byteorder == "little" else 3 :: 4]
+        symbols[:] = tables["symbol_high"]
+        symbols <<= 8
+        symbols |= tables["symbol_low"].astype(np.uint16)
+        keys[-1] = 2**64 - 1
+        unigram, stored = tables["unigram"], tables["probability"]
+        nodes = len(unigram) + len(stored)
+        log_probability = np.zeros(nodes + 1, np.float32)
+        log_probability[: len(unigram)] = unigram
+        log_probability[len(unigram) : nodes] = probability_logs(np.arange(256, dtype=np.uint8))[stored]
+        log_backoff = np.zeros(nodes + 1, np.float32)
+        log_backoff[: len(children) - 1] = _backoff_logs(np.arange(256, dtype=np.uint8))[tables["backoff"]]
+        model = cls.__new__(cls)
+        model._adopt(alphabet, keys, log_probability, log_backoff, int(tables["order"]))
+        return model
+
+
+def _entry(name: str, packing: int) -> ZipInfo:
+    """An entry of an archive that is the same to the byte whenever it is written."""
+    entry = ZipInfo(name)
+    entry.compress_type = packing
+    return entry
 
 
 def _symbols_of_labels(alphabet: str) -> NDArray[np.int64]:
     """Symbol of every label; the four special labels are negative and so index from the end."""
-    number = {character: symbol for symbol, character in enumerate(alphabet)}
-    ordinary = [number.get(character, UNKNOWN_SYMBOL) for character in characters.classes()]
-    special = {SPACE: SPACE_SYMBOL, UNKNOWN: UNKNOWN_SYMBOL, END: END_SYMBOL, BEGIN: BEGIN_SYMBOL}
-    return np.array(ordinary + [special[label] for label in range(-len(special), 0)], dtype=np.int64)
+    symbols = np.full(len(characters.classes()) + 4, UNKNOWN_SYMBOL)
+    ordinary = characters.numbers_of(alphabet[len(SPECIAL_SYMBOLS) :])
+    known = np.flatnonzero(ordinary >= 0)
+    symbols[ordinary[known]] = known + len(SPECIAL_SYMBOLS)
+    for label, symbol in {
+        SPACE: SPACE_SYMBOL,
+        UNKNOWN: UNKNOWN_SYMBOL,
+        END: END_SYMBOL,
+        BEGIN: BEGIN_SYMBOL,
+    }.items():
+        symbols[label] = symbol
+    return symbols
 
 
 def probability_bytes(log_probability: NDArray[np.floating]) -> NDArray[np.uint8]:

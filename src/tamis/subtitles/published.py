@@ -32,8 +32,7 @@ def default_recogniser() -> Recogniser:
 def language_model(language: str) -> LanguageModel:
     """The published character n-gram model of one language."""
     record = weights.load(FOLDER / f"lm.{language}.json")
-    weights.read(record)  # verifies the hash
-    return LanguageModel.load(record.path)
+    return LanguageModel.loads(weights.read(record), record.path)
 
 
 def operating_point(kind: type[Point]) -> Point:

@@ -38,16 +38,20 @@ def script(language: str) -> str:
     """The characters of one language, commonest first. Raises `UsageError` for an unknown language."""
     if language not in LANGUAGES:
         raise UsageError(f"The language is {language!r}; use one of {', '.join(LANGUAGES)}.")
+    return _scripts()[language]
+
+
+@cache
+def _scripts() -> dict[str, str]:
     lines = resources.files(__package__).joinpath("scripts.txt").read_text(encoding="utf-8").splitlines()
-    return dict(line.split("\t") for line in lines)[language]
+    return dict(line.split("\t") for line in lines)
 
 
 @cache
 def allowed(language: str) -> NDArray[np.bool_]:
     """Classes that a text in this language may have, [number of classes] (read-only)."""
     mask = np.zeros(len(characters.classes()), bool)
-    for character in script(language) + characters.ASCII + characters.PUNCTUATION:
-        mask[characters.index()[character]] = True
+    mask[characters.numbers_of(script(language) + characters.ASCII + characters.PUNCTUATION)] = True
     mask.flags.writeable = False
     return mask
 
@@ -57,10 +61,10 @@ def shares() -> NDArray[np.float64]:
     """Share of each class in a text of each language, [languages, number of classes]; 0 for Latin and punctuation."""
     table = np.full((len(LANGUAGES), len(characters.classes())), FOREIGN)
     for row, language in enumerate(LANGUAGES):
-        labels = [characters.index()[character] for character in script(language)]
+        labels = characters.numbers_of(script(language))
         zipf = 1 / (np.arange(len(labels)) + ZIPF_SHIFT)
         table[row, labels] = zipf / zipf.sum()
-    table[:, [characters.index()[character] for character in characters.ASCII + characters.PUNCTUATION]] = 0
+    table[:, characters.numbers_of(characters.ASCII + characters.PUNCTUATION)] = 0
     return table
 
 
