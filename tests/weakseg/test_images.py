@@ -125,6 +125,51 @@ def test_decompression_bombs_are_refused_with_the_limit(tmp_path: Path) -> None:
             read_image(tmp_path / name)
 
 
+def test_bombs_in_disguise_are_refused_too(tmp_path: Path) -> None:
+    """Sizes behind filling bytes, in the header of OS/2, in the number of samples; and kinds whose size is not looked up."""
+    frame = b"\xff\xff\xff\xc0" + struct.pack(">HBHH", 17, 8, 65_000, 65_000)
+    bombs = {
+        "filled.jpg": b"\xff\xd8" + frame + b"\0" * 20,
+        "os2.bmp": b"BM" + b"\0" * 12 + struct.pack("<IHH", 12, 60_000, 60_000) + b"\0" * 30,
+    }
+    tifffile.imwrite(tmp_path / "samples.tif", np.zeros((9, 9, 3), np.uint8), photometric="rgb")
+    content = (tmp_path / "samples.tif").read_bytes()
+    sizes = {256: 30_000, 257: 30_000}  # ImageWidth, ImageLength
+    with tifffile.TiffFile(tmp_path / "samples.tif") as file:
+        places = {tag.code: tag.valueoffset for tag in file.pages.first.tags}
+    for code, size in sizes.items():
+        at = places[code]
+        content = content[:at] + struct.pack("<I", size) + content[at + 4 :]
+    bombs["samples.tif"] = content
+    for name, content in bombs.items():
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(InputError, match="200 million pixels"):
+            read_image(tmp_path / name)
+    (tmp_path / "pnm.png").write_bytes(b"P6 60000 60000 255\n" + b"\0" * 100)
+    with pytest.raises(InputError, match="no image"):
+        read_image(tmp_path / "pnm.png")
+
+
+@pytest.mark.parametrize("compression", [None, "zlib", "jpeg", "lzw", "zstd"])
+def test_damaged_files_end_in_a_sentence(tmp_path: Path, compression: str | None) -> None:
+    """Bytes changed at random: an image or an InputError, and nothing else."""
+    generator = np.random.default_rng(1)
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(
+        path, np.tile(COLOUR, (2, 2, 1)), photometric="rgb", compression=compression, tile=(32, 32)
+    )
+    sound = path.read_bytes()
+    for _ in range(40):
+        content = bytearray(sound)
+        for place in generator.integers(0, len(content), 5):
+            content[place] = generator.integers(256)
+        path.write_bytes(bytes(content))
+        try:
+            read_image(path)
+        except InputError as error:
+            assert "a.tif" in str(error)
+
+
 def test_the_limit_can_be_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = save(tmp_path / "a.png", COLOUR)
     monkeypatch.setenv("TAMIS_LIMIT_PX", "100")

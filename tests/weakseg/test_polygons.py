@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from shapely.geometry import shape
 
-from tamis.weakseg.polygons import polygons, write_geojson
+from tamis.weakseg.polygons import polygons, traced, union_of_runs, write_geojson
 
 RING = np.zeros((30, 40), bool)
 RING[5:25, 5:35] = True
@@ -30,6 +31,17 @@ def test_areas_of_any_mask_are_those_of_its_pixels(seed: int) -> None:
     assert sum(part.area for part in parts) == mask.sum()
     assert all(part.is_valid for part in parts)
     assert [p.area for p in parts] == sorted((p.area for p in parts), reverse=True)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_traced_outlines_are_those_of_the_united_pixels(seed: int) -> None:
+    mask = np.random.default_rng(seed).random((30, 34)) < 0.62
+    _, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=4)
+    part = labels == np.bincount(labels[labels > 0]).argmax()
+    one, other = traced(part, 7, 3), union_of_runs(part, 7, 3)
+    assert one.is_valid
+    assert one.equals(other)
+    assert len(one.interiors) >= 5
 
 
 def test_specks_and_small_holes_are_left_out() -> None:

@@ -35,10 +35,12 @@ BROKEN = (
     AttributeError,
     LookupError,
     ArithmeticError,
+    RuntimeError,  # every codec of imagecodecs, and pydicom's decoders
+    MemoryError,  # a damaged size
     struct.error,
     zlib.error,
 )
-"""What following a damaged header leads a parser to, besides its own format's exception."""
+"""What following damaged bytes leads a parser to, besides its own format's exception: collected by damaging files at random."""
 
 Rgb = NDArray[np.uint8]
 
@@ -54,7 +56,6 @@ def read_image(path: Path) -> Rgb:
         return _dicom(path)
     if ending in {".nii", ".gz"}:
         return _nifti(path)
-    check_size(path, size_in_header(content, path), limit_px())
     pixels = _decode(content, path)
     if pixels.ndim == 3 and pixels.shape[2] == 4:
         pixels = _on_white(pixels)
@@ -63,9 +64,7 @@ def read_image(path: Path) -> Rgb:
 
 def read_mask(path: Path) -> NDArray[np.bool_]:
     """[H, W] bool: what is above 0 in any channel (an opacity channel aside)."""
-    content = _content(path)
-    check_size(path, size_in_header(content, path), limit_px())
-    pixels = _decode(content, path)
+    pixels = _decode(_content(path), path)
     return np.asarray(pixels[..., :3].max(2) != 0 if pixels.ndim == 3 else np.asarray(pixels) != 0)
 
 
@@ -85,7 +84,7 @@ def spacing_um(path: Path) -> float | None:
         try:
             data = pydicom.dcmread(path, stop_before_pixels=True)
             rows, columns = (float(v) for v in data.get("PixelSpacing") or data.ImagerPixelSpacing)
-        except (pydicom.errors.InvalidDicomError, *BROKEN):
+        except (pydicom.errors.InvalidDicomError, pydicom.errors.BytesLengthException, *BROKEN):
             return None
     elif ending in {".nii", ".gz"}:
         import nibabel
@@ -117,9 +116,9 @@ def limit_px() -> int:
     return int(text) if text.isdecimal() else LIMIT_PX
 
 
-def check_size(path: Path, size_px: tuple[int, int] | None, limit: int) -> None:
-    """Raises InputError for more than `limit` pixels. (width, height) or None where the header says nothing."""
-    if size_px is not None and size_px[0] * size_px[1] > limit:
+def check_size(path: Path, size_px: tuple[int, int], limit: int) -> None:
+    """Raises InputError for more than `limit` pixels of (width, height)."""
+    if size_px[0] * size_px[1] > limit:
         raise InputError(
             f"{path} claims to be {size_px[0]:,} x {size_px[1]:,} px; pictures are read up to {limit / 1e6:,.0f} million pixels. "
             "If it is genuine, save it as a tiled TIFF (read in pieces), or set TAMIS_LIMIT_PX higher."
@@ -134,7 +133,8 @@ def size_in_header(content: bytes, path: Path) -> tuple[int, int] | None:
     if content[:2] == b"\xff\xd8":
         return _jpeg_size(content)
     if content[:2] == b"BM" and len(content) >= 26:
-        width, height = struct.unpack("<ii", content[18:26])
+        old = content[14:18] == struct.pack("<I", 12)  # of OS/2: sizes of 16 bits
+        width, height = struct.unpack("<HH", content[18:22]) if old else struct.unpack("<ii", content[18:26])
         return abs(width), abs(height)
     if content[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
         import tifffile
@@ -142,8 +142,9 @@ def size_in_header(content: bytes, path: Path) -> tuple[int, int] | None:
         try:
             with tifffile.TiffFile(path) as file:
                 page = file.pages.first
-                return int(page.imagewidth), int(page.imagelength)
-        except Exception as fault:  # noqa: BLE001 - tifffile raises whatever a broken structure leads it to
+                planes = max(1, int(page.samplesperpixel) // 4) * int(page.imagedepth)
+                return int(page.imagewidth) * planes, int(page.imagelength)
+        except BROKEN as fault:  # TiffFileError is a ValueError
             raise InputError(f"{path} is no readable TIFF ({fault}).") from None
     return None
 
@@ -152,6 +153,9 @@ def _jpeg_size(content: bytes) -> tuple[int, int] | None:
     at = 2
     while at + 9 < len(content) and content[at] == 0xFF:
         marker, length = content[at + 1], int.from_bytes(content[at + 2 : at + 4], "big")
+        if marker == 0xFF:  # filling
+            at += 1
+            continue
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # a start of frame
             height, width = struct.unpack(">HH", content[at + 5 : at + 9])
             return width, height
@@ -174,12 +178,17 @@ def _content(path: Path) -> bytes:
 
 
 def _decode(content: bytes, path: Path) -> NDArray[np.generic]:
-    if content[:2] in (b"II", b"MM"):
-        return _tiff(path)
-    try:
-        pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
-    except cv2.error:
-        pixels = None
+    """BGR(A) or grey, once the size that its header claims is allowed. Nothing else is decoded than kinds with a known header."""
+    size_px = size_in_header(content, path)
+    pixels = None
+    if size_px is not None:
+        check_size(path, size_px, limit_px())
+        if content[:2] in (b"II", b"MM"):
+            return _tiff(path)
+        try:
+            pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+        except cv2.error:
+            pixels = None
     if pixels is None:
         raise InputError(
             f"{path} is broken or no image: PNG, JPEG, TIFF, BMP, DICOM and NIfTI are read, and slides by tamis weakseg segment."
@@ -195,7 +204,7 @@ def _tiff(path: Path) -> NDArray[np.generic]:
         with tifffile.TiffFile(path) as file:
             pixels = np.asarray(file.pages.first.asarray())
             photometric = file.pages.first.photometric
-    except Exception as fault:  # noqa: BLE001 - as above
+    except BROKEN as fault:
         raise InputError(f"{path} is broken or no readable TIFF ({fault}).") from None
     if pixels.ndim == 3 and pixels.shape[0] in (3, 4) and pixels.shape[2] not in (3, 4):
         pixels = pixels.transpose(1, 2, 0)
@@ -228,7 +237,7 @@ def _dicom(path: Path) -> Rgb:
                 pixels = pixels.max() - pixels
     except InputError:
         raise
-    except Exception as fault:  # noqa: BLE001 - pydicom raises whatever a broken structure leads it to
+    except (pydicom.errors.InvalidDicomError, pydicom.errors.BytesLengthException, *BROKEN) as fault:
         raise InputError(f"{path} is no readable DICOM image ({fault}).") from None
     if pixels.ndim == 3 + (kind not in ("MONOCHROME1", "MONOCHROME2")):
         pixels = pixels[len(pixels) // 2]  # of a volume, the slice in the middle
@@ -245,7 +254,7 @@ def _nifti(path: Path) -> Rgb:
         values = np.asanyarray(volume.dataobj)
     except InputError:
         raise
-    except Exception as fault:  # noqa: BLE001 - nibabel raises whatever a broken structure leads it to
+    except (nibabel.filebasedimages.ImageFileError, nibabel.spatialimages.HeaderDataError, *BROKEN) as fault:
         raise InputError(f"{path} is no readable NIfTI volume ({fault}).") from None
     while values.ndim > 2:
         values = values[..., values.shape[-1] // 2]  # the slice in the middle

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tamis.errors import InputError
+from tamis.weakseg.images import BROKEN
 from tamis.writing import replacing
 
 Map = NDArray[np.float32]
@@ -52,7 +53,7 @@ def read_map(path: Path) -> Map:
             )
     except FileNotFoundError:
         raise InputError(f"{path} does not exist: there is no map to score.") from None
-    except Exception as fault:  # noqa: BLE001 - decoders raise whatever a broken file leads them to
+    except (cv2.error, *BROKEN) as fault:
         raise InputError(f"{path} is no readable map ({fault}).") from None
     if values.ndim != 2:
         raise InputError(

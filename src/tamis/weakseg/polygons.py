@@ -40,14 +40,29 @@ def polygons(
         x, y, width, height, area = (int(value) for value in stats[index])
         if area <= smallest_px:
             return
-        whole = _union_of_runs(labels[y : y + height, x : x + width] == index, x, y)
+        whole = traced(labels[y : y + height, x : x + width] == index, x, y)
         part = whole.simplify(simplify_px) if simplify_px else whole
         if isinstance(part, Polygon) and not part.is_empty:
             yield _without_small_holes(part, smallest_px)
 
 
-def _union_of_runs(part: NDArray[np.bool_], x: int, y: int) -> BaseGeometry:
-    """One box for every run of pixels in a row, united. (x, y) is the place of the part's window."""
+def traced(part: NDArray[np.bool_], x: int, y: int) -> BaseGeometry:
+    """The outline of one 4-connected part and of its holes, along the edges of its pixels. (x, y) is its window's place.
+
+    OpenCV follows the middles of pixels. In the mask drawn twice as large those of a pixel's two halves, 2i and 2i + 1, become
+    its two edges, i and i + 1; and where the path cuts a corner both its ends become that corner.
+    """
+    doubled = part.astype(np.uint8).repeat(2, 0).repeat(2, 1)
+    contours, tree = cv2.findContours(doubled, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+    rings = [(contour[:, 0] + 1) // 2 + (x, y) for contour in contours]
+    (outside,) = (ring for ring, links in zip(rings, tree[0], strict=True) if links[3] < 0)
+    holes = [ring for ring, links in zip(rings, tree[0], strict=True) if links[3] >= 0]
+    found = Polygon(outside, holes)
+    return found if found.is_valid else union_of_runs(part, x, y)
+
+
+def union_of_runs(part: NDArray[np.bool_], x: int, y: int) -> BaseGeometry:
+    """The same by definition, a hundred times slower: one box for every run of pixels in a row, united."""
     steps = np.diff(np.pad(part, ((0, 0), (1, 1))).astype(np.int8), axis=1)
     rows, starts = np.nonzero(steps == 1)
     _, ends = np.nonzero(steps == -1)

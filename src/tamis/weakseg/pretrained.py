@@ -84,7 +84,7 @@ def torchvision_kernels(path: Path) -> Kernels:
         ]
     except FileNotFoundError:
         raise InputError(f"{path} does not exist: give a VGG-16 file in torchvision's names.") from None
-    except Exception as fault:  # noqa: BLE001 - torch.load raises whatever a foreign file leads it to
+    except Exception as fault:  # noqa: BLE001 - among others pickle's own error, and nothing here imports pickle
         raise InputError(
             f"{path} is no VGG-16 in torchvision's names, features.0.weight ... ({fault})."
         ) from None
