@@ -54,7 +54,7 @@ class Looked:
         self.language = self.truth.language if self.truth.language in LANGUAGES else self.found
 
     def score(self, settings: Settings, recogniser: Recogniser) -> ClipScore:
-        cues = [reader.recognise(cue, self.language, recogniser, settings) for cue in self.seen]
+        cues = reader.recognise(self.seen, self.language, recogniser, settings)
         return score_clip(reader.choose(cues, settings), self.truth, self.duration, self.name)
 
 

@@ -113,7 +113,7 @@ def publish(checkpoints: Sequence[Path], folder: Path, shard: Path, head: Path |
     ensemble = Ensemble(members).eval()
     trunks = to_onnx(ensemble)
     vectors = io.BytesIO()
-    np.savez_compressed(vectors, **quantised_head(members[0]))  # type: ignore[arg-type]
+    np.savez(vectors, **quantised_head(members[0]))  # type: ignore[arg-type]
 
     recogniser = Recogniser(trunks, ClassVectors.load(vectors.getvalue()))
     with np.load(shard, allow_pickle=False) as stored:

@@ -126,7 +126,7 @@ def read(
     seen.sort(key=lambda cue: (cue.start, cue.end))
     if language == "auto":
         language = find_language(seen, recogniser)
-    return choose([recognise(cue, language, recogniser, settings) for cue in seen], settings)
+    return choose(recognise(seen, language, recogniser, settings), settings)
 
 
 @cache
@@ -175,8 +175,7 @@ def find_language(seen: Sequence[SeenCue], recogniser: Recogniser, enough: int =
     """The language of a video from its first `enough` characters, read without any model of language."""
     lattices: list[Lattice] = []
     characters = 0
-    for line in (line for cue in seen for line in cue.lines):
-        lattice = recogniser.lattice(line.sighting)
+    for lattice in recogniser.lattices(line.sighting for cue in seen for line in cue.lines):
         there = lattice.log_centre > np.log(0.5)
         sure = there & (lattice.log_class[:, 0] > np.log(0.5))
         if np.count_nonzero(sure) >= 0.6 * np.count_nonzero(there) > 0:  # scenery is seldom sure of itself
@@ -187,13 +186,23 @@ def find_language(seen: Sequence[SeenCue], recogniser: Recogniser, enough: int =
     return scripts.detect_language(lattices)[0]
 
 
-def recognise(cue: SeenCue, language: str, recogniser: Recogniser, settings: Settings) -> ReadCue:
-    """The text of a candidate cue, whatever it shows."""
-    allowed = scripts.allowed(language)
+def recognise(
+    seen: Sequence[SeenCue], language: str, recogniser: Recogniser, settings: Settings
+) -> list[ReadCue]:
+    """The text of candidate cues, whatever they show. Cheaper for many at once than for one after the other."""
+    sightings = (line.sighting for cue in seen for line in cue.lines)
+    lattices = recogniser.lattices(
+        sightings, allowed=scripts.allowed(language), temperature=settings.temperature
+    )
+    return [_recognise(cue, lattices, language, settings) for cue in seen]
+
+
+def _recognise(cue: SeenCue, lattices: Iterator[Lattice], language: str, settings: Settings) -> ReadCue:
+    """One cue, whose lines' lattices come next."""
     model: LanguageModel | None = language_model(language) if settings.language_models else None
     lines = []
     for line in cue.lines:
-        lattice = recogniser.lattice(line.sighting, allowed=allowed, temperature=settings.temperature)
+        lattice = next(lattices)
         reading = decode(lattice, model, weights=settings.search)
         reading = without_scenery(lattice, reading)
         if all(character.text.isspace() for character in reading.characters):

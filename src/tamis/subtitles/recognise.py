@@ -8,14 +8,14 @@ scored where a character may be centred, a few positions per character.
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from tamis.subtitles.characters import HANGUL_COUNT, HANGUL_PARTS, base_classes
+from tamis.subtitles.characters import HANGUL_PARTS, base_classes
 from tamis.subtitles.lattice import Lattice
 from tamis.subtitles.strip import EM, STRIDE
 
@@ -23,8 +23,9 @@ Float = NDArray[np.float32]
 BEST = 8  # classes kept per candidate
 FLOOR = 0.02  # least probability of a centre that becomes a candidate
 IMPOSSIBLE = -1e4  # log-probability of a character that the script does not have
-# The best classes are looked for among those at most so many nats below the very best, unless those are few or many.
-NEAR, MANY = 6.0, 100
+AT_ONCE = 128  # candidates whose classes are scored together: the class vectors are read from memory once for all of them
+BLOCK = 64  # classes of which only the best is compared, before the BEST are looked for in the best blocks
+LEAST_SYLLABLE = -8.0  # log P(some syllable), below which none is looked for
 FAR = -12.0  # log-odds of a space before the first and after the last candidate
 
 
@@ -32,24 +33,33 @@ FAR = -12.0  # log-odds of a space before the first and after the last candidate
 class ClassVectors:
     """The shared linear head: scores = features @ vectors.T + bias, then the same for the parts of Hangul.
 
-    vectors [C + 1, F] float32, bias [C + 1]; parts [68, F], parts_bias [68]
+    vectors [C + 1, F] float32, or int8 to be multiplied by scale [C + 1]; bias [C + 1]; parts [68, F], parts_bias [68]
     """
 
-    vectors: Float
+    vectors: NDArray[np.float32] | NDArray[np.int8]
     bias: Float
     parts: Float
     parts_bias: Float
+    scale: Float | None = None
 
     @classmethod
     def load(cls, content: bytes) -> ClassVectors:
         """From the bytes of an .npz: int8 rows with one scale each."""
         with np.load(io.BytesIO(content), allow_pickle=False) as stored:
             return cls(
-                stored["vectors"].astype(np.float32) * stored["scale"][:, None],
+                stored["vectors"],
                 stored["bias"].astype(np.float32),
                 stored["parts"].astype(np.float32),
                 stored["parts_bias"].astype(np.float32),
+                stored["scale"],
             )
+
+    def rows(self, which: NDArray[np.int64]) -> Float:
+        """Some of the vectors, float32."""
+        rows = self.vectors[which].astype(np.float32)
+        if self.scale is not None:
+            rows *= self.scale[which, None]
+        return rows
 
 
 @dataclass(frozen=True)
@@ -111,48 +121,72 @@ class Recogniser:
         `allowed` [len(classes())] leaves out the characters that the script does not have. `temperature` > 1 softens
         the class probabilities.
         """
-        labels, scores = self.best_classes(sighting.vectors, allowed, temperature)
-        return Lattice(
-            position=sighting.position,
-            log_centre=np.log(sighting.mass),
-            log_skip=np.log1p(-sighting.mass),
-            log_space=sighting.log_space,
-            labels=labels,
-            log_class=scores,
-        )
+        return next(self.lattices([sighting], allowed=allowed, temperature=temperature))
+
+    def lattices(
+        self,
+        sightings: Iterable[Sighting],
+        *,
+        allowed: NDArray[np.bool_] | None = None,
+        temperature: float = 1.0,
+    ) -> Iterator[Lattice]:
+        """`lattice` of one line after the other, several at once: that is cheaper."""
+        waiting: list[Sighting] = []
+        for sighting in sightings:
+            waiting.append(sighting)
+            if sum(len(one.mass) for one in waiting) >= AT_ONCE:
+                yield from self._lattices(waiting, allowed, temperature)
+                waiting = []
+        if waiting:
+            yield from self._lattices(waiting, allowed, temperature)
+
+    def _lattices(
+        self, sightings: Sequence[Sighting], allowed: NDArray[np.bool_] | None, temperature: float
+    ) -> Iterator[Lattice]:
+        vectors = np.concatenate([sighting.vectors for sighting in sightings])
+        labels, scores = self.best_classes(vectors, allowed, temperature)
+        end = 0
+        for sighting in sightings:
+            begin, end = end, end + len(sighting.mass)
+            yield Lattice(
+                position=sighting.position,
+                log_centre=np.log(sighting.mass),
+                log_skip=np.log1p(-sighting.mass),
+                log_space=sighting.log_space,
+                labels=labels[begin:end],
+                log_class=scores[begin:end],
+            )
 
     def best_classes(
         self, vectors: Float, allowed: NDArray[np.bool_] | None, temperature: float
     ) -> tuple[NDArray[np.int32], Float]:
         """The BEST classes of each vector [n, F] and their log-probabilities [n, BEST], best first."""
-        n = len(vectors)
-        labels = np.zeros((n, BEST), np.int32)
-        values = np.full((n, BEST), IMPOSSIBLE, np.float32)
-        if n == 0:
-            return labels, values
+        if len(vectors) == 0:
+            return np.zeros((0, BEST), np.int32), np.zeros((0, BEST), np.float32)
         hangul = len(base_classes())
         rows, matrix, bias = self._rows(allowed)
-        scores = (vectors @ matrix.T + bias) / temperature  # (n, classes of the script)
+        scores = vectors @ matrix.T  # (n, classes of the script and padding)
+        scores += bias
+        if temperature != 1:
+            scores /= temperature
         scores -= scores.max(1, keepdims=True)
-        scores -= np.log(np.exp(scores).sum(1, keepdims=True))
+        total = np.log(np.exp(scores).sum(1, keepdims=True))
         some_syllable = np.flatnonzero(rows == hangul)
-        syllable = scores[:, some_syllable].copy()  # (n, 1), or (n, 0) in a script without Hangul
+        syllable = scores[:, some_syllable] - total  # (n, 1), or (n, 0) in a script without Hangul
         scores[:, some_syllable] = IMPOSSIBLE  # "some syllable" is no character
-        for i in range(n):
-            near = np.flatnonzero(scores[i] > scores[i].max() - NEAR)
-            if not BEST <= len(near) <= MANY:
-                near = np.argpartition(scores[i], -BEST)[-BEST:]
-            names, score = rows[near], scores[i, near]
-            if syllable.shape[1] and syllable[i, 0] > -8:
-                syllables, share = self._syllables(vectors[i], temperature)
-                names = np.concatenate([names, hangul + syllables])
-                score = np.concatenate([score, syllable[i, 0] + share])
-            order = np.argsort(-score)[:BEST]
-            labels[i, : len(order)], values[i, : len(order)] = names[order], score[order]
-        return labels, values
+        best = _largest_of_row(scores)
+        names, values = rows[best], np.take_along_axis(scores, best, 1) - total
+        if syllable.size and (syllable > LEAST_SYLLABLE).any():
+            syllables, share = self._syllables(vectors, temperature)
+            share = np.where(syllable > LEAST_SYLLABLE, syllable + share, IMPOSSIBLE)
+            names, values = np.hstack([names, hangul + syllables]), np.hstack([values, share])
+        order = np.argsort(-values, axis=1, kind="stable")[:, :BEST]
+        labels = np.take_along_axis(names, order, 1).astype(np.int32)
+        values = np.maximum(np.take_along_axis(values, order, 1), IMPOSSIBLE)
+        return np.where(values > IMPOSSIBLE, labels, 0), values
 
     def _rows(self, allowed: NDArray[np.bool_] | None) -> tuple[NDArray[np.int64], Float, Float]:
-        """The class vectors that a script leaves: their class numbers, vectors and biases."""
+        """The class vectors that a script leaves, padded to whole blocks: their class numbers, vectors and biases."""
         key = b"" if allowed is None else allowed.tobytes()
         if key not in self._scripts:
             hangul = len(base_classes())
@@ -160,19 +194,38 @@ class Recogniser:
             if allowed is not None:
                 keep = np.append(allowed[:hangul], allowed[hangul:].any())
             rows = np.flatnonzero(keep)
-            self._scripts[key] = (
-                rows,
-                np.ascontiguousarray(self.classes.vectors[rows]),
-                self.classes.bias[rows],
-            )
+            bias = self.classes.bias[rows]
+            padding = max(-len(rows) % BLOCK, BEST * BLOCK - len(rows))
+            rows = np.append(rows, np.zeros(padding, rows.dtype))
+            bias = np.append(bias, np.full(padding, IMPOSSIBLE, np.float32))
+            self._scripts[key] = rows, self.classes.rows(rows), bias
         return self._scripts[key]
 
-    def _syllables(self, vector: Float, temperature: float) -> tuple[NDArray[np.int64], Float]:
-        scores = (self.classes.parts @ vector + self.classes.parts_bias) / temperature
-        lead, vowel, tail = (log_softmax(part) for part in np.split(scores, np.cumsum(HANGUL_PARTS)[:-1]))
-        joint = (lead[:, None, None] + vowel[:, None] + tail).reshape(HANGUL_COUNT)
-        best = np.argpartition(-joint, BEST)[:BEST]
-        return best, joint[best]
+    def _syllables(self, vectors: Float, temperature: float) -> tuple[NDArray[np.int64], Float]:
+        """The BEST syllables [n, BEST] of each vector, of the BEST letters in each place, and their log-probabilities."""
+        scores = (vectors @ self.classes.parts.T + self.classes.parts_bias) / temperature
+        number = np.zeros((len(vectors), 1), np.int64)
+        joint = np.zeros((len(vectors), 1), np.float32)
+        for count, part in zip(
+            HANGUL_PARTS, np.split(scores, np.cumsum(HANGUL_PARTS)[:-1], axis=1), strict=True
+        ):
+            letters = np.argpartition(-part, BEST, axis=1)[:, :BEST]
+            share = np.take_along_axis(log_softmax(part), letters, 1)
+            number = (number[:, :, None] * count + letters[:, None]).reshape(len(vectors), -1)
+            joint = (joint[:, :, None] + share[:, None]).reshape(len(vectors), -1)
+            best = np.argpartition(-joint, BEST - 1, axis=1)[:, :BEST]
+            number, joint = np.take_along_axis(number, best, 1), np.take_along_axis(joint, best, 1)
+        return number, joint
+
+
+def _largest_of_row(scores: Float) -> NDArray[np.int64]:
+    """Indices [n, BEST] of the largest scores [n, a multiple of BLOCK] of each row, in any order."""
+    n = len(scores)
+    blocks = scores.reshape(n, -1, BLOCK)
+    best_blocks = np.argpartition(-blocks.max(2), BEST - 1, axis=1)[:, :BEST]
+    inside = np.take_along_axis(blocks, best_blocks[:, :, None], 1).reshape(n, -1)
+    best = np.argpartition(-inside, BEST - 1, axis=1)[:, :BEST]
+    return np.take_along_axis(best_blocks, best // BLOCK, 1) * BLOCK + best % BLOCK
 
 
 def candidate_centres(centre: Float) -> tuple[NDArray[np.int64], Float, Float]:
