@@ -34,6 +34,7 @@ TRAINING = {
     "tamis.proliferation.networks",
     "tamis.proliferation.train_mitosis",
     "tamis.proliferation.train_candidates",
+    "tamis.proliferation.train_glance",
     "tamis.proliferation.publish_mitosis",
     "tamis.subtitles.networks",
     "tamis.subtitles.train",

@@ -2,13 +2,15 @@
 
     tamis proliferation compose -o composed.tif --seed 7 --size 20000
 
-Tissue is laid out as random blobs on glass and filled with real breast tumour fields (UCSB), turned, mirrored, brought to
-the mean stain of one of them and blended over wide seams. Into it go discs of 16 um cut from the AMi-Br fields of chosen cases:
-mitoses, expert look-alikes and other dark nuclei, all cut, restained and cloned alike (Perez 2003), so that a seam means
-nothing. How many follows a row of the 500 TUPAC16 training slides: a count for its mitotic score is planted in one 2 mm2
-square, fewer elsewhere. Everything is a function of the seed and the place, so any size is written in bounded memory.
+Tissue is laid out as random blobs on glass and filled with real breast tumour fields (`textures.py`). Into it go discs of
+12 um radius cut from the AMi-Br fields of chosen cases: mitoses, expert look-alikes and other dark nuclei, all cut, restained
+and blended alike, the neighbourhood of each with it and the seam away from the nucleus, so that a seam means nothing. The
+slide has one stain, that of a ground or of a case; each case's own is estimated from all its fields.
 
-The fields of UCSB are unlabelled: mitoses of their own, a few, count as false positives.
+How many follows tables. A row of the 500 TUPAC16 training slides gives the mitotic score, and a count for it is planted in one
+2 mm2 square, fewer elsewhere. Look-alikes are as many as in the 150 labelled breast fields of MIDOG++ (2 mm2 each, chosen as hot
+spots): 7.2 + 0.87 for each mitosis, and elsewhere fewer in the same proportion as mitoses. Everything is a function of the
+seed and the place, so any size is written in bounded memory.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import csv
 import json
 import math
 import tempfile
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,23 +30,27 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from tamis.errors import InputError
 from tamis.proliferation.fields import UM_PER_PX, Field, part_of, read_fields
 from tamis.proliferation.hotspot import hot_spot
 from tamis.proliferation.mitosis import Mitosis
-from tamis.proliferation.windows import window
+from tamis.proliferation.stain import Stain, repainted, stain_of
+from tamis.proliferation.textures import COARSE_PX, GLASS, Ground, grounds_of
+from tamis.proliferation.windows import setting
 from tamis.writing import replacing
 
 Pixels = NDArray[np.uint8]
 Kind = Literal["mitosis", "expert", "mined"]
 TILE = 256
-CELL_PX, SEAM_PX = 640, 96  # a texture fills a cell and half a seam around it
-DISC_PX = 64  # 16 um
-GLASS = 243
+DISC_PX, RADIUS_PX, FEATHER_PX = 112, 50, 14
+WHOLE_PX = 12.0  # a label this close to the edge of its patch is half a nucleus, and is not planted
 HOT_MM2 = 2.0
 COUNTS = {1: (0, 5), 2: (6, 10), 3: (11, 40)}  # mitoses in 2 mm2 by TUPAC16's score
 ELSEWHERE = 0.35  # density outside the hot square over the density inside
+LOOKALIKES = 7.2, 0.87  # in 2 mm2: at least, and per mitosis
+MINED_PER_MM2 = 40
+LEAST_FIELDS = 3  # of a case, for its stain
 LEVELS = (1, 4, 16)
+Source = tuple[Field, float, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,18 +74,17 @@ class Composer:
         self.size_px, self.seed, self.part = size_px, seed, part
         generator = np.random.default_rng((seed, 1))
         fields = [f for f in part_of(read_fields(data), part) if max(f.pixels.shape) <= 128]
-        paths = [path for path in sorted((data / "breast_ucsb" / "images").glob("*")) if path.is_file()]
-        # Every second ground is for training, so that a tested slide shows neither known cells nor a known ground.
-        textures = [_read(path) for path in paths[1 if part == "train" else 0 :: 2]]
-        if not textures:
-            raise InputError(
-                f"{data / 'breast_ucsb' / 'images'} holds no pictures: expected the shared data."
-            )
-        self.stain = _mean_density(textures[generator.integers(len(textures))])
-        self.textures = [_restained(t, self.stain) for t in textures]
+        textures = grounds_of(data / "breast_ucsb" / "images", part)
+        self.stains = stains_of_cases(fields)
+        fields = [field for field in fields if field.case in self.stains]
+        own = [stain for texture in textures if (stain := stain_of(texture))]
+        known = own if generator.random() < 0.5 or not self.stains else list(self.stains.values())
+        self.stain = known[generator.integers(len(known))]
         self.row = _tupac_row(data, generator)
-        self._layout()
+        self.ground = Ground(textures, self.stain, size_px=size_px, seed=seed)
+        self._negatives = [(x, y) for f in fields for x, y, _ in f.mined]
         self.objects, self._sources = self._plant(fields, generator)
+        self._places = np.array([(o.x_um, o.y_um) for o in self.objects]).reshape(-1, 2) / UM_PER_PX
 
     def truth(self) -> dict[str, Any]:
         """What was planted, with the TUPAC16 row it follows."""
@@ -99,71 +105,58 @@ class Composer:
 
     def pixels(self, left: int, top: int, width: int, height: int) -> Pixels:
         """Any rectangle, [height, width, 3]; the same wherever its borders lie."""
-        out = self._ground(left, top, width, height)
-        for i in self._objects_in(left, top, width, height):
-            disc, x, y = self._disc(i)
+        out = self.ground.pixels(left, top, width, height)
+        middle = self._places - (left + width / 2, top + height / 2)
+        near = np.abs(middle) < (width / 2 + DISC_PX, height / 2 + DISC_PX)
+        for i in np.flatnonzero(near.all(1)):
+            disc, x, y = self._disc(int(i))
             a, b = max(left, x), max(top, y)
             c, d = min(left + width, x + DISC_PX), min(top + height, y + DISC_PX)
             if c > a and d > b:
                 out[b - top : d - top, a - left : c - left] = disc[b - y : d - y, a - x : c - x]
         return out
 
-    def _layout(self) -> None:
-        """Where there is tissue: a smooth random field, above its median, at 32 px."""
-        generator = np.random.default_rng((self.seed, 2))
-        side = max(8, math.ceil(self.size_px / 32) + 2)
-        coarse = max(4, round(self.size_px / 2500))
-        noise = cv2.resize(
-            generator.normal(0, 1, (coarse, coarse)), (side, side), interpolation=cv2.INTER_CUBIC
-        )
-        fine = cv2.resize(
-            generator.normal(0, 0.25, (coarse * 6,) * 2), (side, side), interpolation=cv2.INTER_CUBIC
-        )
-        y, x = np.mgrid[:side, :side] / (side - 1) * 2 - 1
-        height = noise + fine - 2.5 * np.maximum(np.hypot(x, y) - 0.75, 0)
-        cut = np.quantile(height, 0.3)
-        self.tissue = np.clip((height - cut) * 12 + 0.5, 0, 1).astype(np.float32)
-
     def _plant(
         self, fields: Sequence[Field], generator: np.random.Generator
-    ) -> tuple[list[Planted], list[tuple[Field, float, float]]]:
+    ) -> tuple[list[Planted], list[Source]]:
         low, high = COUNTS[int(self.row["mitotic_score"])]
         wanted = int(min(high, low + generator.geometric(0.12) - 1))
         if self.asked is not None:
             wanted = high = self.asked
         side = min(self.size_px, round(math.sqrt(HOT_MM2) * 1000 / UM_PER_PX))
         spots = [tuple(generator.integers(0, max(1, self.size_px - side), 2)) for _ in range(40)]
-        hot = max(spots, key=lambda s: self._tissue_share(int(s[0]), int(s[1]), side))
+        hot = max(spots, key=lambda s: self.ground.tissue_share(int(s[0]), int(s[1]), side))
+        inside_mm2 = (side * UM_PER_PX / 1000) ** 2
         area = (self.size_px / side) ** 2 - 1
-        outside = int(generator.poisson(max(0.0, wanted * ELSEWHERE * area)))
-        sources: dict[Kind, list[tuple[Field, float, float]]] = {
-            "mitosis": [(f, x, y) for f in fields for x, y in f.mitoses],
-            "expert": [(f, x, y) for f in fields for x, y in f.lookalikes],
-            "mined": [(f, x, y) for f in fields for x, y, rank in f.mined if rank >= 0.5],
-        }
-        others = round(30 * (self.size_px * UM_PER_PX / 1000) ** 2)
+        alike = (LOOKALIKES[0] + LOOKALIKES[1] * wanted * HOT_MM2 / inside_mm2) * inside_mm2 / HOT_MM2
         amounts: list[tuple[Kind, bool, int]] = [
             ("mitosis", True, wanted),
-            ("mitosis", False, outside),
-            ("expert", False, (wanted + outside) // 2 + others // 8),
-            ("mined", False, others),
+            ("mitosis", False, int(generator.poisson(max(0.0, wanted * ELSEWHERE * area)))),
+            ("expert", True, int(generator.poisson(alike))),
+            ("expert", False, int(generator.poisson(max(0.0, alike * ELSEWHERE * area)))),
+            ("mined", False, round(MINED_PER_MM2 * (self.size_px * UM_PER_PX / 1000) ** 2)),
         ]
-        plan = [(kind, inside) for kind, inside, amount in amounts for _ in range(amount)]
+        sources: dict[Kind, list[Source]] = {
+            "mitosis": [(f, x, y) for f in fields for x, y in f.mitoses if _whole(f, x, y)],
+            "expert": [(f, x, y) for f in fields for x, y in f.lookalikes if _whole(f, x, y)],
+            "mined": [(f, x, y) for f in fields for x, y, rank in f.mined if rank >= 0.4],
+        }
         objects: list[Planted] = []
-        taken: list[tuple[Field, float, float]] = []
-        for kind, inside in plan:
-            if not sources[kind]:
-                continue
-            area_of = (int(hot[0]), int(hot[1]), side) if inside else (0, 0, self.size_px)
-            place = self._free_place(area_of, objects, generator)
-            if place is None:
-                continue
-            field, x, y = sources[kind][generator.integers(len(sources[kind]))]
-            planted = Planted(place[0] * UM_PER_PX, place[1] * UM_PER_PX, kind, field.case)
-            if kind == "mitosis" and not inside and self._too_hot([*objects, planted], high):
-                continue
-            objects.append(planted)
-            taken.append((field, x, y))
+        taken: list[Source] = []
+        places: list[tuple[int, int]] = []
+        for kind, inside, amount in amounts:
+            for _ in range(amount if sources[kind] else 0):
+                area_of = (int(hot[0]), int(hot[1]), side) if inside else (0, 0, self.size_px)
+                place = self._free_place(area_of, places, generator)
+                if place is None:
+                    continue
+                field, x, y = sources[kind][generator.integers(len(sources[kind]))]
+                planted = Planted(place[0] * UM_PER_PX, place[1] * UM_PER_PX, kind, field.case)
+                if kind == "mitosis" and not inside and self._too_hot([*objects, planted], high):
+                    continue
+                objects.append(planted)
+                places.append(place)
+                taken.append((field, x, y))
         return objects, taken
 
     def _too_hot(self, objects: Sequence[Planted], high: int) -> bool:
@@ -172,80 +165,67 @@ class Composer:
         return spot is not None and spot.count > high
 
     def _free_place(
-        self, area: tuple[int, int, int], objects: Sequence[Planted], generator: np.random.Generator
+        self, area: tuple[int, int, int], taken: Sequence[tuple[int, int]], generator: np.random.Generator
     ) -> tuple[int, int] | None:
         left, top, side = area
         edge = DISC_PX
+        known = np.array(taken).reshape(-1, 2)
         for _ in range(200):
             x = int(generator.integers(max(edge, left), max(edge + 1, min(self.size_px - edge, left + side))))
             y = int(generator.integers(max(edge, top), max(edge + 1, min(self.size_px - edge, top + side))))
-            ground = self._ground(x - 12, y - 12, 24, 24) if self.tissue[y // 32, x // 32] >= 1 else None
-            if ground is None or ground.mean() > 200:  # a lumen or a gap
+            if self.ground.tissue[y // COARSE_PX, x // COARSE_PX] < 1:
                 continue
-            apart = DISC_PX * UM_PER_PX
-            if all(max(abs(o.x_um - x * UM_PER_PX), abs(o.y_um - y * UM_PER_PX)) > apart for o in objects):
+            if len(known) and np.abs(known - (x, y)).max(1).min() <= DISC_PX:
+                continue
+            if self.ground.pixels(x - 24, y - 24, 48, 48).mean() <= 200:  # no lumen and no gap
                 return x, y
         return None
 
-    def _tissue_share(self, left: int, top: int, side: int) -> float:
-        return float(self.tissue[top // 32 : (top + side) // 32, left // 32 : (left + side) // 32].mean())
-
-    def _ground(self, left: int, top: int, width: int, height: int) -> Pixels:
-        """Tissue without objects: textures of a grid of cells, blended over seams, on glass."""
-        total = np.zeros((height, width, 3), np.float32)
-        weight = np.zeros((height, width), np.float32)
-        reach = CELL_PX + SEAM_PX
-        for row in range((top - SEAM_PX) // CELL_PX, (top + height - 1) // CELL_PX + 1):
-            for column in range((left - SEAM_PX) // CELL_PX, (left + width - 1) // CELL_PX + 1):
-                x, y = column * CELL_PX, row * CELL_PX
-                a, b = max(left, x), max(top, y)
-                c, d = min(left + width, x + reach), min(top + height, y + reach)
-                if c <= a or d <= b:
-                    continue
-                texture = self._cell(row, column)[b - y : d - y, a - x : c - x]
-                ramp = _RAMP[b - y : d - y, None] * _RAMP[None, a - x : c - x]
-                total[b - top : d - top, a - left : c - left] += texture * ramp[..., None]
-                weight[b - top : d - top, a - left : c - left] += ramp
-        total /= weight[..., None]
-        columns = (np.arange(left, left + width, dtype=np.float32) + 0.5) / 32
-        rows = (np.arange(top, top + height, dtype=np.float32) + 0.5) / 32
-        here = cv2.remap(
-            self.tissue, *np.meshgrid(columns, rows), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-        )
-        mixed = GLASS + (total - GLASS) * here[..., None]
-        return np.clip(mixed + 0.5, 0, 255).astype(np.uint8)
-
-    def _cell(self, row: int, column: int) -> Pixels:
-        """[736, 736, 3]: some part of some texture, turned and mirrored."""
-        generator = np.random.default_rng((self.seed, 3, row + 1000, column + 1000))
-        texture = self.textures[generator.integers(len(self.textures))]
-        reach = CELL_PX + SEAM_PX
-        y = int(generator.integers(texture.shape[0] - reach + 1))
-        x = int(generator.integers(texture.shape[1] - reach + 1))
-        part = np.rot90(texture[y : y + reach, x : x + reach], int(generator.integers(4)))
-        return part[:, ::-1] if generator.random() < 0.5 else part
-
-    def _objects_in(self, left: int, top: int, width: int, height: int) -> Iterator[int]:
-        reach = DISC_PX
-        for i, o in enumerate(self.objects):
-            x, y = o.x_um / UM_PER_PX, o.y_um / UM_PER_PX
-            if left - reach < x < left + width + reach and top - reach < y < top + height + reach:
-                yield i
-
     def _disc(self, index: int) -> tuple[Pixels, int, int]:
-        """The ground with the object cloned in, [64, 64, 3], and its upper left corner."""
+        """The ground with the object blended in, [DISC_PX, DISC_PX, 3], and its upper left corner.
+
+        As in `windows`: other mitoses of the patch are painted over, and all kinds are cut the way some negative lies in its
+        patch. Where the patch ends the ground goes on.
+        """
         o, (field, from_x, from_y) = self.objects[index], self._sources[index]
-        x, y = round(o.x_um / UM_PER_PX) - DISC_PX // 2, round(o.y_um / UM_PER_PX) - DISC_PX // 2
-        ground = self._ground(x, y, DISC_PX, DISC_PX)
-        source = _restained(window(field.pixels, from_x, from_y, size=DISC_PX), self.stain, of=field.pixels)
-        yy, xx = np.mgrid[:DISC_PX, :DISC_PX] - (DISC_PX - 1) / 2
-        inside = np.clip((28 - np.hypot(xx, yy)) / 8, 0, 1).astype(np.float32)[..., None]
-        mask = (inside[..., 0] > 0.02).astype(np.uint8) * 255
-        middle = (DISC_PX // 2, DISC_PX // 2)
-        cloned = cv2.seamlessClone(source, ground, mask, middle, cv2.NORMAL_CLONE)
-        # Cloning keeps edges and lets colours drift with the ground: half of each keeps a mitosis as dark as it was.
-        mixed = 0.35 * cloned.astype(np.float32) + 0.65 * source
-        return (ground * (1 - inside) + mixed * inside + 0.5).astype(np.uint8), x, y
+        half = DISC_PX // 2
+        x, y = round(o.x_um / UM_PER_PX) - half, round(o.y_um / UM_PER_PX) - half
+        ground = self.ground.pixels(x, y, DISC_PX, DISC_PX)
+        generator = np.random.default_rng((self.seed, 4, index))
+        shown = setting(field, from_x, from_y, int(o.kind == "mitosis"), self._negatives, generator)
+        middle_x, middle_y = round(from_x), round(from_y)
+        left, top = max(shown.box[0], middle_x - half), max(shown.box[1], middle_y - half)
+        right, bottom = min(shown.box[2], middle_x + half), min(shown.box[3], middle_y + half)
+        part = repainted(shown.pixels[top:bottom, left:right], self.stains[field.case], self.stain)
+        across, down = np.arange(left, right) - middle_x + 0.5, np.arange(top, bottom) - middle_y + 0.5
+        share = np.clip((RADIUS_PX - np.hypot(across[None], down[:, None])) / FEATHER_PX, 0, 1)
+        ends = [
+            np.minimum(np.arange(n) + 1, np.arange(n, 0, -1)) / FEATHER_PX
+            for n in (bottom - top, right - left)
+        ]
+        share = np.minimum(share, np.minimum(ends[0][:, None], ends[1][None]))[..., None]
+        place = (
+            slice(top - middle_y + half, bottom - middle_y + half),
+            slice(left - middle_x + half, right - middle_x + half),
+        )
+        ground[place] = (ground[place] * (1 - share) + part * share + 0.5).astype(np.uint8)
+        return ground, x, y
+
+
+def stains_of_cases(fields: Sequence[Field]) -> dict[str, Stain]:
+    """The stain of each case with at least LEAST_FIELDS fields."""
+    of_case: dict[str, list[Pixels]] = defaultdict(list)
+    for field in fields:
+        of_case[field.case].append(field.pixels.reshape(-1, 3)[::5])
+    found = {
+        case: stain_of(np.concatenate(some)) for case, some in of_case.items() if len(some) >= LEAST_FIELDS
+    }
+    return {case: stain for case, stain in found.items() if stain is not None}
+
+
+def _whole(field: Field, x: float, y: float) -> bool:
+    height, width = field.pixels.shape[:2]
+    return min(x, y, width - x, height - y) >= WHOLE_PX
 
 
 def write_slide(composer: Composer, path: Path, *, quality: int = 85) -> dict[str, Any]:
@@ -313,33 +293,6 @@ def _tiles(level: NDArray[np.uint8]) -> Iterator[Pixels]:
             part = level[top : top + TILE, left : left + TILE]
             tile[: part.shape[0], : part.shape[1]] = part
             yield tile
-
-
-_EDGE = np.minimum((np.arange(CELL_PX + SEAM_PX) + 0.5) / SEAM_PX, 1)
-_RAMP = np.minimum(_EDGE, _EDGE[::-1]).astype(np.float32)
-
-
-def _mean_density(pixels: Pixels) -> NDArray[np.float64]:
-    """Mean optical density of the stained pixels, per channel."""
-    stained = pixels.reshape(-1, 3)[pixels.reshape(-1, 3).mean(1) < 215]
-    chosen = stained if len(stained) > 50 else pixels.reshape(-1, 3)
-    return np.asarray(-np.log10((chosen.astype(np.float64) + 1) / 246).mean(0).clip(0.02))
-
-
-def _restained(pixels: Pixels, stain: NDArray[np.float64], of: Pixels | None = None) -> Pixels:
-    """Each channel's density scaled so that the mean of `of` (or of the picture itself) becomes `stain`."""
-    gain = np.clip(stain / _mean_density(pixels if of is None else of), 0.4, 2.5)
-    table = np.arange(256)
-    curve = [246 * np.power((table + 1) / 246, g) - 1 for g in gain]
-    lut = np.clip(np.stack(curve, 1) + 0.5, 0, 255).astype(np.uint8)[None]
-    return np.asarray(cv2.LUT(pixels, lut), np.uint8)
-
-
-def _read(path: Path) -> Pixels:
-    bgr = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if bgr is None or min(bgr.shape[:2]) < CELL_PX + SEAM_PX:
-        raise InputError(f"{path} is no picture of at least {CELL_PX + SEAM_PX} px.")
-    return np.ascontiguousarray(bgr[..., ::-1])
 
 
 def _tupac_row(data: Path, generator: np.random.Generator) -> dict[str, str]:

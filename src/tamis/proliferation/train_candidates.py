@@ -1,4 +1,4 @@
-"""Train the perceptron that ranks dark nuclei before the network sees them.
+"""Train the perceptron that ranks dark nuclei; `train_glance` trains the sieve after it.
 
     python -m tamis.proliferation.train_candidates --work work/mitosis
 

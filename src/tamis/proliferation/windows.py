@@ -28,6 +28,8 @@ CENTRE_JITTER_PX = 9.0
 CROP_SHARE = 0.3
 COMPOSED = "composed"
 OWN_PX = 20.0  # a label this close to the nucleus is its own
+EDGE_PX = 8.0
+"""A label closer to its patch's edge is less than half a nucleus, and mirrored it looks like two daughters."""
 DISC_PX = 21  # painted over: a mitosis and some of its cytoplasm
 SOURCE_PX = 240  # a turned, scaled and moved window fits inside: 128 * sqrt(2) * 1.16 + 2 * 9 = 228
 Box = tuple[int, int, int, int]
@@ -130,10 +132,16 @@ def painted_over(
 
 
 class Sampler:
-    """Batches of windows, half of them mitoses, each depending on (seed, step) alone."""
+    """Batches of windows, `share` of them mitoses, each depending on (seed, step) alone."""
 
     def __init__(
-        self, fields: Sequence[Field], nuclei: Sequence[Nucleus], *, batch: int, seed: int, share: float = 0.4
+        self,
+        fields: Sequence[Field],
+        nuclei: Sequence[Nucleus],
+        *,
+        batch: int,
+        seed: int,
+        share: float = 0.35,
     ) -> None:
         self.fields, self.batch, self.seed = fields, batch, seed
         self.positives = [n for n in nuclei if n.label]
@@ -143,7 +151,8 @@ class Sampler:
         # Each case counts with the root of its mitoses: three cases hold a quarter of all.
         cases = [fields[n.field].case for n in self.positives]
         count = {case: cases.count(case) for case in set(cases)}
-        weight = np.array([count[case] ** -0.5 for case in cases])
+        own = np.array([n.weight for n in self.positives])
+        weight = own * np.array([count[case] ** -0.5 for case in cases])
         self.positive_chance = weight / weight.sum()
         self.positive_count = round(batch * share)
         self.places = [(n.x, n.y) for n in self.negatives if _is_patch(fields[n.field])]
@@ -180,7 +189,7 @@ class Sampler:
 def augmented(
     pixels: NDArray[np.uint8], x: float, y: float, box: Box, generator: np.random.Generator
 ) -> NDArray[np.uint8]:
-    """A window turned, mirrored, scaled by up to 15 %, moved, restained, and sometimes blurred or compressed."""
+    """A window turned, mirrored, scaled by up to 15 %, moved, restained, and sometimes blurred, sharpened or compressed."""
     angle = generator.uniform(0, 2 * np.pi)
     scale = np.exp(generator.uniform(-0.15, 0.15))
     jitter = generator.uniform(-CENTRE_JITTER_PX, CENTRE_JITTER_PX, 2)
@@ -200,10 +209,12 @@ def augmented(
         borderMode=cv2.BORDER_REFLECT_101,
     )
     if generator.random() < 0.85:
-        out = Shift.random(generator).apply(out)
-    if generator.random() < 0.2:
+        out = Shift.random(generator, 1.3).apply(out)
+    if generator.random() < 0.25:
         out = cv2.GaussianBlur(out, (0, 0), generator.uniform(0.4, 1.2))
-    if generator.random() < 0.2:
+    elif generator.random() < 0.15:
+        out = cv2.addWeighted(out, 1.6, cv2.GaussianBlur(out, (0, 0), 1.0), -0.6, 0)
+    if generator.random() < 0.3:
         quality = int(generator.integers(30, 85))
         coded = cv2.imencode(".jpg", out[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
         decoded: Any = cv2.imdecode(coded, cv2.IMREAD_COLOR)
@@ -221,7 +232,12 @@ def nuclei_of(
     nuclei = []
     for i, field in enumerate(fields):
         nuclei += [Nucleus(i, x, y, 1) for x, y in field.mitoses]
-        nuclei += [Nucleus(i, x, y, 0, lookalike_weight) for x, y in field.lookalikes]
+        height, width = field.pixels.shape[:2]
+        nuclei += [
+            Nucleus(i, x, y, 0, lookalike_weight)
+            for x, y in field.lookalikes
+            if min(x, y, width - x, height - y) >= EDGE_PX
+        ]
         nuclei += [Nucleus(i, x, y, 0, 0.5 + rank) for x, y, rank in field.mined]
         if peaks is None:
             continue
