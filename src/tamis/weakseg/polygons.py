@@ -40,36 +40,52 @@ def polygons(
         x, y, width, height, area = (int(value) for value in stats[index])
         if area <= smallest_px:
             return
-        whole = traced(labels[y : y + height, x : x + width] == index, x, y)
-        part = whole.simplify(simplify_px) if simplify_px else whole
-        if isinstance(part, Polygon) and not part.is_empty:
-            yield _without_small_holes(part, smallest_px)
+        part = labels[y : y + height, x : x + width] == index
+        found = traced(part, x, y, smallest_px=smallest_px, simplify_px=simplify_px)
+        if not found.is_valid:  # straightened rings may cross
+            found = _without_small_holes(union_of_runs(part, x, y).simplify(simplify_px), smallest_px)
+        if not found.is_empty:
+            yield found
 
 
-def traced(part: NDArray[np.bool_], x: int, y: int) -> BaseGeometry:
+def traced(
+    part: NDArray[np.bool_], x: int, y: int, *, smallest_px: float = 0.0, simplify_px: float = 0.0
+) -> Polygon:
     """The outline of one 4-connected part and of its holes, along the edges of its pixels. (x, y) is its window's place.
 
     OpenCV follows the middles of pixels. In the mask drawn twice as large those of a pixel's two halves, 2i and 2i + 1, become
-    its two edges, i and i + 1; and where the path cuts a corner both its ends become that corner.
+    its two edges, i and i + 1; and where the path cuts a corner both its ends become that corner. Rings are straightened one
+    by one (Douglas & Peucker 1973), a tenth of the time that keeping them from touching takes; whoever calls looks whether
+    they do.
     """
-    doubled = part.astype(np.uint8).repeat(2, 0).repeat(2, 1)
+    doubled = cv2.resize(part.astype(np.uint8), None, fx=2, fy=2, interpolation=cv2.INTER_NEAREST)
     contours, tree = cv2.findContours(doubled, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
-    rings = [(contour[:, 0] + 1) // 2 + (x, y) for contour in contours]
-    (outside,) = (ring for ring, links in zip(rings, tree[0], strict=True) if links[3] < 0)
-    holes = [ring for ring, links in zip(rings, tree[0], strict=True) if links[3] >= 0]
-    found = Polygon(outside, holes)
-    return found if found.is_valid else union_of_runs(part, x, y)
+    outside, holes = None, []
+    for contour, links in zip(contours, tree[0], strict=True):
+        ring = (contour + 1) // 2
+        inner = links[3] >= 0
+        if inner and cv2.contourArea(ring) <= smallest_px:
+            continue
+        straight = cv2.approxPolyDP(ring, simplify_px, closed=True) if simplify_px else ring
+        placed = straight[:, 0] + (x, y)
+        if not inner:
+            outside = placed
+        elif len(placed) > 2:
+            holes.append(placed)
+    return Polygon() if outside is None or len(outside) < 3 else Polygon(outside, holes)
 
 
 def union_of_runs(part: NDArray[np.bool_], x: int, y: int) -> BaseGeometry:
-    """The same by definition, a hundred times slower: one box for every run of pixels in a row, united."""
+    """The same by definition, and slowly: one box for every run of pixels in a row, united."""
     steps = np.diff(np.pad(part, ((0, 0), (1, 1))).astype(np.int8), axis=1)
     rows, starts = np.nonzero(steps == 1)
     _, ends = np.nonzero(steps == -1)
     return union_all(box(starts + x, rows + y, ends + x, rows + y + 1))
 
 
-def _without_small_holes(part: Polygon, smallest_px: float) -> Polygon:
+def _without_small_holes(part: BaseGeometry, smallest_px: float) -> Polygon:
+    if not isinstance(part, Polygon) or part.is_empty:
+        return Polygon()
     return Polygon(part.exterior, [ring for ring in part.interiors if Polygon(ring).area > smallest_px])
 
 
