@@ -54,12 +54,13 @@ def rank_regions(
     side = math.sqrt(area_mm2) * 1000
     nuclei = cell_centres(slide, mask)
     width, height = slide.size_um
-    regions = [
-        Region(x, y, min(side, width), min(side, height), _inside(nuclei, x, y, side))
-        for y in _starts(height, side)
-        for x in _starts(width, side)
-        if _share(mask, x, y, side, min(side, width), min(side, height)) >= LEAST_TISSUE
-    ]
+    regions = []
+    for y in _starts(height, side):
+        across = np.sort(nuclei[(nuclei[:, 1] >= y) & (nuclei[:, 1] < y + side), 0])
+        for x in _starts(width, side):
+            if _share(mask, x, y, side, min(side, width), min(side, height)) >= LEAST_TISSUE:
+                first, end = np.searchsorted(across, (x, x + side))
+                regions.append(Region(x, y, min(side, width), min(side, height), int(end - first)))
     regions.sort(key=lambda region: -region.cells)
     kept: list[Region] = []
     for region in regions:
@@ -136,10 +137,6 @@ def _in_mask(centres: NDArray[np.float64], mask: Mask) -> NDArray[np.bool_]:
     inside = (index >= 0).all(1) & (index[:, 0] < columns) & (index[:, 1] < rows)
     inside[inside] = mask[0][index[inside, 1], index[inside, 0]]
     return inside
-
-
-def _inside(points: NDArray[np.float64], x: float, y: float, side: float) -> int:
-    return int(((points >= (x, y)) & (points < (x + side, y + side))).all(1).sum())
 
 
 def _overlap(a: Region, b: Region) -> float:
