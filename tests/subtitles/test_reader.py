@@ -13,9 +13,9 @@ from tamis.subtitles.formats import parse
 from tamis.subtitles.lattice import Lattice
 from tamis.subtitles.reader import (
     SeenLine,
-    decided,
     evidence,
     joined,
+    stacked,
     to_line,
     without_fragments,
 )
@@ -84,6 +84,14 @@ def test_neighbours_that_differ_stay_apart(second: Cue) -> None:
     assert len(joined([_cue(0, 24, "好"), second])) == 2
 
 
+def test_a_line_above_that_comes_and_goes_with_the_cue_belongs_to_it() -> None:
+    lower, upper = _cue(0, 48, "下面的一行", top=10), _cue(1, 48, "上面")
+    [cue] = stacked([upper, lower])
+    assert cue.text == "上面\n下面的一行" and cue.start == lower.start
+    apart = [_cue(0, 48, "下面的一行"), _cue(0, 48, "远处", top=60), _cue(0, 90, "长的", top=10)]
+    assert len(stacked(apart)) == 3
+
+
 def test_a_fragment_beside_the_whole_is_dropped() -> None:
     whole, fragment = _cue(0, 48, "整整一句话"), _cue(20, 48, "句话")
     later, elsewhere = _cue(48, 60, "下"), _cue(0, 48, "上", top=60)
@@ -120,13 +128,3 @@ def test_characters_go_back_to_the_frame() -> None:
     assert line.text == "好天气"
     assert line.characters[0].box == (145, 50, 175, 90)  # its centre is 2 SCW from the left edge of the strip
     assert line.box == (145, 50, 235, 90)
-
-
-def test_undecided_centres_are_scenery() -> None:
-    def sighting(mass: list[float]) -> Sighting:
-        m = np.array(mass, np.float32)
-        return Sighting(m, m, np.zeros(len(m) + 1, np.float32), np.zeros((len(m), 4), np.float32))
-
-    assert decided(sighting([0.99, 0.98, 0.02])) > 0.9
-    assert decided(sighting([0.3, 0.2, 0.25])) < 0.35
-    assert decided(sighting([])) == 0

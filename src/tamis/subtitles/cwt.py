@@ -37,6 +37,8 @@ EMPTY = 0.35  # of the ink of a full row: what stands between two lines, or less
 MOST_AGAINST = 3.0  # nats by which one sign speaks against a style at most
 NEARBY = 10  # lines before and after, over which the weight of a style falls to a third
 LINE_PITCH = 1.4  # distance of two lines of a cue, in ink heights: 1.25 to 1.6
+# Ink heights of what may hold more, or less, than one clear line; and how far apart, in SCW, its possible rows are looked at.
+TALL, ROW_STEP, MOST_ROWS = (1.25, 3.6), 0.3, 9
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,10 +239,46 @@ class Scale:
         bounds = np.linspace(measure.top, measure.bottom, count + 1).round().astype(int).tolist()
         return [self._line(measure, a, b, style.high, scw) for a, b in pairwise(bounds)]
 
+    def rows(self, measure: Measure) -> list[Fit]:
+        """Every row on which a line of the clip's styles may stand in what is too high for one line: two lines close to each
+        other, a line that texture or a drawing touches. Too many to be right; who reads them tells which are.
+
+        Empty for what is as high as one line."""
+        fits = []
+        for style in self._styles:
+            if measure.height < TALL[0] * style.high:
+                continue
+            scw = (style.pitch * style.high / RATIO) ** 0.5
+            top, bottom = measure.origin[1] + measure.top, measure.origin[1] + measure.bottom
+            centres = [row for row in self._usual_rows(scw) if top < row < bottom]
+            if measure.height < TALL[1] * style.high:
+                first, last = top + 0.4 * scw, bottom - 0.1 * scw
+                count = min(MOST_ROWS, max(2, round((last - first) / (ROW_STEP * scw)) + 1))
+                grid = np.linspace(first, last, count).tolist()
+                centres += [row for row in grid if all(abs(row - other) > 0.1 * scw for other in centres)]
+            fits += [self._row(measure, row, style.high, scw) for row in centres]
+        return fits
+
+    def _usual_rows(self, scw: float) -> list[float]:
+        """Rows on which at least two lines of the clip are centred."""
+        rows = np.sort(np.array(self._centres))
+        groups = np.split(rows, np.flatnonzero(np.diff(rows) > 0.1 * scw) + 1) if len(rows) else []
+        return [float(np.median(group)) for group in groups if len(group) >= 2]
+
+    def _row(self, measure: Measure, centre: float, high: float, scw: float) -> Fit:
+        """A line centred on a row of the frame, from the first to the last of its ink."""
+        x0, y0 = measure.origin
+        first, last = max(0, int(centre - y0 - high / 2)), max(0, int(centre - y0 + high / 2) + 1)
+        columns = _profile(measure.ink[first:last], 0) if last > first else np.zeros(0, np.float32)
+        left, right = measure.left, measure.right
+        if columns.size and columns.max() > 0:
+            left, right = extent(columns, 0.06, 0.9)
+        return Fit(x0 + left, x0 + right, centre, scw)
+
     def _line(self, measure: Measure, top: int, bottom: int, high: float, scw: float) -> Fit:
         """One line between two rows of what was measured: the window of the ink height that holds most ink."""
         length = max(2, round(high))
-        x0, y0 = measure.origin
+        y0 = measure.origin[1]
         centre = y0 + (top + bottom) / 2
         if bottom - top > 1.15 * length:
             inside = np.convolve(measure.rows[top:bottom], np.ones(length, np.float32), "valid")
@@ -248,12 +286,7 @@ class Scale:
             centre = y0 + top + float(best.mean()) + length / 2
         if not 0.88 < (bottom - top) / high < 1.12 or measure.right - measure.left < 3 * scw:
             centre = self._usual(centre, scw)
-        first, last = max(0, int(centre - y0 - length / 2)), int(centre - y0 + length / 2) + 1
-        columns = _profile(measure.ink[first:last], 0) if last > first else np.zeros(0, np.float32)
-        left, right = measure.left, measure.right
-        if columns.size and columns.max() > 0:
-            left, right = extent(columns, 0.06, 0.9)
-        return Fit(x0 + left, x0 + right, centre, scw)
+        return self._row(measure, centre, length, scw)
 
     def _usual(self, centre: float, scw: float) -> float:
         """The row on which other lines near this one are centred, where there are at least two."""

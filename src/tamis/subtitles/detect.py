@@ -14,8 +14,8 @@ Memory is constant and every frame is looked at once.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from statistics import median
 from typing import Protocol
@@ -70,12 +70,14 @@ class LineImage:
     box       frame px that `pixels` covers
     scw       width of one character (em) in frame px
     polarity  +1 bright text, -1 dark text
+    cut       (down, scale) -> the line as it is if it stands `down` SCW lower and is `scale` times as large
     """
 
     pixels: Plane
     box: Box
     scw: float
     polarity: int
+    cut: Callable[[float, float], LineImage]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +85,7 @@ class CueImage:
     """One candidate cue. Visible from `start` until just before `end`.
 
     lines     top to bottom
+    others    lines that may stand there instead, where the rows are in doubt; they overlap `lines` and each other
     picture   uint8 [h, w], the mean frame around all lines
     contrast  mean brightness step of its strokes
     share     of its stroke points that stood, median over its samples
@@ -93,6 +96,7 @@ class CueImage:
     start: Fraction
     end: Fraction
     lines: tuple[LineImage, ...]
+    others: tuple[LineImage, ...]
     picture: Plane
     contrast: float
     share: float
@@ -286,15 +290,13 @@ class Detector:
         return cues
 
     def _cue(self, held: _Held) -> CueImage:
-        lines = [image for line in held.lines for image in self._strips(line)]
+        assert self._scale is not None  # set when the lines were measured
+        lines = [self._strip(line, fit) for line in held.lines for fit in self._scale.fit(line.measure)]
+        others = [self._strip(line, fit) for line in held.lines for fit in self._scale.rows(line.measure)]
         lines.sort(key=lambda image: (image.box[1], image.box[0]))
         ended = held.ended
         signs = ended.contrast, ended.share, ended.prior
-        return CueImage(held.start, held.end, tuple(lines), held.picture, *signs, self._width)
-
-    def _strips(self, line: _Line) -> list[LineImage]:
-        assert self._scale is not None  # set when the line was measured
-        return [self._strip(line, fit) for fit in self._scale.fit(line.measure)]
+        return CueImage(held.start, held.end, tuple(lines), tuple(others), held.picture, *signs, self._width)
 
     def _strip(self, line: _Line, fit: Fit) -> LineImage:
         left = max(0.0, fit.left - MARGIN * fit.scw)
@@ -306,7 +308,13 @@ class Detector:
         x, y = (max(0, self._region[0]), max(0, self._region[1])) if self._region else (0, 0)
         edges = (left, fit.centre - 0.625 * fit.scw, right, fit.centre + 0.625 * fit.scw)
         x0, y0, x1, y1 = (round(self._zoom * e) for e in edges)
-        return LineImage(pixels, (x0 + x, y0 + y, x1 + x, y1 + y), self._zoom * fit.scw, polarity)
+
+        def cut(down: float, scale: float) -> LineImage:
+            moved = replace(fit, centre=fit.centre + down * fit.scw, scw=fit.scw * scale)
+            return self._strip(line, moved)
+
+        box = (x0 + x, y0 + y, x1 + x, y1 + y)
+        return LineImage(pixels, box, self._zoom * fit.scw, polarity, cut)
 
 
 def _weight(line: Ended) -> float:

@@ -22,16 +22,15 @@ import numpy as np
 from tamis.errors import InputWarning, UsageError
 from tamis.subtitles import punctuation, scripts
 from tamis.subtitles.cue import Box, Character, Cue, Line
-from tamis.subtitles.detect import CueImage, detect
+from tamis.subtitles.detect import SAME_TIME, CueImage, detect
 from tamis.subtitles.language import LANGUAGES, LanguageModel
 from tamis.subtitles.lattice import Lattice
+from tamis.subtitles.layout import arrange, decided
 from tamis.subtitles.places import Places, Standing, Thresholds, body
 from tamis.subtitles.published import default_recogniser, language_model, operating_point
 from tamis.subtitles.recognise import Recogniser, Sighting
 from tamis.subtitles.search import Reading, SearchWeights, decode
 from tamis.subtitles.video import Frame, Video, open_video
-
-LEAST_DECIDED = 0.35  # lines below are dropped before their classes are scored; see `decided`
 
 
 @dataclass(frozen=True)
@@ -155,20 +154,12 @@ def _watched(video: Video, progress: Callable[[float], None] | None) -> Iterator
 
 def look(image: CueImage, recogniser: Recogniser, *, pictures: bool = False) -> SeenCue | None:
     """Run the networks over a candidate cue's lines; None when none of them looks like text at all."""
-    sighted = ((recogniser.sight(line.pixels), line) for line in image.lines)
-    lines = tuple(SeenLine(s, line.box, line.scw) for s, line in sighted if decided(s) >= LEAST_DECIDED)
+    looked = arrange(image.lines, image.others, recogniser)
+    lines = tuple(SeenLine(line.sighting, line.image.box, line.image.scw) for line in looked)
     if not lines:
         return None
     picture = cv2.imencode(".png", image.picture)[1].tobytes() if pictures else b""
     return SeenCue(image.start, image.end, lines, picture, image.width)
-
-
-def decided(sighting: Sighting) -> float:
-    """How sure the networks are of where characters are: the mean of P(centre), weighted by itself. 0 for an empty line.
-
-    Cheap, for it needs no classes. On development clips lines of text have 0.96 (median), scenery 0.46.
-    """
-    return float((sighting.mass**2).sum() / max(1e-6, sighting.mass.sum()))
 
 
 def find_language(seen: Sequence[SeenCue], recogniser: Recogniser, enough: int = 200) -> str:
@@ -230,7 +221,7 @@ def choose(candidates: Sequence[ReadCue], settings: Settings) -> list[Cue]:
         if kept:
             confidence = float(np.exp(sum(line.log_probability for line in kept)))
             cues.append(Cue(cue.start, cue.end, tuple(line.line for line in kept), confidence, cue.picture))
-    return joined(without_fragments(cues))
+    return joined(stacked(without_fragments(cues)))
 
 
 def without_scenery(lattice: Lattice, reading: Reading) -> Reading:
@@ -302,6 +293,26 @@ def joined(cues: Sequence[Cue], gap: Fraction = Fraction(1, 10)) -> list[Cue]:
     return result
 
 
+def stacked(cues: Sequence[Cue]) -> list[Cue]:
+    """Cues of which none is a line of another: what begins and ends with a line right above or below belongs to it.
+
+    Detection tells so by the strokes' boxes, which touch or overlap where a drawing joins them.
+    """
+    result: list[Cue] = []
+    for cue in cues:
+        for i, other in enumerate(result):
+            together = abs(cue.start - other.start) <= SAME_TIME and abs(cue.end - other.end) <= SAME_TIME
+            if together and any(_next_row(a.box, b.box) for a in cue.lines for b in other.lines):
+                longer = max(cue, other, key=lambda part: len(part.text))
+                lines = tuple(sorted(cue.lines + other.lines, key=lambda line: (line.box[1], line.box[0])))
+                both = cue.confidence * other.confidence
+                result[i] = replace(longer, lines=lines, confidence=both)
+                break
+        else:
+            result.append(cue)
+    return sorted(result, key=lambda cue: (cue.start, cue.end))
+
+
 def without_fragments(cues: Sequence[Cue]) -> list[Cue]:
     """Cues of which no two stand on the same spot at the same time: of such a pair the one with more characters stays.
 
@@ -325,6 +336,13 @@ def _same_spot(first: Cue, second: Cue) -> bool:
         for a in first.lines
         for b in second.lines
     )
+
+
+def _next_row(a: Box, b: Box) -> bool:
+    """Whether two boxes of lines, 1.25 SCW high, are those of neighbouring rows in letters of one size."""
+    high, low = max(a[3] - a[1], b[3] - b[1]), min(a[3] - a[1], b[3] - b[1])
+    distance = abs(a[1] + a[3] - b[1] - b[3]) / 2
+    return high <= 1.2 * low and 0.6 * high < distance < 1.4 * high and min(a[2], b[2]) > max(a[0], b[0])
 
 
 def _rows(a: Box, b: Box) -> bool:

@@ -1,0 +1,89 @@
+"""pytest tests/subtitles/test_layout.py: which rows hold lines, judged by a toy network that knows the right ones."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tamis.subtitles.detect import LineImage
+from tamis.subtitles.lattice import Lattice
+from tamis.subtitles.layout import arrange, characters, decided, overlap
+from tamis.subtitles.recognise import Sighting
+
+SCW = 30.0
+
+
+def image(centre: float, left: int = 100, right: int = 300, scw: float = SCW) -> LineImage:
+    """A line whose pixels tell the toy network on which row it was cut."""
+
+    def cut(down: float, scale: float) -> LineImage:
+        return image(centre + down * scw, left, right, scw * scale)
+
+    pixels = np.zeros((2, 40, 32), np.uint8)
+    pixels[0, 0, :2] = divmod(round(10 * centre), 256)
+    half = 0.625 * scw
+    return LineImage(pixels, (left, round(centre - half), right, round(centre + half)), scw, 1, cut)
+
+
+def sighting(mass: list[float]) -> Sighting:
+    m = np.array(mass, np.float32)
+    return Sighting(m, m, np.zeros(len(m) + 1, np.float32), np.zeros((len(m), 4), np.float32))
+
+
+class Toy:
+    """Sees three characters, the surer the nearer a strip is cut to one of the true rows; classes only on the very row."""
+
+    def __init__(self, *rows: float) -> None:
+        self.rows = rows
+
+    def sight(self, strip: np.ndarray) -> Sighting:
+        centre = (256 * int(strip[0, 0, 0]) + int(strip[0, 0, 1])) / 10
+        self.off = min(abs(centre - row) for row in self.rows) / SCW
+        m = np.array([max(0.05, 1 - self.off)] * 3, np.float32)
+        return Sighting(
+            m, m * 0.999, np.zeros(4, np.float32), np.full((3, 1), np.exp(-20 * self.off), np.float32)
+        )
+
+    def lattice(self, seen: Sighting) -> Lattice:
+        n = len(seen.mass)
+        return Lattice(
+            seen.position, np.log(seen.mass), np.log1p(-seen.mass), seen.log_space,
+            np.zeros((n, 1), np.int32), np.log(seen.vectors),
+        )  # fmt: skip
+
+
+def rows(lines: list) -> list[float]:  # type: ignore[type-arg]
+    return [(line.image.box[1] + line.image.box[3]) / 2 for line in lines]
+
+
+def test_two_lines_taken_for_one_are_found() -> None:
+    offered = [image(row) for row in (100, 109, 118, 127, 136, 145)]
+    found = arrange([image(122, scw=60.0)], offered, Toy(102, 143))  # type: ignore[arg-type]
+    assert rows(found) == pytest.approx([102, 143], abs=2)
+
+
+def test_a_line_that_was_right_stays_where_it_is() -> None:
+    found = arrange([image(122)], [image(113), image(131), image(140)], Toy(122))  # type: ignore[arg-type]
+    assert rows(found) == [122]
+
+
+def test_a_line_cut_twice_is_read_once() -> None:
+    found = arrange([image(122), image(124, left=110)], [], Toy(122))  # type: ignore[arg-type]
+    assert rows(found) == [122]
+
+
+def test_what_shows_no_characters_is_no_line() -> None:
+    assert arrange([image(50)], [image(60)], Toy(300)) == []  # type: ignore[arg-type]
+
+
+def test_lines_side_by_side_do_not_exclude_each_other() -> None:
+    assert overlap(image(100), image(110))
+    assert not overlap(image(100), image(136))
+    assert not overlap(image(100, right=200), image(100, left=220))
+
+
+def test_undecided_centres_are_scenery() -> None:
+    assert decided(sighting([0.99, 0.98, 0.02])) > 0.9
+    assert decided(sighting([0.4, 0.3, 0.2])) < 0.4
+    assert decided(sighting([])) == 0.0
+    assert characters(sighting([1.0, 1.0, 0.5])) == 2 and characters(sighting([0.3, 0.2])) < 0
