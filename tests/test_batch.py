@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import signal
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tamis.batch import Item, Journal, Outcome, expand, plan, run
+from tamis.batch import Item, Journal, Outcome, counting, expand, number_of_jobs, plan, run
 from tamis.errors import InputError, OutputError, UsageError
 from tamis.writing import replacing
 
@@ -288,3 +289,20 @@ def test_ctrl_c_stops_the_workers_and_leaves_nothing_half_written(tmp_path: Path
     assert quiet(tmp_path)
     assert not list(tmp_path.glob(".part*"))
     assert len(started(tmp_path)) < 200
+
+
+def test_a_bar_is_told_the_share_that_has_come() -> None:
+    shares: list[float] = []
+    told: list[Outcome] = []
+    on_outcome = counting(2, shares.append, told.append)
+    outcomes = [Outcome(Item(Path(name), Path(name)), "done") for name in "ab"]
+    for outcome in outcomes:
+        on_outcome(outcome)
+    assert shares == [0.5, 1.0] and told == outcomes
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "two", "1.5", ""])
+def test_a_number_of_jobs_is_whole_and_positive(text: str) -> None:
+    assert number_of_jobs("3") == 3
+    with pytest.raises(argparse.ArgumentTypeError, match="whole number"):
+        number_of_jobs(text)

@@ -13,6 +13,7 @@ worker with it and nothing else. With `cluster` the same work runs on Ray (`tami
 
 from __future__ import annotations
 
+import argparse
 import glob
 import json
 import os
@@ -148,6 +149,29 @@ def run(
             book.write(outcome)
             note(outcome)
     return outcomes
+
+
+def counting(
+    total: int, bar: Callable[[float], None], tell: Callable[[Outcome], None]
+) -> Callable[[Outcome], None]:
+    """An `on_outcome` that tells each outcome, and then the bar which share of `total` has come."""
+    come = 0
+
+    def told(outcome: Outcome) -> None:
+        nonlocal come
+        come += 1
+        tell(outcome)
+        bar(come / total)
+
+    return told
+
+
+def number_of_jobs(text: str) -> int:
+    """The value of --jobs, for argparse."""
+    number = int(text) if text.isdecimal() else 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
+    return number
 
 
 def _anywhere(items: Sequence[Item], work: Work, jobs: int, cluster: str | None) -> Iterator[Outcome]:

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tamis.batch import Outcome, run
+from tamis.batch import Outcome, counting, number_of_jobs, run
 from tamis.errors import InputError, UsageError
 from tamis.progress import Progress
 from tamis.proliferation.compose_command import add_compose
@@ -101,7 +101,7 @@ def _add_score(parser: argparse.ArgumentParser) -> None:
         help="weights of another mitosis detector, named as the published",
     )
     parser.add_argument("--dicom", action="store_true", help="also score.sr.dcm and mitoses.ann.dcm")
-    parser.add_argument("--jobs", type=_positive, default=1, metavar="N", help="slides at the same time")
+    parser.add_argument("--jobs", type=number_of_jobs, default=1, metavar="N", help="slides at the same time")
     parser.add_argument("--resume", action="store_true", help="skip what the journal calls done")
     parser.add_argument(
         "--cluster",
@@ -140,21 +140,13 @@ def _score(options: argparse.Namespace) -> int:
     )
     check_writable(options.output / "results.csv")
     with Progress(f"{len(items)} slides") as bar:
-        finished = 0
-
-        def tell(outcome: Outcome) -> None:
-            nonlocal finished
-            finished += 1
-            _tell_score(outcome, bar, options.json)
-            bar(finished / len(items))
-
         do = partial(
             run,
             work=partial(scoring.work, job=job),
             journal=options.output / "journal.jsonl",
             jobs=options.jobs,
             cluster=options.cluster,
-            on_outcome=tell,
+            on_outcome=counting(len(items), bar, lambda outcome: _tell_score(outcome, bar, options.json)),
         )
         # Slides that were scored with other settings are scored again, also with --resume.
         same = [item for item in items if scoring.same_job(item, job)]
@@ -268,13 +260,6 @@ def _train(options: argparse.Namespace) -> int:
     parser = argparse.ArgumentParser(prog="tamis proliferation train", description=train.__doc__)
     train.add_arguments(parser)
     return train.main(parser.parse_args(options.rest))
-
-
-def _positive(text: str) -> int:
-    number = int(text) if text.isdecimal() else 0
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
-    return number
 
 
 def _um_per_px(text: str) -> float:

@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tamis.batch import Item, Outcome, expand, plan, run
+from tamis.batch import Item, Outcome, counting, expand, number_of_jobs, plan, run
 from tamis.errors import InputError, InputWarning, UsageError
 from tamis.progress import Progress
 from tamis.writing import check_writable
@@ -84,7 +84,9 @@ def _add_read(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--format", choices=[e[1:] for e in SUBTITLE_ENDINGS], default="srt", help="of several (default: srt)"
     )
-    parser.add_argument("--jobs", type=_positive, default=1, metavar="N", help="videos read at the same time")
+    parser.add_argument(
+        "--jobs", type=number_of_jobs, default=1, metavar="N", help="videos read at the same time"
+    )
     parser.add_argument("--resume", action="store_true", help="of several: skip what the journal calls done")
     parser.add_argument(
         "--json", action="store_true", help="print one JSON record an input (without -o: the cues)"
@@ -165,21 +167,13 @@ def _read_several(inputs: Sequence[Path], settings: Settings, options: argparse.
     for item in items:
         _refuse_overwriting_input(item.input, item.output)
     with Progress(f"{len(items)} videos") as bar:
-        finished = 0
-
-        def tell(outcome: Outcome) -> None:
-            nonlocal finished
-            finished += 1
-            _tell(outcome, bar, options.json)
-            bar(finished / len(items))
-
         outcomes = run(
             items,
             partial(_work, settings=settings),
             journal=folder / "journal.jsonl",
             jobs=options.jobs,
             resume=options.resume,
-            on_outcome=tell,
+            on_outcome=counting(len(items), bar, lambda outcome: _tell(outcome, bar, options.json)),
         )
     failed = sum(outcome.status == "failed" for outcome in outcomes)
     skipped = sum(outcome.status == "skipped" for outcome in outcomes)
@@ -298,13 +292,6 @@ def _region(text: str) -> Box:
             f"{text!r} is empty: left < right and top < bottom, from 0, in pixels"
         )
     return left, top, right, bottom
-
-
-def _positive(text: str) -> int:
-    number = int(text) if text.isdecimal() else 0
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
-    return number
 
 
 # evaluate, train, demo

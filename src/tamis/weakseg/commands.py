@@ -14,7 +14,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tamis.batch import Item, Outcome, plan, run
+from tamis.batch import Item, Outcome, counting, number_of_jobs, plan, run
 from tamis.errors import InputError
 from tamis.progress import Progress
 
@@ -71,7 +71,7 @@ def _add_segment(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--whole", action="store_true", help="look at everything, and not only at stained tissue"
     )
-    parser.add_argument("--jobs", type=_positive, default=1, metavar="N", help="inputs at the same time")
+    parser.add_argument("--jobs", type=number_of_jobs, default=1, metavar="N", help="inputs at the same time")
     parser.add_argument("--resume", action="store_true", help="skip what the journal calls done")
     parser.add_argument("--json", action="store_true", help="print one JSON record an input")
     parser.set_defaults(run=_segment, extra="slides")
@@ -96,22 +96,14 @@ def _segment(options: argparse.Namespace) -> int:
         threads=threads,
     )
     _network(options.weights, threads)  # a wrong --weights is told once, before anything is tried
-    finished = 0
     with Progress(f"{len(items)} images" if len(items) > 1 else items[0].input.name) as bar:
-
-        def tell(outcome: Outcome) -> None:
-            nonlocal finished
-            finished += 1
-            _tell(outcome, bar, options.json)
-            bar(finished / len(items))
-
         outcomes = run(
             items,
             work,
             journal=options.output / "journal.jsonl",
             jobs=options.jobs,
             resume=options.resume,
-            on_outcome=tell,
+            on_outcome=counting(len(items), bar, lambda outcome: _tell(outcome, bar, options.json)),
         )
     failed = sum(outcome.status == "failed" for outcome in outcomes)
     skipped = sum(outcome.status == "skipped" for outcome in outcomes)
@@ -189,13 +181,6 @@ def _share(text: str) -> float:
     if not 0 <= value < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no probability from 0 to 1")
     return value
-
-
-def _positive(text: str) -> int:
-    number = int(text) if text.isdecimal() else 0
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
-    return number
 
 
 # check, train, export, evaluate
