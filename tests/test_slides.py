@@ -119,17 +119,18 @@ def test_a_large_read_is_split_without_a_trace(slide_path: Path, monkeypatch: py
         assert np.abs(slide.thumbnail(3.0).astype(int) - whole).max() <= 1
 
 
-def test_tiles_cover_the_slide_once(slide_path: Path) -> None:
+@pytest.mark.parametrize("size_px", [128, 256])
+def test_tiles_cover_the_slide_once(slide_path: Path, size_px: int) -> None:
     with open_slide(slide_path) as slide:
         full = slide.read_level(0, 0, 0, 900, 700)
         seen = np.full((1024, 1024, 3), 255, np.uint8)
         count = 0
-        for tile in slide.tiles(128):
+        for tile in slide.tiles(size_px):
             x, y = round(tile.x_um / MPP), round(tile.y_um / MPP)
-            assert tile.pixels.shape == (128, 128, 3)
-            seen[y : y + 128, x : x + 128] = tile.pixels
+            assert tile.pixels.shape == (size_px, size_px, 3)
+            seen[y : y + size_px, x : x + size_px] = tile.pixels
             count += 1
-        assert count == 8 * 6
+        assert count == {128: 8 * 6, 256: 4 * 3}[size_px]
         assert np.array_equal(seen[:700, :900], full)
 
 
@@ -141,13 +142,23 @@ def test_tiles_within_a_mask(slide_path: Path) -> None:
     assert places == {(0.0, 64.0)}
 
 
-def test_each_tile_of_the_file_is_decoded_once(slide_path: Path) -> None:
+@pytest.mark.parametrize("size_px", [64, 128, 256])
+def test_each_tile_of_the_file_is_decoded_once(slide_path: Path, size_px: int) -> None:
     with open_slide(slide_path) as slide:
         decoded: list[tuple[int, int]] = []
         decode = slide._file._decode  # type: ignore[attr-defined]
         slide._file._decode = lambda *key: decoded.append(key) or decode(*key)  # type: ignore[attr-defined]
-        list(slide.tiles(128))
+        list(slide.tiles(size_px))
         assert len(decoded) == len(set(decoded)) == 4 * 3
+
+
+def test_pixels_belong_to_whoever_read_them(slide_path: Path) -> None:
+    with open_slide(slide_path) as slide:
+        for place in ((0, 0), (256, 256), (10, 20)):
+            before = slide.read_level(0, *place, 256, 256)
+            kept = before.copy()
+            before[:] = 7
+            assert np.array_equal(slide.read_level(0, *place, 256, 256), kept)
 
 
 def test_unknown_resolution_is_refused_unless_given(tmp_path: Path) -> None:

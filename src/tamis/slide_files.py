@@ -124,15 +124,16 @@ class TiledTiff:
         size = self.levels[level]
         tile_w, tile_h = size.tile_width_px, size.tile_height_px
         across = math.ceil(size.width_px / tile_w)
-        if x % tile_w == 0 and y % tile_h == 0 and width <= tile_w and height <= tile_h:
-            return self._tile(level, y // tile_h * across + x // tile_w)[:height, :width].copy()
+        if x % tile_w == 0 and y % tile_h == 0 and (width, height) == (tile_w, tile_h):
+            return self._tile(level, y // tile_h * across + x // tile_w, again=False)
         out = np.empty((height, width, 3), np.uint8)
         for row in range(y // tile_h, (y + height - 1) // tile_h + 1):
             for column in range(x // tile_w, (x + width - 1) // tile_w + 1):
-                tile = self._tile(level, row * across + column)
                 left, top = column * tile_w - x, row * tile_h - y
                 to_y = slice(max(0, top), min(height, top + tile_h))
                 to_x = slice(max(0, left), min(width, left + tile_w))
+                part = (to_y.stop - to_y.start, to_x.stop - to_x.start) != (tile_h, tile_w)
+                tile = self._tile(level, row * across + column, again=part)
                 out[to_y, to_x] = tile[
                     to_y.start - top : to_y.stop - top, to_x.start - left : to_x.stop - left
                 ]
@@ -143,14 +144,17 @@ class TiledTiff:
         self._file.close()
         self._tiff.close()
 
-    def _tile(self, level: int, index: int) -> Pixels:
-        """A whole tile, also at the edge. [tile height, tile width, 3]"""
+    def _tile(self, level: int, index: int, *, again: bool) -> Pixels:
+        """A whole tile, also at the edge: [tile height, tile width, 3]. With `again` it is kept, for whoever reads the rest
+        of it; without, it belongs to the caller."""
         key = (level, index)
         tile = self._cache.get(key)
         if tile is not None:
             self._cache.move_to_end(key)
-            return tile
+            return tile if again else tile.copy()
         tile = self._decode(level, index)
+        if not again:
+            return tile
         self._cache[key] = tile
         self._cached_bytes += tile.nbytes
         while self._cached_bytes > CACHE_BYTES and len(self._cache) > 1:

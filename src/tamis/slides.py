@@ -163,7 +163,8 @@ class Slide:
         um_per_px: float | None = None,
         mask: tuple[NDArray[np.bool_], float] | None = None,
     ) -> Iterator[Tile]:
-        """The slide as a grid of squares from its upper left corner, row by row of large blocks, each decoded once.
+        """The slide as a grid of squares from its upper left corner, row by row (of large blocks, where the squares are
+        not the file's own tiles); each tile of the file is decoded once.
 
         mask   (bool [h, w], um_per_px) as from `tissue_mask`: only tiles that touch it are read
         """
@@ -171,7 +172,12 @@ class Slide:
         side_um = size_px * um_per_px
         columns, rows = (max(1, math.ceil(side / side_um - 1e-6)) for side in self.size_um)
         wanted = np.ones((rows, columns), bool) if mask is None else _touched(mask, rows, columns, side_um)
-        step = max(1, BLOCK_PX // size_px)
+        level = self.levels[self._level_for(um_per_px)]
+        native = math.isclose(um_per_px, self.um_per_px * level.downsample)
+        if native and (level.tile_width_px, level.tile_height_px) == (size_px, size_px):
+            step = 1  # the file's own tiles need no block to be cut from
+        else:
+            step = max(1, BLOCK_PX // size_px)
         for top in range(0, rows, step):
             for left in range(0, columns, step):
                 block = wanted[top : top + step, left : left + step]
