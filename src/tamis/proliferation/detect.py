@@ -83,9 +83,10 @@ class Detector:
         """The same in a picture of at most THOROUGH_MM2."""
 
     @classmethod
-    def published(cls, *, threads: int = 1) -> Detector:
-        network = weights.load(FOLDER / f"{NETWORK}.json")
-        candidates = weights.load(FOLDER / f"{CANDIDATES}.json")
+    def published(cls, *, folder: Path = FOLDER, threads: int = 1) -> Detector:
+        """Of the records in `folder`."""
+        network = weights.load(folder / f"{NETWORK}.json")
+        candidates = weights.load(folder / f"{CANDIDATES}.json")
         return cls(
             weights.read(network),
             CandidateScorer.load(weights.read(candidates)),

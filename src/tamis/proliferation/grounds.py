@@ -42,7 +42,10 @@ def composed_nuclei(
     for number in range(slides):
         pixels, known = _slide(data, SEED + number, keep, part)
         index = first_field + len(fields)
-        fields.append(Field(f"{COMPOSED} {number}", f"{COMPOSED} {number}", COMPOSED, pixels, (), (), ()))
+        mitoses = tuple((x, y) for x, y, kind in known if kind == "mitosis")
+        fields.append(
+            Field(f"{COMPOSED} {number}", f"{COMPOSED} {number}", COMPOSED, pixels, mitoses, (), ())
+        )
         for x, y, kind in known:
             nuclei.append(Nucleus(index, x, y, int(kind == "mitosis"), WEIGHTS[kind]))
         places = np.array([(x, y) for x, y, _ in known]).reshape(-1, 2)

@@ -116,7 +116,7 @@ def main(options: argparse.Namespace) -> int:
 
 def train_detector(images: Path, labels: Path, output: Path) -> Path:
     """The detector of the auxiliary set, in OUTPUT/detector: two steps, candidates, and the threshold of validation."""
-    from tamis.proliferation import auxiliary, publish_mitosis, train_candidates, train_mitosis
+    from tamis.proliferation import auxiliary, publish_mitosis, train_candidates, train_glance, train_mitosis
 
     data, work, detector = output / "auxiliary", output / "mitosis", output / "detector"
     if (detector / "mitosis.lite0.json").exists():
@@ -127,6 +127,7 @@ def train_detector(images: Path, labels: Path, output: Path) -> Path:
     for stage in ("first", "mine", "second"):
         train_mitosis.main([stage, *places])
     train_candidates.main(places)
+    train_glance.main(places)
     detector.mkdir(parents=True, exist_ok=True)
     publish_mitosis.main([*places, "--to", str(detector)])
     return detector

@@ -56,7 +56,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
             output=scorer.output,
             output_bias=np.float32(scorer.output_bias),
         )
-    kept, per_mm2 = curve(part_of(fields, "validation"), scorer)
+    tell(part_of(fields, "validation"), scorer)
+
+
+def tell(fields: Sequence[Field], scorer: CandidateScorer) -> None:
+    """Print the curve."""
+    kept, per_mm2 = curve(fields, scorer)
     for share in (0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 0.98):
         at = int(np.searchsorted(kept, share))
         if at < len(kept):
@@ -132,8 +137,7 @@ def curve(fields: Sequence[Field], scorer: CandidateScorer) -> tuple[Float, Floa
     """At each of THRESHOLDS: the share of mitoses with a candidate within 7.5 um, and other candidates per mm2."""
     best, others, area_mm2 = [], [], 0.0
     for field in fields:
-        places, samples = nuclei_with_samples(field.pixels)
-        scores = scorer(samples)
+        places, scores, _ = scorer.candidates(field.pixels)
         centres = np.array(field.mitoses).reshape(-1, 2)
         away = np.hypot(*(places[:, None] - centres[None]).transpose(2, 0, 1))
         best += [scores[away[:, j] < 30].max(initial=-np.inf) for j in range(len(centres))]

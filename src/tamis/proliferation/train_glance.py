@@ -23,33 +23,51 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tamis.proliferation.candidates import GLANCE_PX, CandidateScorer, dark_nuclei
-from tamis.proliferation.fields import UM_PER_PX, part_of, read_fields
+from tamis.proliferation.fields import Field, part_of, read_fields
 from tamis.proliferation.grounds import composed_nuclei
 from tamis.proliferation.networks import GlanceNetwork
-from tamis.proliferation.train_mitosis import BATCH as SMALL_BATCH
+from tamis.proliferation.train_candidates import tell
 from tamis.proliferation.train_mitosis import harder, looked_at
 from tamis.proliferation.windows import WINDOW_PX, Sampler, nuclei_of
 from tamis.training import FitConfig, Metrics, fit
 from tamis.writing import replacing
 
-STEPS, BATCH = 1500, 4 * SMALL_BATCH
-HIT_PX = 30.0
+STEPS, BATCH, DRAWS = 2000, 128, 130
+MOVED_PX = 3  # at 0.5 um/px
 VALIDATION_SLIDES = 3
-SHARES = (0.8, 0.9, 0.93, 0.95, 0.97, 0.98, 0.99)
 
 
 class Glancing:
-    """The middle of a Sampler's windows at half their resolution."""
+    """The middle of a Sampler's windows at half their resolution, moved, turned and mirrored anew at every step.
 
-    def __init__(self, sampler: Sampler) -> None:
-        self.sampler = sampler
+    Drawing a window costs more than a step's share of it, so `draws` batches are drawn once.
+    """
+
+    def __init__(self, sampler: Sampler, draws: int) -> None:
+        self.seed = sampler.seed
+        self.batch = sampler.batch
+        start, side = WINDOW_PX // 2 - GLANCE_PX - MOVED_PX * 2, GLANCE_PX + 2 * MOVED_PX
+        middle = slice(start, start + 2 * side)
+        pictures, labels = [], []
+        for _, (windows, of) in zip(range(draws), sampler(0), strict=False):
+            pictures += [
+                cv2.resize(w[middle, middle], (side, side), interpolation=cv2.INTER_AREA) for w in windows
+            ]
+            labels.append(of)
+        self.windows = np.asarray(np.stack(pictures), np.uint8)
+        self.labels = np.concatenate(labels)
 
     def __call__(self, first_step: int) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.float32]]]:
-        start = WINDOW_PX // 2 - GLANCE_PX
-        for windows, labels in self.sampler(first_step):
-            middle = windows[:, start : start + 2 * GLANCE_PX, start : start + 2 * GLANCE_PX]
-            small = [cv2.resize(w, (GLANCE_PX, GLANCE_PX), interpolation=cv2.INTER_AREA) for w in middle]
-            yield np.asarray(np.stack(small), np.uint8), labels
+        step = first_step
+        while True:
+            generator = np.random.default_rng((self.seed, step))
+            chosen = generator.integers(len(self.windows), size=self.batch)
+            y, x = generator.integers(2 * MOVED_PX + 1, size=2)
+            seen = np.rot90(self.windows[chosen], int(generator.integers(4)), (1, 2))
+            seen = seen[:, y : y + GLANCE_PX, x : x + GLANCE_PX]
+            seen = seen[:, :, ::-1] if generator.random() < 0.5 else seen
+            yield np.ascontiguousarray(seen), self.labels[chosen]
+            step += 1
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -69,13 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with replacing(file) as beside, beside.open("wb") as out:
         np.savez(out, **arrays, glance=np.frombuffer(to_onnx(network), np.uint8))
     if options.grounds:
-        kept, per_mm2, bounds = curve(options.work, options.data)
-        for share in SHARES:
-            at = int(np.searchsorted(kept, share))
-            if at < len(kept):
-                print(
-                    f"{share:.2f} kept: {per_mm2[at]:.0f} candidates per mm2 of picture, log-odds {bounds[at]:.2f}"
-                )
+        tell(composed_validation(options.work, options.data), CandidateScorer.load(file.read_bytes()))
 
 
 def train(work: Path, data: Path, grounds: bool, steps: int) -> GlanceNetwork:
@@ -100,7 +112,7 @@ def train(work: Path, data: Path, grounds: bool, steps: int) -> GlanceNetwork:
     )
     fitted = fit(
         GlanceNetwork().to(memory_format=torch.channels_last),  # type: ignore[call-overload]
-        Glancing(Sampler(fields, nuclei, batch=BATCH, seed=7)),
+        Glancing(Sampler(fields, nuclei, batch=BATCH, seed=7), min(DRAWS, steps)),
         _loss,
         config,
         report=lambda line: print(json.dumps({k: round(v, 5) for k, v in line.items()}), flush=True),
@@ -141,28 +153,12 @@ def to_onnx(network: GlanceNetwork) -> bytes:
     return buffer.getvalue()
 
 
-def curve(work: Path, data: Path) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """(share of planted mitoses with a candidate within 7.5 um, other candidates per mm2, log-odds), from strict to lax."""
-    scorer = CandidateScorer.load((work / "candidates.npz").read_bytes())
-    fields, nuclei = composed_nuclei(
-        data,
-        0,
-        lambda p: np.empty((0, 2)),
-        work / "grounds",
-        part="validation",
-        slides=VALIDATION_SLIDES,
+def composed_validation(work: Path, data: Path) -> list[Field]:
+    """Composed slides of validation cases in grounds of their own, with the planted mitoses."""
+    fields, _ = composed_nuclei(
+        data, 0, lambda p: np.empty((0, 2)), work / "grounds", part="validation", slides=VALIDATION_SLIDES
     )
-    best, others, area_mm2 = [], [], 0.0
-    for i, field in enumerate(fields):
-        places, scores, _ = scorer.candidates(field.pixels)
-        real = np.array([(n.x, n.y) for n in nuclei if n.field == i and n.label])
-        away = np.hypot(*(places[:, None] - real[None]).transpose(2, 0, 1))
-        best += [scores[away[:, j] < HIT_PX].max(initial=-np.inf) for j in range(len(real))]
-        others.append(scores[away.min(1, initial=np.inf) >= HIT_PX])
-        area_mm2 += field.pixels[..., 0].size * UM_PER_PX**2 / 1e6
-    bounds = np.linspace(8, -8, 161)
-    kept = (np.array(best)[None] >= bounds[:, None]).mean(1)
-    return kept, (np.concatenate(others)[None] >= bounds[:, None]).sum(1) / area_mm2, bounds
+    return fields
 
 
 if __name__ == "__main__":
