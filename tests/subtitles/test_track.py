@@ -1,5 +1,6 @@
 """pytest tests/subtitles/test_track.py: the stroke pixels of one line, followed."""
 
+import cv2
 import numpy as np
 import pytest
 from drawn import EM, HEIGHT, WIDTH, Shown, flat, panning, write
@@ -97,3 +98,17 @@ def test_a_fade_in_raises_the_reference() -> None:
     before = track.points.step.mean()
     track.observe(picture())
     assert track.rising and track.points.step.mean() > 1.5 * before
+
+
+def test_text_on_another_ground_is_unchanged_and_text_that_went_is_not() -> None:
+    dark, bright = np.full((60, 200), 30, np.uint8), np.full((60, 200), 150, np.uint8)
+    text = np.zeros((60, 200), np.uint8)
+    text[20:40, 40:160:8] = text[20:40, 41:160:8] = text[20:40, 42:160:8] = 1
+    on_dark, on_bright = (
+        np.where(text, 240, dark).astype(np.uint8),
+        np.where(text, 240, bright).astype(np.uint8),
+    )
+    steps = cv2.absdiff(on_dark[1:, 2:], on_dark[:-1, :-2])
+    points = points_in(steps, on_dark, (30, 15, 170, 45))
+    assert points.unchanged(on_dark, on_bright) == 1.0
+    assert points.unchanged(on_dark, bright) < 0.5

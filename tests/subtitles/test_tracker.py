@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from fractions import Fraction
 
+import numpy as np
 from drawn import RATE, Shown, clip, footage, panning
 
 from tamis.subtitles.reel import Reel, Shot
@@ -77,3 +78,28 @@ def test_the_tracks_of_a_restless_scene_are_bounded() -> None:
     ]
     _, most = followed(130, texts)
     assert most <= MOST_TRACKS
+
+
+def test_a_line_that_came_with_a_scene_like_text_ends_before_the_scene() -> None:
+    rng = np.random.default_rng(4)
+    texture = np.kron(rng.integers(40, 160, (90, 160), dtype=np.uint8), np.ones((4, 4), np.uint8))
+
+    def ground(number: int) -> np.ndarray:
+        if not 11 <= number < 70:
+            return panning(number)
+        picture = np.full_like(texture, 60)
+        picture[304:346, 60:560] = texture[304:346, 60:560]  # a still with texture where the text stands
+        return picture
+
+    ended, _ = followed(90, [Shown("忽然出现的一行", 11, 40)], ground)
+    lines = [line for line in ended if line.end == Fraction(40, RATE)]
+    assert [line.start for line in lines] == [Fraction(11, RATE)]
+    left, top, right, bottom = lines[0].points.box()
+    assert left > 210 and right < 430 and bottom - top < 40
+    assert any(line.end == Fraction(70, RATE) for line in ended)  # the scene goes on
+
+
+def test_what_stays_of_a_changed_line_was_there_when_the_change_came() -> None:
+    texts = [Shown("我们走吧", 11, 40), Shown("我们走吗", 40, 70)]
+    ended, _ = followed(90, texts)
+    assert [line.start for line in ended[1:]] == [ended[0].end]

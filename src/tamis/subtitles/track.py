@@ -25,7 +25,11 @@ Box = tuple[int, int, int, int]
 PRUNED = 6  # samples after which points that do not stand are forgotten
 SETTLED = 4  # samples after which a track's start can be told: a fade in is over
 RISING = 1.08  # a sample's mean step relative to the greatest before, beyond which the text is fading in
+SAME_BRIGHTNESS = 32  # of a text's ink, or outline, when the ground changes: no more than that; as in ink.py
 CONTRAST_POINTS = 300  # are enough for a mean
+# A part of a track that vanishes at once, while the rest stands: the least share of the points that it has, the least share
+# of the points in its box that vanish, and the greatest share of those outside.
+PART, PART_GONE, REST_GONE = 0.1, 0.75, 0.15
 # Of two unrelated texts at one place, a sixth to two fifths of the points agree by chance; of the same text, nearly all.
 STANDS, CHANGED = 0.5, 0.55
 
@@ -63,6 +67,18 @@ class Points:
         at = self.y * picture.shape[1] + self.x
         across = flat.take(at + STEP_Y * picture.shape[1] + STEP_X).astype(np.int32) - flat.take(at)
         return across * self.sign
+
+    def unchanged(self, before: Plane, now: Plane) -> float:
+        """Share of the points whose brighter pixel is as bright in one picture as in the other, or that share of the darker
+        pixels, whichever is greater. Text that stands keeps one of the two when the ground behind it changes."""
+        first = self.y * now.shape[1] + self.x
+        second = first + STEP_Y * now.shape[1] + STEP_X
+        rises = self.sign > 0
+        shares = []
+        for at in (np.where(rises, second, first), np.where(rises, first, second)):
+            change = now.ravel().take(at).astype(np.int32) - before.ravel().take(at)
+            shares.append(np.count_nonzero(np.abs(change) <= SAME_BRIGHTNESS) / max(1, len(at)))
+        return max(shares)
 
 
 class Contrast(Sequence[float]):
@@ -147,6 +163,7 @@ class Track:
     fresh: Flags = field(init=False)
     alive: Flags = field(init=False)
     alive_before: Flags = field(init=False)
+    alive_long_before: Flags = field(init=False)  # the sample before that
     # share of points alive, per sample since points were last forgotten
     share: list[float] = field(default_factory=list)
     age: int = 0  # samples observed
@@ -159,7 +176,7 @@ class Track:
 
     def __post_init__(self) -> None:
         self.box = self.points.box()
-        self.alive = self.alive_before = self.fresh = np.ones(len(self.points), bool)
+        self.alive = self.alive_before = self.alive_long_before = self.fresh = np.ones(len(self.points), bool)
         self._stood = np.zeros(len(self.points), np.int32)  # samples of late in which each point was alive
         self._life = np.zeros(len(self.points), np.int32)  # samples in all
         self._forgotten: list[tuple[Points, Ints]] = []  # points that were dropped, with their lives
@@ -172,7 +189,8 @@ class Track:
     def observe(self, picture: Plane) -> None:
         """Looks at the next sample: which points are alive, and while fading in, how strong they become."""
         now = self.points.steps(picture)
-        self.alive_before, self.alive = self.alive, 2 * now >= self.points.step
+        self.alive_long_before, self.alive_before = self.alive_before, self.alive
+        self.alive = 2 * now >= self.points.step
         self._stood += self.alive
         self._life += self.alive
         share = np.count_nonzero(self.alive) / len(self.alive)
@@ -190,6 +208,7 @@ class Track:
         here = np.ones(len(more), bool)
         self.alive = np.concatenate([self.alive, here])
         self.alive_before = np.concatenate([self.alive_before, here])
+        self.alive_long_before = np.concatenate([self.alive_long_before, here])
         self.fresh = np.concatenate([self.fresh, here & fresh])
         self._stood = np.concatenate([self._stood, np.full(len(more), len(self.share), np.int32)])
         self._life = np.concatenate([self._life, np.full(len(more), self.age, np.int32)])
@@ -201,6 +220,7 @@ class Track:
         self._life = self._life[which]
         self.points, self.fresh = self.points[which], self.fresh[which]
         self.alive, self.alive_before = self.alive[which], self.alive_before[which]
+        self.alive_long_before = self.alive_long_before[which]
         self._stood = np.zeros(len(self.points), np.int32)
         self.share = []
         self.box = self.points.box()
@@ -258,3 +278,21 @@ class Track:
             return None
         left = self.box[0] + at * (em // 4)
         return left, left + em
+
+    def part_gone(self) -> Flags | None:
+        """The points of a part of the track that vanished at the sample before last while the rest stands: text that was
+        taken for one line with scenery which appeared in the same moment, as at a scene cut."""
+        if len(self.share) < 4 or self.share[-1] > self.share[-3] - PART / 2:
+            return None
+        gone = self.alive_long_before & ~self.alive_before & ~self.alive
+        if np.count_nonzero(gone) < max(40, PART * len(gone)):
+            return None
+        x, y = np.sort(self.points.x[gone]), np.sort(self.points.y[gone])
+        ends = len(x) // 50, len(x) - 1 - len(x) // 50
+        inside = (self.points.x >= x[ends[0]]) & (self.points.x <= x[ends[1]])
+        inside &= (self.points.y >= y[ends[0]]) & (self.points.y <= y[ends[1]])
+        n_inside = np.count_nonzero(inside)
+        n_outside = len(inside) - n_inside
+        compact = np.count_nonzero(gone & inside) >= PART_GONE * n_inside
+        stands = np.count_nonzero(~self.alive & ~inside) <= REST_GONE * n_outside
+        return gone if compact and stands and n_outside >= PART * len(inside) else None

@@ -43,6 +43,8 @@ DELAY = SETTLED + 2  # samples for which an ended line is held back, in case its
 STEADY = 0.7  # median share of a text's points that stand; drifting texture reaches 0.75, text rarely falls below 0.95
 BRIEF = 6  # samples: a line that goes sooner is suspect where others come and go
 RESTLESS = 3  # so many others
+# Share of points whose brighter, or whose darker, side is as bright as before: text that stands on another ground.
+STILL_THERE = 0.7
 FEW = 8  # points, fewer than which say nothing
 FLOOD = 0.03  # share of newborn pixels in the picture, beyond which the scene itself has changed
 
@@ -58,6 +60,7 @@ class Tracker:
         self._operator = StrokeOperator()
         self._ended: list[Ended] = []
         self._brief: deque[tuple[int, float, Box]] = deque()
+        self._pictures: deque[Plane] = deque(maxlen=2)  # of the samples before
 
     def observe(self, picture: Plane) -> list[Ended]:
         """Takes the next sample's working picture; returns the lines that have ended."""
@@ -77,7 +80,9 @@ class Tracker:
             for track in list(self.tracks):
                 self._change(track, newborn)
         for track in list(self.tracks):
+            self._lose_part(track)
             self._age(track)
+        self._pictures.append(picture)
         return self._take(self.sample - DELAY)
 
     def finish(self, end: Fraction) -> list[Ended]:
@@ -217,6 +222,27 @@ class Tracker:
         else:
             self._end(track, ~track.alive)
 
+    def _lose_part(self, track: Track) -> None:
+        """Hands on a line that has gone and leaves the scenery which was taken for a part of it."""
+        gone = track.part_gone() if track.age > SETTLED else None
+        if gone is None or len(self._pictures) < 2:
+            return
+        points = track.points[gone]
+        if points.unchanged(self._pictures[0], self._picture) >= STILL_THERE:
+            return
+        self._settle(track)
+        assert track.start is not None
+        shots = [s for s in self._reel.frames(self.sample - 9, self.sample) if s.time >= track.start]
+        before = sum(s.sample < self.sample - 1 for s in shots)
+        if not before:
+            return
+        contrast = Contrast(points, [s.luma for s in shots], self._picture.shape)
+        full = median(contrast[i] for i in _sampled(shots, 0, before)[-5:])
+        end = shots[last_visible(contrast, before - 1, full)].end
+        ended = Ended(points, track.start, end, full, 1.0, track.prior, track.born, self.sample)
+        self._ended.append(ended)
+        track.keep(~gone)
+
     def _undo(self, track: Track) -> None:
         """Takes a split back when what had appeared in place of a character has gone: it was background."""
         before = track.replaced
@@ -241,6 +267,8 @@ class Tracker:
         track.full = median(contrast[i] for i in _sampled(shots, inside, max(stood, inside + 1)))
         first = first_visible(contrast, inside, track.full)
         track.start = shots[first].time
+        if track.replaced is not None:
+            track.start = track.replaced.end  # what stays of a line that changed was there all the time
         before = [contrast[i] for i in range(max(0, first - 3), first)]
         track.prior = sum(before) / len(before) / max(1.0, track.full) if before else 0.0
 
