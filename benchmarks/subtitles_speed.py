@@ -1,10 +1,10 @@
-"""What reading costs against merely decoding: python benchmarks/subtitles_speed.py VIDEO... [--hour] [--repeats 3]
+"""What reading costs against merely decoding: python benchmarks/subtitles_speed.py VIDEO... [--hour VIDEO] [--repeats 3]
 
 Decoding (PyAV, every frame, nothing done with it) and reading run in turn, each in a fresh process, so that peak memory
 is its own and both meet the machine in the same mood. Medians over the repeats of: CPU seconds of all threads, ratio of
 reading to decoding, wall time and how many times faster than real time, peak resident memory. Loading networks and
-language models counts as reading; starting Python and importing does not. --hour makes a 60-minute file from
-the largest video by repeating its packets and adds it, once.
+language models counts as reading; starting Python and importing does not. --hour makes a 60-minute file by repeating
+the packets of one video, which costs no encoding, and adds it, once; with --skip-decoding it is read only, for memory.
 
 Without videos: the 1280x720 and the 1920x1080 clips that are first by name among the rendered development clips.
 """
@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import multiprocessing
 import os
 import resource
 import statistics
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -28,6 +29,7 @@ import av
 from subtitles_report import ROOT, SETS, duration
 
 HOUR_S = 3600
+BOTH = ("decode", "read")
 
 
 @dataclass(frozen=True)
@@ -115,9 +117,9 @@ def default_videos() -> list[Path]:
     return [found[wanted] for wanted in ((1280, 720), (1920, 1080)) if wanted in found]
 
 
-def compare(video: Path, repeats: int) -> dict[str, object]:
+def compare(video: Path, repeats: int, works: Sequence[str] = BOTH) -> dict[str, object]:
     """Decode and read in turn; medians."""
-    runs: dict[str, list[Run]] = {"decode": [], "read": []}
+    runs: dict[str, list[Run]] = {work: [] for work in works}
     for _ in range(repeats):
         for work, found in runs.items():
             found.append(measure(work, video))
@@ -137,7 +139,7 @@ def compare(video: Path, repeats: int) -> dict[str, object]:
         "seconds": float(seconds),
         "repeats": repeats,
         **{work: asdict(run) for work, run in middle.items()},
-        "cpu_ratio": middle["read"].cpu_s / middle["decode"].cpu_s,
+        "cpu_ratio": middle["read"].cpu_s / middle["decode"].cpu_s if "decode" in middle else math.nan,
         "times_real_time": float(seconds) / middle["read"].wall_s,
         "cpu_s_per_video_min": 60 * middle["read"].cpu_s / float(seconds),
     }
@@ -145,10 +147,11 @@ def compare(video: Path, repeats: int) -> dict[str, object]:
 
 def line(one: dict) -> str:
     width, height = one["size"]
+    decoding = one.get("decode", {"cpu_s": math.nan, "peak_mib": math.nan})
     return (
-        f"{one['video']:40} {width}x{height:<5} {one['seconds']:7.1f} s   decode {one['decode']['cpu_s']:7.2f} CPU-s"
+        f"{one['video']:40} {width}x{height:<5} {one['seconds']:7.1f} s   decode {decoding['cpu_s']:7.2f} CPU-s"
         f"   read {one['read']['cpu_s']:7.2f} CPU-s   ratio {one['cpu_ratio']:5.2f}   {one['times_real_time']:6.1f} x real time"
-        f"   peak {one['read']['peak_mib']:5.0f} MiB (decode {one['decode']['peak_mib']:.0f})"
+        f"   peak {one['read']['peak_mib']:5.0f} MiB (decode {decoding['peak_mib']:.0f})"
     )
 
 
@@ -157,22 +160,23 @@ def main(arguments: list[str] | None = None) -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("videos", nargs="*", type=Path)
-    parser.add_argument("--hour", action="store_true")
+    parser.add_argument("--hour", type=Path, metavar="VIDEO", help="a clip to make a 60-minute file of")
+    parser.add_argument("--skip-decoding", action="store_true", help="of the 60-minute file: read only")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--json", action="store_true", help="one JSON record a line instead of the table")
     options = parser.parse_args(arguments)
     os.environ.setdefault(
         "OPENBLAS_NUM_THREADS", "1"
     )  # for the runs' processes, as `tamis subtitles read` does
-    videos = options.videos or default_videos()
-    if not videos:
+    videos = options.videos or ([] if options.hour else default_videos())
+    if not videos and not options.hour:
         raise SystemExit("no video given, and no rendered clips: python benchmarks/subtitles_clips.py dev")
-    jobs = [(video, options.repeats) for video in videos]
+    jobs = [(video, options.repeats, BOTH) for video in videos]
     if options.hour:
-        largest = max(videos, key=size)  # what memory grows with
-        jobs.append((hour_of(largest, ROOT / "work" / "speed"), 1))
-    for video, repeats in jobs:
-        one = compare(video, repeats)
+        works = ("read",) if options.skip_decoding else BOTH
+        jobs.append((hour_of(options.hour, ROOT / "work" / "speed"), 1, works))
+    for video, repeats, works in jobs:
+        one = compare(video, repeats, works)
         print(json.dumps(one) if options.json else line(one), flush=True)
     return 0
 

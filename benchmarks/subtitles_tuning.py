@@ -1,9 +1,11 @@
 """Choose the reader's operating point on the development clips, and print how each choice scores.
 
-    python benchmarks/subtitles_tuning.py work/clips/dev [--real ../shared/data/subtitles/real_clips/animation_band.mp4]
+    python benchmarks/subtitles_tuning.py work/clips/dev [--real ../shared/data/subtitles/real_clips/animation_band.mp4] [--write]
 
 Each clip is decoded, searched for lines and shown to the networks once; then settings are tried one at a time, the best
-value of each kept. Test clips must not be given: what is tuned on is not tested on.
+value of each kept. --write stores what is best with the networks' record, and after it the calibration of confidences
+(subtitles_calibration.py), whose tables it prints: all that has to be done after training networks anew. Test clips must
+not be given: what is tuned on is not tested on.
 """
 
 from __future__ import annotations
@@ -16,13 +18,15 @@ from pathlib import Path
 
 import numpy as np
 
+from tamis import weights
 from tamis.subtitles import reader
 from tamis.subtitles.detect import detect
 from tamis.subtitles.evaluate import HEADLINE, ClipScore, Truth, read_truth, score_clip
 from tamis.subtitles.language import LANGUAGES
-from tamis.subtitles.published import default_recogniser
+from tamis.subtitles.published import FOLDER, TRUNKS, default_recogniser
 from tamis.subtitles.reader import SeenCue, Settings, default_settings
 from tamis.subtitles.recognise import Recogniser
+from tamis.subtitles.search import SearchWeights
 from tamis.subtitles.video import open_video
 
 GRID: dict[str, Sequence[float]] = {
@@ -71,11 +75,30 @@ def changed(settings: Settings, name: str, value: float) -> Settings:
     return replace(settings, search=replace(settings.search, **{name: value}))
 
 
+def write_point(point: dict[str, float]) -> None:
+    """Stores settings by name in the record of the published networks; those not named stay as they are."""
+    record = weights.load(FOLDER / f"{TRUNKS}.json")
+    operating_point = {**record.operating_point, **point}
+    print(f"written: {weights.publish(replace(record, operating_point=operating_point), FOLDER)}: {point}")
+    default_settings.cache_clear()
+
+
+def different(settings: Settings, old: Settings) -> dict[str, float]:
+    """The settings by name that are other than in `old`."""
+    plain = {f.name: getattr(settings, f.name) for f in fields(Settings) if f.name != "search"}
+    plain_old = {name: getattr(old, name) for name in plain}
+    search = {f.name: getattr(settings.search, f.name) for f in fields(SearchWeights)}
+    search_old = {name: getattr(old.search, name) for name in search}
+    pairs = [(plain, plain_old), (search, search_old)]
+    return {name: value for new, before in pairs for name, value in new.items() if value != before[name]}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("clips", type=Path)
     parser.add_argument("--real", type=Path, action="append", default=[])
     parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--write", action="store_true", help="store the best settings and the calibration")
     arguments = parser.parse_args()
     recogniser = default_recogniser()
     paths = [*sorted(arguments.clips.glob("*.mp4")), *sorted(arguments.clips.glob("*.mkv")), *arguments.real]
@@ -83,7 +106,7 @@ def main() -> None:
     for clip in clips:
         if clip.found != clip.language and clip.truth.language not in ("", "none"):
             print(f"language of {clip.name}: found {clip.found}, is {clip.language}")
-    settings = default_settings()
+    settings = before = default_settings()
     best = goodness([clip.score(settings, recogniser) for clip in clips])
     print(f"start {best:.4f}")
     for _ in range(arguments.rounds):
@@ -105,6 +128,10 @@ def main() -> None:
         )
         accuracy = score.whole[HEADLINE].accuracy
         print(f"{score.name:40s} {accuracy:.4f}  found {found} invented {invented} missed {missed}")
+    if arguments.write:
+        from subtitles_calibration import judged_clips, report
+
+        write_point(different(settings, before) | report(judged_clips(clips, settings, recogniser)))
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ import numpy as np
 
 from tamis.errors import InputWarning, UsageError
 from tamis.subtitles import punctuation, scripts
+from tamis.subtitles.confidence import Calibration
 from tamis.subtitles.cue import Box, Character, Cue, Line
 from tamis.subtitles.detect import SAME_TIME, CueImage, detect
 from tamis.subtitles.language import LANGUAGES, LanguageModel
@@ -76,7 +77,8 @@ class Settings:
     least_evidence  mean probability of a line's characters below which it is scenery, not text; see `places`
     lonely          the same for a line of one or two characters
     at_home         the same for a line that stands where others of the clip stand
-    temperature     softens the networks' class probabilities so that they are calibrated
+    temperature     softens the networks' class probabilities
+    character_slope, character_offset, cue_slope, cue_offset  how the search's posteriors become confidences; see `confidence`
     language_models, merged_frames  switches for the ablation table: without, characters are judged by sight alone, and
                     lines are read from the middle frame of a cue
     """
@@ -85,6 +87,10 @@ class Settings:
     lonely: float = 0.7
     at_home: float = 0.3
     temperature: float = 1.0
+    character_slope: float = 1.0
+    character_offset: float = 0.0
+    cue_slope: float = 1.0
+    cue_offset: float = 0.0
     search: SearchWeights = field(default_factory=SearchWeights)
     language_models: bool = True
     merged_frames: bool = True
@@ -199,7 +205,7 @@ def _recognise(cue: SeenCue, lattices: Iterator[Lattice], language: str, setting
         if all(character.text.isspace() for character in reading.characters):
             continue
         spelt = replace(reading, characters=punctuation.restore(reading.characters, language))
-        shown = to_line(line, lattice, spelt)
+        shown = to_line(line, lattice, _calibrated(spelt, settings))
         text = "".join(shown.text.split())
         centred, sure = evidence(lattice, reading)
         standing = Standing(
@@ -207,6 +213,14 @@ def _recognise(cue: SeenCue, lattices: Iterator[Lattice], language: str, setting
         )
         lines.append(ReadLine(shown, standing, reading.log_probability))
     return ReadCue(cue.start, cue.end, tuple(lines), cue.picture, cue.width)
+
+
+def _calibrated(reading: Reading, settings: Settings) -> Reading:
+    """The reading with confidences for posteriors."""
+    right = Calibration(settings.character_slope, settings.character_offset)
+    confidences = right([character.confidence for character in reading.characters]).tolist()
+    characters = zip(reading.characters, confidences, strict=True)
+    return replace(reading, characters=tuple(replace(c, confidence=p) for c, p in characters))
 
 
 def choose(candidates: Sequence[ReadCue], settings: Settings) -> list[Cue]:
@@ -219,7 +233,8 @@ def choose(candidates: Sequence[ReadCue], settings: Settings) -> list[Cue]:
         are_text = places.are_subtitles([line.standing for line in cue.lines], least)
         kept = [line for line, is_text in zip(cue.lines, are_text, strict=True) if is_text]
         if kept:
-            confidence = float(np.exp(sum(line.log_probability for line in kept)))
+            posterior = float(np.exp(sum(line.log_probability for line in kept)))
+            confidence = float(Calibration(settings.cue_slope, settings.cue_offset)(posterior))
             cues.append(Cue(cue.start, cue.end, tuple(line.line for line in kept), confidence, cue.picture))
     return joined(stacked(without_fragments(cues)))
 
