@@ -35,6 +35,8 @@ class Toy:
 
     def demo(self, folder: Path) -> None:
         folder.mkdir(parents=True)
+        (folder / "toy.txt").write_text("a toy")
+        print("played with a toy")
 
 
 @pytest.fixture
@@ -103,10 +105,11 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"tamis {__version__}\n"
 
 
-def test_demo_goes_where_it_is_told(toy: Toy, tmp_path: Path) -> None:
+def test_demo_goes_where_it_is_told(toy: Toy, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["demo", "-o", str(tmp_path / "here")]) == 0
     assert (tmp_path / "here" / "toys").is_dir()
-    assert (tmp_path / "here" / "index.html").is_file()
+    assert "<pre>played with a toy</pre>" in (tmp_path / "here" / "index.html").read_text(encoding="utf-8")
+    assert capsys.readouterr().out.startswith("played with a toy\n")
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")

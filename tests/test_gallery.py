@@ -38,6 +38,21 @@ def test_every_file_is_linked_once_and_hidden_ones_are_not(results: Path) -> Non
     assert ".part-1" not in text
 
 
+def test_what_was_said_stands_above_the_files(results: Path) -> None:
+    text = gallery.write_index(results, "Results", {"slides/a & b": "3 < 4 mitoses\n"}).read_text(
+        encoding="utf-8"
+    )
+    assert text.index("<pre>3 &lt; 4 mitoses</pre>") < text.index("density%201.png")
+
+
+def test_few_pages_are_shown_small(results: Path) -> None:
+    frame = '<iframe loading="lazy" tabindex="-1" src="slides/a%20%26%20b/report.html"'
+    assert frame in gallery.page(results, "Results")
+    for n in range(gallery.MOST_SHOWN):
+        (results / f"{n}.html").write_text("page")
+    assert "<iframe" not in gallery.page(results, "Results")
+
+
 def test_index_does_not_list_itself(results: Path) -> None:
     gallery.write_index(results, "Results")
     path = gallery.write_index(results, "Results")

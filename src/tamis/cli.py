@@ -14,8 +14,10 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 from tamis import __version__, doctor
 from tamis.errors import MissingExtraError, TamisError
@@ -105,11 +107,26 @@ def build_parser() -> argparse.ArgumentParser:
 def _demo(options: argparse.Namespace) -> int:
     from tamis import gallery  # with the web server of the standard library, which nothing else needs
 
-    folder = Path(options.output)
+    folder, told = Path(options.output), {}
     for name, capability in CAPABILITIES.items():
-        capability.demo(folder / name)
-    print(f"all of it on one page: {gallery.write_index(folder, 'Tamis: demo')}")
+        with redirect_stdout(_Copied(sys.stdout)) as copy:
+            capability.demo(folder / name)
+        told[name] = copy.getvalue()
+    print(f"all of it on one page: {gallery.write_index(folder, 'Tamis: demo', told)}")
     return 0
+
+
+class _Copied(StringIO):
+    """What is printed, kept as well as shown."""
+
+    def __init__(self, shown: TextIO) -> None:
+        super().__init__()
+        self._shown = shown
+
+    def write(self, text: str) -> int:
+        self._shown.write(text)
+        self._shown.flush()
+        return super().write(text)
 
 
 def _serve(options: argparse.Namespace) -> int:

@@ -1,13 +1,13 @@
 """A page over a folder of results: `index.html` of `tamis demo`, and `tamis serve DIR`.
 
-Pages come first, then pictures, then every other file with its size, one section a folder. The page refers to its files
-by relative links, so the folder can be moved or zipped.
+One section a folder: what was said about it, then pages (shown small, where they are few), then pictures, then every other
+file with its size. The page refers to its files by relative links, so the folder can be moved or zipped.
 """
 
 from __future__ import annotations
 
 import html
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
@@ -20,12 +20,16 @@ from tamis.writing import replacing
 INDEX = "index.html"
 PICTURES = frozenset({".png", ".jpg", ".jpeg", ".svg", ".gif", ".webp"})
 PAGES = frozenset({".html", ".htm"})
+MOST_SHOWN = 8  # pages that are shown small: each is loaded whole
 MOST_FILES = 2000  # named on one page; a folder of ten thousand slides is looked at a part at a time
 STYLE = """
 :root { color-scheme: light dark; }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin: 2rem 0 .5rem; border-bottom: 1px solid #8886; }
 .pages a { display: inline-block; margin: 0 1rem .5rem 0; font-weight: 600; }
+.page { width: 34rem; max-width: 100%; height: 22rem; overflow: hidden; border: 1px solid #8884; margin: 0 0 .3rem; }
+.page iframe { width: 200%; height: 200%; border: 0; background: #fff; transform: scale(.5); transform-origin: 0 0; }
+pre { font-size: .85rem; overflow-x: auto; padding: .7rem 1rem; background: #8881; border-radius: .4rem; }
 .pictures { display: flex; flex-wrap: wrap; gap: 1rem; }
 figure { margin: 0; } figcaption { font-size: .85rem; overflow-wrap: anywhere; }
 .pictures img { max-width: 20rem; max-height: 15rem; display: block; border: 1px solid #8884; background: #fff; }
@@ -33,17 +37,22 @@ ul { columns: 18rem; padding-left: 1.2rem; font-size: .9rem; } .size { opacity: 
 """
 
 
-def write_index(folder: Path, title: str) -> Path:
-    """Write `folder/index.html` over everything that lies in `folder`. Returns its path."""
+def write_index(folder: Path, title: str, told: Mapping[str, str] | None = None) -> Path:
+    """Write `folder/index.html` over everything that lies in `folder`. Returns its path.
+
+    told   text to stand above the files of a sub-folder, by its name
+    """
     path = folder / INDEX
     with replacing(path) as beside:
-        beside.write_text(page(folder, title), encoding="utf-8")
+        beside.write_text(page(folder, title, told), encoding="utf-8")
     return path
 
 
-def page(folder: Path, title: str) -> str:
+def page(folder: Path, title: str, told: Mapping[str, str] | None = None) -> str:
     """The page over a folder and its sub-folders, as HTML without scripts."""
-    sections = "".join(_section(folder, name, files) for name, files in _groups(folder))
+    told, groups = told or {}, list(_groups(folder))
+    few = sum(_is_page(path) for _, files in groups for path in files) <= MOST_SHOWN
+    sections = "".join(_section(folder, name, files, told.get(name, ""), few) for name, files in groups)
     if not sections:
         sections = "<p>There is nothing here yet.</p>"
     return (
@@ -69,15 +78,25 @@ def _hidden(path: Path, folder: Path) -> bool:
     return any(part.startswith(".") for part in path.relative_to(folder).parts)
 
 
-def _section(folder: Path, name: str, files: list[Path]) -> str:
+def _is_page(path: Path) -> bool:
+    return path.suffix.lower() in PAGES
+
+
+def _section(folder: Path, name: str, files: list[Path], told: str, show: bool) -> str:
     def link(path: Path) -> str:
         return html.escape(quote(path.relative_to(folder).as_posix()), quote=True)
 
-    pages = [p for p in files if p.suffix.lower() in PAGES]
+    pages = [p for p in files if _is_page(p)]
     pictures = [p for p in files if p.suffix.lower() in PICTURES]
     others = [p for p in files if p not in pages and p not in pictures]
     heading = f"<h2>{html.escape(name)}</h2>\n" if name else ""
-    shown = "".join(f'<a href="{link(p)}">{html.escape(p.name)}</a>' for p in pages)
+    said = f"<pre>{html.escape(told.strip())}</pre>\n" if told.strip() else ""
+    frame = '<div class="page"><iframe loading="lazy" tabindex="-1" src="{0}" title="{1}"></iframe></div>'
+    shown = "".join(
+        (frame.format(link(p), html.escape(p.name)) if show else "")
+        + f'<a href="{link(p)}">{html.escape(p.name)}</a>'
+        for p in pages
+    )
     seen = "".join(
         f'<figure><a href="{link(p)}"><img loading="lazy" src="{link(p)}" alt="{html.escape(p.stem)}"></a>'
         f"<figcaption>{html.escape(p.name)}</figcaption></figure>"
@@ -89,7 +108,8 @@ def _section(folder: Path, name: str, files: list[Path]) -> str:
     )
     return (
         heading
-        + (f'<p class="pages">{shown}</p>\n' if shown else "")
+        + said
+        + (f'<div class="pages">{shown}</div>\n' if shown else "")
         + (f'<div class="pictures">{seen}</div>\n' if seen else "")
         + (f"<ul>{rest}</ul>\n" if rest else "")
     )

@@ -95,3 +95,17 @@ def test_a_far_mitosis_does_not_count() -> None:
     pair = [Mitosis(0, 0, 1), Mitosis(side, 0, 1)]
     assert hot_spot(pair, 2.0).count == 2  # type: ignore[union-attr]
     assert hot_spot([pair[0], Mitosis(side + 1, 0, 1)], 2.0).count == 1  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("size_um", [(4000.0, 4000.0), (1000.0, 4000.0), (1200.0, 900.0)])
+def test_on_a_slide_it_holds_what_it_held(seed: int, size_um: tuple[float, float]) -> None:
+    places = np.random.default_rng(seed).uniform(0, 1, (40, 2)) * size_um
+    found = hot_spot([Mitosis(float(x), float(y), 0.9) for x, y in places], 2.0)
+    assert found is not None
+    moved = found.on_slide(size_um)
+    half = found.size_um / 2 * (1 + 1e-6)
+    assert int((np.abs(places - (moved.x_um, moved.y_um)) <= half).all(1).sum()) == found.count == moved.count
+    for place, side in zip((moved.x_um, moved.y_um), size_um, strict=True):
+        beyond = max(half - place, place + half - side)
+        assert beyond <= max(0.0, half - side / 2) + 0.01

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -39,6 +39,20 @@ class HotSpot:
     @property
     def per_mm2(self) -> float:
         return self.count / self.area_mm2
+
+    def on_slide(self, size_um: tuple[float, float]) -> HotSpot:
+        """The same square moved onto a slide of this size; where the slide is narrower, centred on it. A circle stays.
+
+        It holds the same mitoses: what it leaves behind lay outside the slide.
+        """
+        if self.shape == "circle":
+            return self
+        half = self.size_um / 2
+        x, y = (
+            side / 2 if side < self.size_um else min(max(place, half), side - half)
+            for place, side in zip((self.x_um, self.y_um), size_um, strict=True)
+        )
+        return replace(self, x_um=x, y_um=y)
 
 
 def hot_spot(mitoses: Sequence[Mitosis], area_mm2: float = 2.0, shape: Shape = "square") -> HotSpot | None:

@@ -28,6 +28,7 @@ DENSITY_SIGMA_UM = (
     250.0  # a Gaussian whose equivalent area, 4 pi sigma^2, is 0.79 mm2: a few high-power fields
 )
 MOST_DENSITY_PX = 4096  # on the longer side: beyond, the map is coarser
+LEAST_PICTURE_PX = 512  # on the longer side of density.png
 PACKAGES = ("numpy", "opencv-python-headless", "onnxruntime", "scipy", "tifffile", "openslide-python")
 
 
@@ -219,6 +220,13 @@ def density_picture(values: NDArray[np.float32]) -> NDArray[np.uint8]:
     colours = cv2.applyColorMap((255 * shares).astype(np.uint8), cv2.COLORMAP_INFERNO)[..., ::-1]
     strength = np.clip(shares * 3, 0, 1)[..., None]  # fades in over the lowest third
     return np.round(255 * (1 - strength) + colours * strength).astype(np.uint8)
+
+
+def write_density_picture(path: Path, values: NDArray[np.float32]) -> None:
+    """The map in colours as a PNG, enlarged where it has few pixels."""
+    scale = max(1.0, LEAST_PICTURE_PX / max(values.shape))
+    enlarged = cv2.resize(values, None, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR)
+    cv2.imwrite(str(path), density_picture(np.asarray(enlarged, np.float32))[..., ::-1])
 
 
 def _version(package: str) -> str | None:

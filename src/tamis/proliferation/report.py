@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from tamis.proliferation.outputs import density_picture
+from tamis.proliferation.outputs import DENSITY_SIGMA_UM, density_picture
 from tamis.proliferation.score import SlideScore
 
 if TYPE_CHECKING:
@@ -32,14 +32,16 @@ STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #1a2330; max-width: 68rem; margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.5rem; margin: 0; overflow-wrap: anywhere; } h2 { font-size: 1.1rem; margin: 2rem 0 .5rem; }
 .purpose { color: #a02010; margin: .2rem 0 1.5rem; }
-.scores { display: flex; flex-wrap: wrap; gap: 1rem; }
-.score { border: 1px solid #ccd3dc; border-radius: .5rem; padding: .7rem 1.1rem; min-width: 12rem; }
+.scores { display: grid; grid-template-columns: repeat(auto-fit, minmax(13.5rem, 1fr)); gap: 1rem; }
+.score { border: 1px solid #ccd3dc; border-radius: .5rem; padding: .7rem 1.1rem; }
 .score b { display: block; font-size: 2rem; line-height: 1.2; } .score span { color: #556; font-size: .9rem; }
-.maps { display: flex; flex-wrap: wrap; gap: 1rem; align-items: flex-start; }
-.maps img { max-width: 100%; border: 1px solid #ccd3dc; } figure { margin: 0; }
+.maps { display: grid; grid-template-columns: repeat(auto-fit, minmax(20rem, 1fr)); gap: 1rem; align-items: start; }
+.maps img { max-width: 100%; max-height: 44rem; border: 1px solid #ccd3dc; } figure { margin: 0; }
+.maps .scale { width: 9rem; height: .8em; border: 0; margin: 0 .4em; vertical-align: -.05em; }
 figcaption { font-size: .85rem; color: #445; max-width: 60rem; }
 .key { display: inline-block; width: .8em; height: .8em; margin: 0 .3em 0 .9em; border: 2px solid; vertical-align: -.05em; }
-.cells { display: flex; flex-wrap: wrap; gap: .6rem; } .cells img { width: 8rem; height: 8rem; display: block; }
+.cells { display: grid; grid-template-columns: repeat(auto-fill, 8rem); gap: .6rem; max-width: 52rem; }
+.cells img { width: 8rem; height: 8rem; display: block; }
 .cells figcaption { text-align: center; } .hot figcaption { font-weight: 600; }
 table { border-collapse: collapse; font-size: .9rem; } td { padding: .15rem 1rem .15rem 0; vertical-align: top; }
 td:first-child { color: #556; white-space: nowrap; } td { overflow-wrap: anywhere; }
@@ -73,7 +75,7 @@ def _scores(found: SlideScore, record: dict[str, Any]) -> str:
         (
             "Mitotic score",
             str(found.mitotic_score),
-            f"{found.grading.name}; {_range(lowest, highest)} over the count's interval",
+            f"preset {found.grading.name}; {_range(lowest, highest)} at the ends of the count's interval",
         ),
         (
             f"Mitoses in {area:.3g} mm²",
@@ -101,8 +103,11 @@ def _range(low: int, high: int) -> str:
 
 
 def _maps(slide: Slide, found: SlideScore, density: NDArray[np.float32]) -> str:
-    overview = _overview(slide, found)
-    heat = _fit(density_picture(density), OVERVIEW_PX // 3)
+    plain = _fit(slide.thumbnail(max_px=OVERVIEW_PX), OVERVIEW_PX)
+    heat, scale = (
+        _heat(plain, found, density),
+        density_picture(np.linspace(0, 1, 128, dtype=np.float32)[None]),
+    )
     keys = "".join(
         f"<span class='key' style='border-color:rgb{colour}'></span>{name}"
         for colour, name in (
@@ -112,18 +117,31 @@ def _maps(slide: Slide, found: SlideScore, density: NDArray[np.float32]) -> str:
             (MITOSIS, "mitosis"),
         )
     )
+    overview = _overview(plain, slide.size_um[0], found)
     return (
         "<h2>Where</h2><div class='maps'>"
         f"<figure><img alt='The slide with its hot spot' src='{_jpeg(overview)}'><figcaption>{keys}</figcaption></figure>"
-        f"<figure><img alt='Density of mitoses' src='{_png(heat)}'><figcaption>Mitoses per mm², highest "
-        f"{float(density.max()):.1f}</figcaption></figure></div>"
+        f"<figure><img alt='Density of mitoses' src='{_jpeg(heat)}'><figcaption>Mitoses per mm²: 0"
+        f"<img class='scale' alt='colours' src='{_png(scale)}'>{float(density.max()):.1f}, smoothed over "
+        f"{DENSITY_SIGMA_UM:.0f} µm</figcaption></figure></div>"
     )
 
 
-def _overview(slide: Slide, found: SlideScore) -> Pixels:
-    """The slide, small, with outlines [h, w, 3]. Small slides are enlarged, so that the marks do not hide them."""
-    picture = _fit(slide.thumbnail(max_px=OVERVIEW_PX), OVERVIEW_PX)
-    scale = picture.shape[1] / slide.size_um[0]  # px per um
+def _heat(plain: Pixels, found: SlideScore, density: NDArray[np.float32]) -> Pixels:
+    """The density in colours on the tissue of the slide, which is grey."""
+    size = plain.shape[1], plain.shape[0]
+    grey = cv2.cvtColor(cv2.cvtColor(plain, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+    smooth = cv2.resize(density, size, interpolation=cv2.INTER_LINEAR)
+    tissue = cv2.resize(found.tissue[0].astype(np.float32), size, interpolation=cv2.INTER_AREA)
+    seen = smooth / max(float(density.max()), 1e-9)
+    strength = (0.75 * np.clip(3 * seen, 0, 1) * tissue)[..., None]
+    return np.round(grey * (1 - strength) + density_picture(smooth) * strength).astype(np.uint8)
+
+
+def _overview(plain: Pixels, width_um: float, found: SlideScore) -> Pixels:
+    """The slide, small [h, w, 3], with outlines and marks."""
+    picture = plain.copy()
+    scale = picture.shape[1] / width_um  # px per um
 
     def px(x_um: float, y_um: float) -> tuple[int, int]:
         return round(x_um * scale), round(y_um * scale)
@@ -138,11 +156,13 @@ def _overview(slide: Slide, found: SlideScore) -> Pixels:
     if (spot := found.hot_spot) is not None:
         half = spot.size_um / 2
         if spot.shape == "square":
-            corners = (
-                px(spot.x_um - half, spot.y_um - half),
-                px(spot.x_um + half, spot.y_um + half),
+            low, high = px(spot.x_um - half, spot.y_um - half), px(spot.x_um + half, spot.y_um + half)
+            # Drawn inside the picture also where the window is wider than the slide.
+            low, high = (
+                (max(low[0], 1), max(low[1], 1)),
+                (min(high[0], size[0] - 2), min(high[1], size[1] - 2)),
             )
-            cv2.rectangle(picture, *corners, HOT, 3)
+            cv2.rectangle(picture, low, high, HOT, 3)
         else:
             cv2.circle(picture, px(spot.x_um, spot.y_um), round(half * scale), HOT, 3, cv2.LINE_AA)
     return picture

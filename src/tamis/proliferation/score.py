@@ -168,6 +168,7 @@ def score(
             found = [mitosis for mitosis in found if mitosis.probability >= settings.threshold]
     clock.stop("mitoses")
     spot = hot_spot(found, graded.area_mm2, settings.shape)
+    spot = spot and spot.on_slide(slide.size_um)
     values = dict(zip(NAMES, slide_features(found, regions).tolist(), strict=True))
     count = spot.count if spot else 0
     predicted, models = _predict(values | _own(graded, count, found), settings.model)

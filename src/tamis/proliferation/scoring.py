@@ -127,8 +127,6 @@ def _local(item: Item) -> Iterator[Path]:
 
 
 def _score(path: Path, item: Item, job: Job) -> dict[str, Any]:
-    import cv2
-
     from tamis.proliferation import outputs, report
     from tamis.proliferation.score import Settings, score
     from tamis.slides import open_slide
@@ -144,8 +142,7 @@ def _score(path: Path, item: Item, job: Job) -> dict[str, Any]:
         with _folder(item.output.parent) as beside:
             outputs.write_geojson(beside / "mitoses.geojson", found, slide.um_per_px)
             outputs.write_density(beside / "density.ome.tiff", density, um_per_px)
-            picture = outputs.density_picture(density)
-            cv2.imwrite(str(beside / "density.png"), picture[..., ::-1])
+            outputs.write_density_picture(beside / "density.png", density)
             page = report.page(slide, found, record, density)
             (beside / "report.html").write_text(page, encoding="utf-8")
             if job.dicom:
