@@ -1,19 +1,23 @@
 #!/bin/sh
 # Dense, Spark FFN, Spark FFN + attention at equal parameters and equal tokens: does sparsity cost quality?
 #
-#   runs/spark_parity.sh [STEPS] [SEEDS] [ARMS]        (1024 tokens a step; 10000 steps are 10 M tokens)
+#   runs/spark_parity.sh [STEPS] [SEEDS] [ARMS]        (2048 tokens a step; 5000 steps are 10.24 M tokens)
 #
-# Every run can be killed and the script started again: what is finished stays, what is not goes on. Seeds outermost, so
-# that one complete comparison exists early. The table of what is there:  python runs/spark_parity_table.py work/spark/parity-STEPS
-# Ablations: ARMS="exact hard stopgradient nogate r8".
+# 1.06 M parameters an arm. Two layers, one of each kind, rather than four narrower ones: the same products, half of
+# everything that is no product. Every run can be killed and the script started again: what is finished stays, what is not
+# goes on, what another instance of this script is at is left to it. Seeds outermost, so that one complete comparison exists
+# early. The table of what is there:  python runs/spark_parity_table.py work/spark/parity-STEPS
+# Ablations: ARMS="exact normal hard stopgradient nogate r24".
 set -eu
 cd "$(dirname "$0")/.."
-steps=${1:-10000}
+steps=${1:-5000}
 seeds=${2:-"1 2 3"}
-arms=${3:-"spark dense sparkffn"}
+arms=${3:-"dense spark sparkffn"}
 data=${TAMIS_DATA:-../shared/data}/text_en/en.txt.xz
 out=work/spark/parity-$steps
 export OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE
+# Activations of some megabytes come and go every step: without this glibc gives them back to the kernel each time.
+export MALLOC_MMAP_THRESHOLD_=4000000000 MALLOC_TRIM_THRESHOLD_=8000000000 MALLOC_TOP_PAD_=268435456
 
 train() { # NAME SEED OPTION...
   name=$1 seed=$2
@@ -21,18 +25,21 @@ train() { # NAME SEED OPTION...
   folder=$out/$name-$seed
   [ -f "$folder/model.safetensors" ] && return
   mkdir -p "$folder"
-  if [ -f "$out/text/tokens/tokens.json" ]; then # the same tokens for all
-    ln -sfn ../text/tokens "$folder/tokens"
-    ln -sf ../text/tokenizer.json "$folder/tokenizer.json"
+  if [ -f work/spark/text/tokens/tokens.json ]; then # the same tokens for all
+    ln -sfn ../../text/tokens "$folder/tokens"
+    ln -sf ../../text/tokenizer.json "$folder/tokenizer.json"
   fi
-  nice -n 4 .venv/bin/python -m tamis spark train "$data" -o "$folder" --preset tiny --context 256 --batch 4 \
-    --steps "$steps" --learning-rate 4e-3 --seed "$seed" --threads 1 --checkpoint-every 100 \
+  flock --nonblock --conflict-exit-code 0 "$folder/lock" \
+    .venv/bin/python -m tamis spark train "$data" -o "$folder" --preset tiny --context 256 --batch 8 \
+    --set num_hidden_layers=2 --set hidden_size=192 --set num_attention_heads=2 --set num_key_value_heads=1 \
+    --set head_dim=96 --set query_pre_attn_scalar=96 --set intermediate_size=384 \
+    --precision bfloat16 --steps "$steps" --learning-rate 3e-3 --seed "$seed" --threads 1 --checkpoint-every 50 \
     --evaluate-every $((steps / 8)) "$@"
-  if [ ! -d "$out/text" ]; then
-    mkdir "$out/text"
-    mv "$folder/tokens" "$folder/tokenizer.json" "$out/text/"
-    ln -sfn ../text/tokens "$folder/tokens"
-    ln -sf ../text/tokenizer.json "$folder/tokenizer.json"
+  if [ ! -d work/spark/text ] && [ -f "$folder/model.safetensors" ]; then
+    mkdir work/spark/text
+    mv "$folder/tokens" "$folder/tokenizer.json" work/spark/text/
+    ln -sfn ../../text/tokens "$folder/tokens"
+    ln -sf ../../text/tokenizer.json "$folder/tokenizer.json"
   fi
 }
 
@@ -43,10 +50,11 @@ for seed in $seeds; do
       sparkffn) train sparkffn "$seed" --ffn spark --attention softmax ;;
       spark) train spark "$seed" --ffn spark --attention spark ;;
       exact) train exact "$seed" --set topk_method=exact ;;
+      normal) train normal "$seed" --set theta_shift=none ;;
       hard) train hard "$seed" --set ffn_cut=hard ;;
       stopgradient) train stopgradient "$seed" --set theta_gradient=false ;;
       nogate) train nogate "$seed" --set attention_gate=none ;;
-      r8) train r8 "$seed" --set attention_predictor_size=8 ;;
+      r24) train r24 "$seed" --set attention_predictor_size=24 ;;
       *) echo "unknown arm $arm" >&2 && exit 2 ;;
     esac
   done

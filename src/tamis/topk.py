@@ -3,12 +3,15 @@
 A row x of n visible entries gets a threshold theta such that about k entries lie above it:
 
     exact        theta = the (k+1)-th largest entry
-    statistical  theta = mean(x) + std(x) * Qn(1 - k/n),   Qn the quantile of the standard normal distribution
+    statistical  theta = mean(x) + std(x) * (Qn(1 - k/n) + shift),   Qn the quantile of the standard normal distribution
 
 The statistical one costs 2n operations and no sorting. If the entries are independent and normal, the number above it
 differs from k by a relative O(sqrt(log n / n)) (Spark Transformer, arXiv 2506.06644, theorem 3.1). The count's standard
 deviation is about sqrt(n (p (1-p) - phi(z)^2 (1 + z^2/2))) with p = k/n, z = Qn(1-p): 1.8 % of k at n = 13824, p = 8 %;
 so k is a target and never the size of a buffer. std is the biased one (divided by n), moments are taken in two passes.
+
+Trained entries are not normal: their tails are heavy, a large std is spent on few of them, and too few exceed theta. `shift`
+is what their own quantile lies beside the normal one, one number for all rows of a layer, 0 unless something else is known.
 
 What the threshold is used for comes in two forms:
 
@@ -21,7 +24,7 @@ What the threshold is used for comes in two forms:
 Entries that are not `visible` (a causal mask, padding) count neither in n nor in the moments, and come out as 0 or -inf.
 With k >= n there is nothing to leave out: both forms return the visible entries as they are.
 
-Gradient of the soft threshold, statistical form, with z = Qn(1 - k/n), m = [x > theta], s = sum(g m):
+Gradient of the soft threshold, statistical form, with z = Qn(1 - k/n) + shift, m = [x > theta], s = sum(g m):
 
     dL/dx = g m - s/n - (x - mean) s z / (std n)
 
@@ -44,7 +47,12 @@ METHODS: tuple[Method, ...] = ("statistical", "exact")
 
 
 def threshold(
-    x: Floats, k: int, visible: NDArray[np.bool_] | None = None, *, method: Method = "statistical"
+    x: Floats,
+    k: int,
+    visible: NDArray[np.bool_] | None = None,
+    *,
+    method: Method = "statistical",
+    shift: float = 0.0,
 ) -> Floats:
     """theta [..., 1] of rows x [..., n]; -inf for a row with at most k visible entries.
 
@@ -62,27 +70,37 @@ def threshold(
     mean = np.where(seen, x, 0).sum(-1, keepdims=True) / divisor
     variance = np.where(seen, x - mean, 0)
     std = np.sqrt((variance * variance).sum(-1, keepdims=True) / divisor)
-    quantiles = np.vectorize(quantile, otypes=[np.float64])(k, n).astype(x.dtype)
+    quantiles = np.vectorize(quantile, otypes=[np.float64])(k, n).astype(x.dtype) + x.dtype.type(shift)
     with np.errstate(invalid="ignore"):  # 0 * -inf, replaced below
         theta = mean + std * quantiles
     return np.where(n <= k, x.dtype.type(-np.inf), theta)
 
 
 def soft_threshold(
-    x: Floats, k: int, visible: NDArray[np.bool_] | None = None, *, method: Method = "statistical"
+    x: Floats,
+    k: int,
+    visible: NDArray[np.bool_] | None = None,
+    *,
+    method: Method = "statistical",
+    shift: float = 0.0,
 ) -> Floats:
     """max(x - theta, 0) of rows x [..., n], 0 where not visible; x itself where at most k entries are visible."""
-    theta = threshold(x, k, visible, method=method)
+    theta = threshold(x, k, visible, method=method, shift=shift)
     kept = np.where(np.isneginf(theta), x, np.maximum(x - theta, 0))
     return kept if visible is None else np.where(visible, kept, x.dtype.type(0))
 
 
 def mask_below(
-    x: Floats, k: int, visible: NDArray[np.bool_] | None = None, *, method: Method = "statistical"
+    x: Floats,
+    k: int,
+    visible: NDArray[np.bool_] | None = None,
+    *,
+    method: Method = "statistical",
+    shift: float = 0.0,
 ) -> Floats:
     """x above theta or largest of its row [..., n], else -inf. Rows without a visible entry are all -inf."""
     seen = x if visible is None else np.where(visible, x, -np.inf)
-    theta = threshold(x, k, visible, method=method)
+    theta = threshold(x, k, visible, method=method, shift=shift)
     keep = (seen > theta) | (seen == seen.max(-1, keepdims=True))
     return np.where(keep, seen, x.dtype.type(-np.inf))
 

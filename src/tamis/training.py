@@ -47,6 +47,8 @@ class FitConfig:
     epsilon: float = 1e-8
     """Gradients well below it hardly move their weight. Larger where rows of a matrix see next to nothing but the faint
     push of other classes' examples, which Adam would otherwise blow up to a full step."""
+    fused: bool = False
+    """AdamW as one kernel over all weights: a tenth of a small network's step less, the same up to rounding."""
     clip_norm: float = 1.0
     """Largest global L2 norm of a gradient. math.inf turns clipping off."""
     ema_decay: float = 0.0
@@ -170,6 +172,7 @@ class _Run:
             lr=config.learning_rate,
             betas=(0.9, config.beta2),
             eps=config.epsilon,
+            fused=config.fused or None,
         )
         if config.checkpoint is not None and config.checkpoint.exists():
             self._load(config.checkpoint)

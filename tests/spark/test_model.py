@@ -82,6 +82,55 @@ def test_later_tokens_change_nothing_before_them(attention: str) -> None:
     assert not torch.allclose(first[:, 12:], second[:, 12:])
 
 
+def test_shifts_reach_the_model_and_the_reference_alike() -> None:
+    model = random_model(ffn="spark", attention="spark")
+    tokens = np.random.default_rng(0).integers(0, 61, 20)
+    with torch.no_grad():
+        unshifted = model(torch.from_numpy(tokens)[None]).logits[0]
+        for i, layer in enumerate(model.model.layers):
+            layer.mlp.quantile_shift.fill_(-0.3 - 0.1 * i)
+            layer.self_attn.quantile_shift.fill_(0.2 + 0.1 * i)
+        found = model(torch.from_numpy(tokens)[None]).logits[0]
+    assert not torch.allclose(found, unshifted)
+    reference = reference_of(model)
+    state = reference.start()
+    for token, logits in zip(tokens, found.numpy(), strict=True):
+        state, expected = reference.step(state, int(token))
+        np.testing.assert_allclose(logits, expected, rtol=1e-6, atol=1e-7)  # a shift is a float32
+
+
+def heavy_tailed() -> SparkForCausalLM:
+    """Some predictor rows are much longer than others: mean + 1.4 std is exceeded by too few."""
+    model = random_model(ffn="spark", attention="spark", intermediate_size=400, ffn_active=32)
+    for layer in model.model.layers:
+        layer.mlp.predictor.weight.data *= torch.logspace(-1, 1, 400)[torch.randperm(400)][:, None]
+        layer.self_attn.q_proj.weight.data *= 3
+    return model
+
+
+def test_training_finds_the_shift_that_keeps_the_share() -> None:
+    from tamis.spark.evaluate import watching
+
+    shares = {}
+    for tracked in ("none", "tracked"):
+        model = heavy_tailed()
+        model.config.theta_shift = tracked
+        tokens = torch.randint(0, 61, (8, 24), generator=torch.Generator().manual_seed(0))
+        model.train()
+        for _ in range(150):
+            model(tokens, targets=tokens)
+        model.eval()
+        before = [layer.mlp.quantile_shift.clone() for layer in model.model.layers]
+        with watching(model) as seen, torch.no_grad():
+            model(tokens)
+        assert [layer.mlp.quantile_shift for layer in model.model.layers] == before  # only training moves it
+        shares[tracked] = [(n.mean / 32, k.mean / 3) for n, k in zip(seen.neurons, seen.crowded, strict=True)]
+    assert all(neurons < 0.9 for neurons, _ in shares["none"])
+    for neurons, keys in shares["tracked"]:
+        assert neurons == pytest.approx(1, abs=0.05)
+        assert 0.85 < keys <= 1.02
+
+
 @pytest.mark.parametrize(
     "changes",
     [{"topk_method": "exact"}, {"ffn_cut": "hard"}, {"theta_gradient": False}, {"attention_gate": "none"}],

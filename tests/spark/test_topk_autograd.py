@@ -144,8 +144,10 @@ def test_gradcheck_and_opcheck_accept_the_operators() -> None:
     call = lambda s, u: topk_native.attention_weights(s, u, first=0, window=4, k=3, cap=5.0)  # noqa: E731
     assert torch.autograd.gradcheck(call, (s, u))
     torch.library.opcheck(torch.ops.tamis.soft_threshold.default, (x, 6))
-    torch.library.opcheck(torch.ops.tamis.attention_weights.default, (s, u, 0, 4, 3, 5.0))
-    torch.library.opcheck(torch.ops.tamis.attention_weights.default, (s, None, 0, 0, 0, 0.0))
+    shift = torch.tensor([0.1])
+    torch.library.opcheck(torch.ops.tamis.soft_threshold.default, (x, 6, shift))
+    torch.library.opcheck(torch.ops.tamis.attention_weights.default, (s, u, [0, 4, 3], 5.0, shift))
+    torch.library.opcheck(torch.ops.tamis.attention_weights.default, (s, None, [0, 0, 0], 0.0))
 
 
 @needs_kernels
@@ -181,3 +183,43 @@ def test_several_threads_give_the_same_numbers() -> None:
     finally:
         torch.set_num_threads(before)
     assert torch.equal(*results)
+
+
+@pytest.mark.parametrize("path", ["native", "plain"])
+@pytest.mark.parametrize("amount", [-0.3, 0.2])
+def test_a_shift_moves_the_threshold_and_its_gradient(
+    path: str, amount: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TAMIS_TOPK", path)
+    x, shift = rows(4, 300).requires_grad_(), torch.tensor([amount])
+    y = topk_autograd.soft_threshold(x, 24, shift=shift)
+    shift += 1  # training moves it before the backward pass
+    g = rows(4, 300, seed=1)
+    y.backward(g)
+    np.testing.assert_allclose(
+        y.detach().numpy(), topk.soft_threshold(x.detach().numpy(), 24, shift=amount), atol=1e-6
+    )
+    with torch.no_grad():
+        z = topk.quantile(24, 300) + amount
+        mean, std = x.mean(-1, keepdim=True), x.std(-1, keepdim=True, correction=0)
+        m = g * (x > mean + std * z)
+        s = m.sum(-1, keepdim=True)
+        expected = m - s / 300 - (x - mean) * s * z / (std * 300)
+    assert (x.grad - expected).abs().max() < 1e-7  # a shift is kept in float32
+
+
+@pytest.mark.parametrize("path", ["native", "plain"])
+def test_a_shift_moves_the_attention_s_threshold_only_where_keys_are_left_out(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TAMIS_TOPK", path)
+    s = rows(2, 40, 40)
+    visible = torch.ones(40, 40, dtype=torch.bool).tril()
+    shift = torch.tensor([0.4])
+    kept = topk_autograd.mask_below(s, 8, visible, shift=shift).isfinite()
+    expected = np.isfinite(topk.mask_below(s.numpy(), 8, visible.numpy(), shift=0.4))
+    assert (kept.numpy() == expected).all()
+    assert (kept.sum(-1)[:, :8] == torch.arange(1, 9)).all()
+    if topk_native.runs(s):
+        weights = topk_native.attention_weights(s, None, first=0, window=None, k=8, cap=None, shift=shift)
+        assert ((weights > 0) == kept).all()

@@ -48,7 +48,7 @@ _WHOLE = ("ffn_predictor_size", "ffn_active", "attention_predictor_size", "atten
           "max_position_embeddings")  # fmt: skip
 ABLATIONS = {
     "topk_method": ("statistical", "exact"), "ffn_cut": ("soft", "hard"), "theta_gradient": (True, False),
-    "attention_gate": ("softplus", "none"),
+    "attention_gate": ("softplus", "none"), "theta_shift": ("tracked", "none"),
 }  # fmt: skip
 """Fields that change the mathematics, the first value being the architecture's."""
 
@@ -151,6 +151,13 @@ def tensor_shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
     return shapes | {"model.norm.weight": (d,)}
 
 
+def shift_names(config: Mapping[str, Any]) -> list[str]:
+    """Tensors of one number each that a Spark model may have besides: see `model.Threshold`. Absent they are 0."""
+    kinds = [kind for kind, part in (("mlp", "ffn"), ("self_attn", "attention")) if config[part] == "spark"]
+    layers = range(config["num_hidden_layers"])
+    return [f"model.layers.{i}.{kind}.quantile_shift" for i in layers for kind in kinds]
+
+
 def read_tensors(path: Path) -> dict[str, NDArray[Any]]:
     """Every tensor of a safetensors file, memory-mapped: float arrays, and bfloat16 as uint16 (see `widen`).
 
@@ -184,7 +191,7 @@ def read_tensors(path: Path) -> dict[str, NDArray[Any]]:
 def read_model(folder: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     """Configuration and tensors of a checkpoint folder, which are checked to belong together.
 
-    Tensors come as they are stored (see `read_tensors`). Raises InputError.
+    Tensors come as they are stored (see `read_tensors`), absent shifts as 0. Raises InputError.
     """
     config = read_config(folder)
     path = folder / "model.safetensors"
@@ -207,7 +214,11 @@ def read_model(folder: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
                 f"{path} does not fit {folder / 'config.json'}: {name} is {list(tensors[name].shape)}, "
                 f"expected {list(shape)}."
             )
-    return config, {name: tensors[name] for name in expected}
+    shifts = {name: tensors.get(name, np.zeros(1, np.float32)) for name in shift_names(config)}
+    for name, value in shifts.items():
+        if value.shape != (1,) or not np.isfinite(widen(value)).all():
+            raise InputError(f"{path}: {name} is {widen(value).tolist()}, one finite number was expected.")
+    return config, {name: tensors[name] for name in expected} | shifts
 
 
 def widen(stored: NDArray[Any]) -> NDArray[np.floating[Any]]:

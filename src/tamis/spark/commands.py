@@ -62,6 +62,10 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     option("--evaluate-every", int, 0, "steps; 0: twenty times")
     option("--checkpoint-every", int, 200, "steps")
     option("--log-every", int, 20, "steps")
+    parser.add_argument(
+        "--precision", choices=("float32", "bfloat16"), default="float32",
+        help="of the products while training (default: %(default)s)",
+    )  # fmt: skip
     option("--minutes", float, float("inf"), "stop with a checkpoint after this long")
     option("--threads", int, 0, "of PyTorch; 0: its own choice")
     parser.add_argument("--shard", action="store_true", help="several processes: part the weights (FSDP2)")

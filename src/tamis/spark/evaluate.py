@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -93,8 +92,7 @@ def loss_of(model: nn.Module, tokens: NDArray[Any], context: int, rows: int = 8)
     for group in groups:
         batch = np.stack([tokens[s : s + context + 1] for s in group]).astype(np.int64)
         window = torch.from_numpy(batch).to(device)
-        logits = model(window[:, :-1]).logits.float()
-        total += float(F.cross_entropy(logits.flatten(0, 1), window[:, 1:].flatten(), reduction="sum"))
+        total += float(model(window[:, :-1], targets=window[:, 1:]).loss) * window[:, 1:].numel()
     return total, max(0, len(tokens) - 1)
 
 

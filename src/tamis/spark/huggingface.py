@@ -29,8 +29,9 @@ from transformers import (
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from tamis.errors import InputError
-from tamis.spark.checkpoint import complete, problems, tensor_shapes
-from tamis.spark.model import Decoder, RMSNorm, Visible
+from tamis.spark.checkpoint import complete, problems, shift_names, tensor_shapes
+from tamis.spark.loss import next_token_loss
+from tamis.spark.model import Decoder, RMSNorm, Threshold, Visible
 
 SHARED_FIELDS = (
     "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
@@ -81,6 +82,7 @@ class SparkConfig(PreTrainedConfig):
     ffn_cut: str = "soft"
     theta_gradient: bool = True
     attention_gate: str = "softplus"
+    theta_shift: str = "tracked"
 
     def __post_init__(self, **kwargs: Any) -> None:
         given = {name: value for name, value in vars(self).items() if value is not None}
@@ -112,6 +114,8 @@ class SparkForCausalLM(PreTrainedModel, GenerationMixin):
             init.normal_(module.weight, std=self.config.initializer_range)
         elif isinstance(module, RMSNorm):
             init.zeros_(module.weight)
+        elif isinstance(module, Threshold) and hasattr(module, "quantile_shift"):
+            init.zeros_(module.quantile_shift)  # also where an older checkpoint has none
 
     @staticmethod
     def create_masks_for_generate(attention_mask: Tensor | None = None, **ignored: Any) -> Tensor | None:
@@ -136,9 +140,12 @@ class SparkForCausalLM(PreTrainedModel, GenerationMixin):
         logits_to_keep: int | Tensor = 0,
         num_items_in_batch: Tensor | int | None = None,
         return_dict: bool | None = None,
+        targets: Tensor | None = None,
         **ignored: Any,
     ) -> Any:
         """input_ids [B, T] -> logits [B, T, vocabulary], and the loss if there are labels (shifted here, -100 ignored).
+
+        With targets [B, T], the tokens that follow each one, the loss alone, far cheaper (`tamis.spark.loss`).
 
         attention_mask [B, T with the cached tokens]: 0 where there is padding. Raises InputError past the context.
         """
@@ -160,6 +167,10 @@ class SparkForCausalLM(PreTrainedModel, GenerationMixin):
             _visibility(t, past, past_key_values, attention_mask, embedded.device),
             past_key_values,
         )
+        if targets is not None:
+            weight, cap = self.model.embed_tokens.weight, self.config.final_logit_softcapping
+            loss = next_token_loss(hidden.flatten(0, 1), weight, targets.flatten(), cap)
+            return CausalLMOutputWithPast(loss=loss)
         if isinstance(logits_to_keep, int):
             hidden = hidden[:, -logits_to_keep:]  # 0 keeps all
         else:
@@ -258,7 +269,7 @@ def from_dense(dense: SparkForCausalLM, config: Mapping[str, Any]) -> SparkForCa
 def shapes_agree(model: SparkForCausalLM) -> list[str]:
     """Where the model's tensors differ from what `checkpoint.tensor_shapes` tells readers to expect; empty if nowhere."""
     config = model.config.to_dict()
-    expected = tensor_shapes(complete(config))
+    expected = tensor_shapes(complete(config)) | dict.fromkeys(shift_names(config), (1,))
     found = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     names = expected.keys() | found.keys()
     return problems(config) + [name for name in sorted(names) if expected.get(name) != found.get(name)]

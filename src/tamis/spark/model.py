@@ -14,11 +14,12 @@ tests hold this file to) and in the native engine:
 - each part of a head is scaled by its own dimension; theta acts on raw scores, the soft-cap on what survives, and on
   the predictor's scores only;
 - every query head chooses its own keys; the largest score always survives;
-- rotary embeddings turn each part separately; a sliding layer sees `sliding_window` keys, the token's own included.
+- rotary embeddings turn each part separately; a sliding layer sees `sliding_window` keys, the token's own included;
+- theta = mean + std (Qn(1 - k/n) + shift), `shift` a constant of the layer that training tracks (class Threshold).
 
 Axes: B sequences, T new tokens, N keys (cached and new), D hidden, F neurons, H query heads, G key-value heads, E head_dim.
 Settings beyond those of `presets.py` are ablations, refused by the engine: topk_method "exact", ffn_cut "hard" (x instead
-of x - theta), theta_gradient False, attention_gate "none" (no softplus).
+of x - theta), theta_gradient False, attention_gate "none" (no softplus). theta_shift "none" keeps the shift at 0.
 """
 
 from __future__ import annotations
@@ -30,11 +31,17 @@ from functools import cached_property
 from typing import Any, Protocol
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tamis.spark import topk_native
 from tamis.spark.topk_autograd import mask_below, soft_threshold, threshold
+
+ATTENTION_AIM = 0.98
+"""Of k: in attention k is a bound for the mean (paper: at most 256 keys), in the FFN it is the mean."""
+EVERY_TOKEN, EVERY_QUERY = 4, 8
+"""Rows that are counted: one in so many."""
 
 
 class Cache(Protocol):
@@ -89,7 +96,29 @@ class RMSNorm(nn.Module):
         return F.rms_norm(wide, wide.shape[-1:], 1.0 + self.weight.to(wide.dtype), self.eps).type_as(x)
 
 
-class FFN(nn.Module):
+class Threshold(nn.Module):
+    """The constant by which a layer's own quantile differs from the normal one, tracked while training.
+
+    Scores are normal at the start only; then their tails grow and mean + std Qn(1 - k/n) lets too few pass. So after
+    every training step (Robbins & Monro 1951, on the count) shift += RATE (count / aim - 1), count being the mean number
+    that passed. It costs no moment beyond the two, and when decoding nothing at all.
+    """
+
+    RATE = 0.05
+    """The share changes by about -1.9 times itself per unit of shift (normal scores, 8 %): a memory of some ten steps."""
+
+    quantile_shift: Tensor
+
+    def track(self, kept: Tensor, aim: float) -> None:
+        """kept [rows, n]: not 0 what passed. Summed up over the layers and processes by `Decoder.settle`."""
+        if kept.numel():
+            self.excess = kept.detach().count_nonzero() / (len(kept) * aim) - 1
+
+    excess: Tensor | None = None
+    """count / aim - 1 of the last forward pass, until `Decoder.settle` has used it."""
+
+
+class FFN(Threshold):
     observer: Callable[[Tensor], None] | None = None
     """Told how many neurons are active, [B, T], when someone counts."""
 
@@ -98,6 +127,7 @@ class FFN(nn.Module):
         self.c, d, f = c, c.hidden_size, c.intermediate_size
         self.spark, self.r = c.ffn == "spark", c.ffn_predictor_size
         if self.spark:
+            self.register_buffer("quantile_shift", torch.zeros(1))
             self.predictor = nn.Linear(self.r, f, bias=False)
             self.up_proj = nn.Linear(d - self.r, f, bias=False)
         else:
@@ -114,21 +144,25 @@ class FFN(nn.Module):
         gate = F.gelu(scores, approximate="tanh")
         if self.observer is not None:
             self.observer(gate.count_nonzero(-1))
+        if self.training and self.spark:
+            self.track(gate.flatten(0, 1)[::EVERY_TOKEN], self.c.ffn_active)
         return self.down_proj(gate * up)  # [B, T, F] -> [B, T, D]
 
     def cut(self, scores: Tensor) -> Tensor:
         """About k of F neurons, the rest 0."""
-        k, method = self.c.ffn_active, self.c.topk_method
+        k, method, shift = self.c.ffn_active, self.c.topk_method, self.quantile_shift
+        if scores.dtype == torch.bfloat16:  # of autocast; moments, and a difference, need more digits
+            scores = scores.float()
         if self.c.ffn_cut == "soft" and self.c.theta_gradient:
-            return soft_threshold(scores, k, method=method)
-        theta = threshold(scores, k, method=method)
+            return soft_threshold(scores, k, method=method, shift=shift)
+        theta = threshold(scores, k, method=method, shift=shift)
         theta = theta if self.c.theta_gradient else theta.detach()
         if self.c.ffn_cut == "hard":
             return scores * (scores > theta)
         return (scores - theta).relu()
 
 
-class Attention(nn.Module):
+class Attention(Threshold):
     observer: Callable[[Tensor], None] | None = None
     """Told how many keys have a weight, [B, G, H/G, T]."""
 
@@ -137,6 +171,8 @@ class Attention(nn.Module):
         self.c, self.layer = c, layer
         self.spark, self.r = c.attention == "spark", c.attention_predictor_size
         self.parts = (self.r, c.head_dim - self.r) if self.spark else (c.head_dim,)
+        if self.spark:
+            self.register_buffer("quantile_shift", torch.zeros(1))
         queries, keys = c.num_attention_heads * c.head_dim, c.num_key_value_heads * c.head_dim
         self.q_proj = nn.Linear(c.hidden_size, queries, bias=False)
         self.k_proj = nn.Linear(c.hidden_size, keys, bias=False)
@@ -154,6 +190,11 @@ class Attention(nn.Module):
         # The H/G query heads that share a key head lie together: [B, G, H/G * T, E].
         query = query.reshape(b, key.shape[1], -1, query.shape[-1])
         weights = (self.spark_weights if self.spark else self.softmax_weights)(query, key, visible)
+        if self.training and self.spark and visible.contiguous:
+            # From the last query back to the first that sees more than k keys.
+            first_crowded = max(0, self.c.attention_active - int(visible.first))
+            last = torch.arange(t - 1, first_crowded - 1, -EVERY_QUERY)
+            self.track(weights[..., last, :].flatten(0, -2), ATTENTION_AIM * self.c.attention_active)
         out = weights.to(value.dtype).view(*query.shape[:3], -1) @ value
         out = out.view(b, -1, t, self.c.head_dim).transpose(1, 2).reshape(b, t, -1)
         return self.o_proj(out)
@@ -177,7 +218,7 @@ class Attention(nn.Module):
             gates = self.scores(query[..., r:], key[..., r:], query.shape[-1] - r, visible)
         if self.fused(scores, visible):
             return self.fused_weights(scores, gates, visible, k)
-        kept = mask_below(scores, k, visible.mask, method=self.c.topk_method)
+        kept = mask_below(scores, k, visible.mask, method=self.c.topk_method, shift=self.quantile_shift)
         if self.observer is not None:
             self.observer((kept > -torch.inf).sum(-1))
         # The mask goes over the capped scores: tanh(-inf) would bring the dropped ones back.
@@ -192,7 +233,10 @@ class Attention(nn.Module):
     def fused_weights(self, scores: Tensor, gates: Tensor | None, visible: Visible, k: int) -> Tensor:
         first, window, cap = visible.first, visible.window, self.c.attn_logit_softcapping
         assert isinstance(first, int)
-        return topk_native.attention_weights(scores, gates, first=first, window=window, k=k, cap=cap)
+        shift = self.quantile_shift if k else None
+        return topk_native.attention_weights(
+            scores, gates, first=first, window=window, k=k, cap=cap, shift=shift
+        )
 
     def scores(self, query: Tensor, key: Tensor, scale: int, visible: Visible) -> Tensor:
         """Scaled products [B, G, H/G, T, N], at least in float32."""
@@ -271,7 +315,23 @@ class Decoder(nn.Module):
         turns = Turns(positions, self.c.rope_theta, x.dtype)
         for i, layer in enumerate(self.layers):
             x = layer(x, turns, see(i, self.c.sliding_window if layer.local else None), cache)
+        if self.training:
+            self.settle()
         return self.norm(x)
+
+    @torch.no_grad()
+    def settle(self) -> None:
+        """Move every tracked threshold by what was counted, the mean over all processes."""
+        parts = [part for part in self.modules() if isinstance(part, Threshold) and part.excess is not None]
+        if not parts or self.c.theta_shift == "none" or self.c.topk_method != "statistical":
+            return
+        excess = torch.stack([part.excess for part in parts if part.excess is not None]).clamp(-1, 1)
+        if dist.is_available() and dist.is_initialized():
+            dist.all_reduce(excess)
+            excess /= dist.get_world_size()
+        for part, each in zip(parts, excess, strict=True):
+            part.quantile_shift += part.RATE * each
+            part.excess = None
 
     def logits(self, hidden: Tensor) -> Tensor:
         logits = F.linear(hidden, self.embed_tokens.weight)

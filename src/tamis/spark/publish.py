@@ -69,7 +69,11 @@ def main() -> None:
     folder = FOLDER / options.name
     folder.mkdir(parents=True, exist_ok=True)
     model = open_model(options.run)
-    state = {name: value.to(torch.bfloat16).contiguous() for name, value in model.state_dict().items()}
+    # A rounded shift would be another share of active neurons.
+    state = {
+        name: value if name.endswith(".quantile_shift") else value.to(torch.bfloat16).contiguous()
+        for name, value in model.state_dict().items()
+    }
     save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
     (folder / "model.safetensors").chmod(0o644)  # save_file makes it private
     config = json.loads((options.run / "config.json").read_text()) | {"dtype": "bfloat16"}

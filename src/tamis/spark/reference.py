@@ -20,7 +20,8 @@ Attention of one query head over its n visible keys (a window of W keys, the tok
 
 Rotary embedding turns the pairs (i, i + m/2) of a vector of m dimensions; Spark attention turns each part (m = r and
 m = d_head - r) separately. Query head h reads key-value head h // (heads / key-value heads). Embeddings are
-multiplied by sqrt(d_model) and tied to the vocabulary projection, whose logits are capped.
+multiplied by sqrt(d_model) and tied to the vocabulary projection, whose logits are capped. Each threshold has a shift
+(`tamis.topk`), one a layer and kind.
 """
 
 from __future__ import annotations
@@ -113,7 +114,7 @@ class Reference:
             return down @ (gate * (up @ q)), len(gate)
         r = self.config["ffn_predictor_size"]
         scores = self.tensors[f"{name}.predictor.weight"] @ q[:r]
-        gate = gelu(soft_threshold(scores, self.config["ffn_active"]))
+        gate = gelu(soft_threshold(scores, self.config["ffn_active"], shift=self._shift(name)))
         return down @ (gate * (up @ q[r:])), int(np.count_nonzero(gate))
 
     def _attention(self, i: int, x: Array, state: State) -> tuple[Array, Array, Array, tuple[int, ...]]:
@@ -134,7 +135,7 @@ class Reference:
             g = h // (len(query) // kv_heads)
             seen_keys, seen_values = keys[first:, g], values[first:, g]
             if spark:
-                weights = self._spark_weights(q, seen_keys)
+                weights = self._spark_weights(q, seen_keys, self._shift(name))
             else:
                 scores = seen_keys @ q / math.sqrt(c["query_pre_attn_scalar"])
                 weights = _softmax(_cap(scores, c["attn_logit_softcapping"]))
@@ -143,11 +144,15 @@ class Reference:
         out = self.tensors[f"{name}.o_proj.weight"] @ np.concatenate(heads)
         return out, keys, values, tuple(attended)
 
-    def _spark_weights(self, q: Array, keys: Array) -> Array:
+    def _shift(self, name: str) -> float:
+        stored = self.tensors.get(f"{name}.quantile_shift")
+        return 0.0 if stored is None else float(stored[0])
+
+    def _spark_weights(self, q: Array, keys: Array, shift: float) -> Array:
         """softmax(...) * softplus(...) of one query head [d_head] over its visible keys [n, d_head]."""
         r = self.config["attention_predictor_size"]
         scores = keys[:, :r] @ q[:r] / math.sqrt(r)
-        kept = mask_below(scores, self.config["attention_active"])
+        kept = mask_below(scores, self.config["attention_active"], shift=shift)
         attention = _softmax(_cap(kept, self.config["attn_logit_softcapping"]))
         gate = softplus(keys[:, r:] @ q[r:] / math.sqrt(len(q) - r))
         # 0 * inf would be NaN; a key that is not attended is never read.

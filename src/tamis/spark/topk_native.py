@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -48,72 +49,78 @@ def _available(wanted: str) -> bool:
     )
 
 
-def soft_threshold(x: Tensor, k: int) -> Tensor:
-    """max(x - theta, 0) of rows x [..., n] with 1 <= k < n."""
-    return torch.ops.tamis.soft_threshold(x, k)[0]
+def soft_threshold(x: Tensor, k: int, shift: Tensor | None = None) -> Tensor:
+    """max(x - theta, 0) of rows x [..., n] with 1 <= k < n; shift [1] as in `tamis.topk`."""
+    return torch.ops.tamis.soft_threshold(x, k, _kept(shift))[0]
 
 
 def attention_weights(
-    scores: Tensor, gates: Tensor | None, *, first: int, window: int | None, k: int, cap: float | None
+    scores: Tensor,
+    gates: Tensor | None,
+    *,
+    first: int,
+    window: int | None,
+    k: int,
+    cap: float | None,
+    shift: Tensor | None = None,
 ) -> Tensor:
     """Weights [..., T, N] of T queries over N keys, from raw scores and, for a Spark layer, gates before softplus.
 
     first is the number of the first query's own key among the keys; window counts visible keys, None all; k = 0 sets no
     threshold.
     """
-    weights, _ = torch.ops.tamis.attention_weights(scores, gates, first, window or 0, k, cap or 0.0)
-    return weights
+    rows = [first, window or 0, k]
+    return torch.ops.tamis.attention_weights(scores, gates, rows, cap or 0.0, _kept(shift))[0]
+
+
+def _kept(shift: Tensor | None) -> Tensor | None:
+    """The value as it is now: the layer may go on changing its own while the backward pass still needs this one."""
+    return None if shift is None else shift.detach().clone()
 
 
 @torch.library.custom_op("tamis::soft_threshold", mutates_args=())
-def _soft_threshold(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
+def _soft_threshold(x: Tensor, k: int, shift: Tensor | None = None) -> tuple[Tensor, Tensor]:
     x = x.contiguous()
     n = x.shape[-1]
     y, saved = torch.empty_like(x), x.new_empty((*x.shape[:-1], 2))
+    z = quantile(k, n) + _number(shift)
     call = _function("tamis_soft_threshold", x)
-    call(_isa(), _at(x), x.numel() // n, n, quantile(k, n), _at(y), _at(saved), torch.get_num_threads())
+    call(_isa(), _at(x), x.numel() // n, n, z, _at(y), _at(saved), torch.get_num_threads())
     return y, saved
 
 
 @_soft_threshold.register_fake
-def _(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    return torch.empty_like(x, memory_format=torch.contiguous_format), x.new_empty((*x.shape[:-1], 2))
+def _(x: Tensor, k: int, shift: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    return _like(x), x.new_empty((*x.shape[:-1], 2))
 
 
 @torch.library.custom_op("tamis::soft_threshold_backward", mutates_args=())
-def _soft_threshold_backward(gradient: Tensor, x: Tensor, saved: Tensor, k: int) -> Tensor:
+def _soft_threshold_backward(
+    gradient: Tensor, x: Tensor, saved: Tensor, k: int, shift: Tensor | None
+) -> Tensor:
     gradient, x = gradient.contiguous(), x.contiguous()
     n = x.shape[-1]
-    dx = torch.empty_like(x)
+    dx, threads = torch.empty_like(x), torch.get_num_threads()
+    z = quantile(k, n) + _number(shift)
     call = _function("tamis_soft_threshold_backward", x)
-    call(
-        _isa(),
-        _at(x),
-        _at(gradient),
-        _at(saved),
-        x.numel() // n,
-        n,
-        quantile(k, n),
-        _at(dx),
-        torch.get_num_threads(),
-    )
+    call(_isa(), _at(x), _at(gradient), _at(saved), x.numel() // n, n, z, _at(dx), threads)
     return dx
 
 
 @_soft_threshold_backward.register_fake
-def _(gradient: Tensor, x: Tensor, saved: Tensor, k: int) -> Tensor:
-    return torch.empty_like(x, memory_format=torch.contiguous_format)
+def _(gradient: Tensor, x: Tensor, saved: Tensor, k: int, shift: Tensor | None) -> Tensor:
+    return _like(x)
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    x, ctx.k = inputs
-    ctx.save_for_backward(x, output[1])
+    x, ctx.k, shift = inputs
+    ctx.save_for_backward(x, output[1], shift)
     ctx.mark_non_differentiable(output[1])
 
 
-def _backward(ctx: Any, gradient: Tensor, _: Any) -> tuple[Tensor, None]:
-    x, saved = ctx.saved_tensors
-    return torch.ops.tamis.soft_threshold_backward(gradient, x, saved, ctx.k), None
+def _backward(ctx: Any, gradient: Tensor, _: Any) -> tuple[Tensor | None, ...]:
+    x, saved, shift = ctx.saved_tensors
+    return torch.ops.tamis.soft_threshold_backward(gradient, x, saved, ctx.k, shift), None, None
 
 
 _soft_threshold.register_autograd(_backward, setup_context=_keep)
@@ -121,25 +128,23 @@ _soft_threshold.register_autograd(_backward, setup_context=_keep)
 
 @torch.library.custom_op("tamis::attention_weights", mutates_args=())
 def _attention_weights(
-    scores: Tensor, gates: Tensor | None, first: int, window: int, k: int, cap: float
+    scores: Tensor, gates: Tensor | None, rows: Sequence[int], cap: float, shift: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
+    """rows: first, window, k."""
     scores = scores.contiguous()
     gates = None if gates is None else gates.contiguous()
     weights, saved = torch.empty_like(scores), scores.new_empty((*scores.shape[:-1], 3))
-    rows = _Rows.of(scores, first, window, k, cap)
+    described = _Rows.of(scores, rows, cap, shift)
     call = _function("tamis_attention_weights", scores)
-    call(_isa(), rows, _at(scores), _at(gates), _at(weights), _at(saved), torch.get_num_threads())
+    call(_isa(), described, _at(scores), _at(gates), _at(weights), _at(saved), torch.get_num_threads())
     return weights, saved
 
 
 @_attention_weights.register_fake
 def _(
-    scores: Tensor, gates: Tensor | None, first: int, window: int, k: int, cap: float
+    scores: Tensor, gates: Tensor | None, rows: Sequence[int], cap: float, shift: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    return (
-        torch.empty_like(scores, memory_format=torch.contiguous_format),
-        scores.new_empty((*scores.shape[:-1], 3)),
-    )
+    return _like(scores), scores.new_empty((*scores.shape[:-1], 3))
 
 
 @torch.library.custom_op("tamis::attention_weights_backward", mutates_args=())
@@ -148,21 +153,19 @@ def _attention_weights_backward(
     scores: Tensor,
     gates: Tensor | None,
     saved: Tensor,
-    first: int,
-    window: int,
-    k: int,
+    rows: Sequence[int],
     cap: float,
 ) -> tuple[Tensor, Tensor]:
+    """The threshold lies in `saved`. An operator returns tensors, never None: without gates the second one is empty."""
     gradient, scores = gradient.contiguous(), scores.contiguous()
     gates = None if gates is None else gates.contiguous()
-    # An operator returns tensors, never None: without gates the second one is empty.
     d_scores = torch.empty_like(scores)
     d_gates = scores.new_empty(0) if gates is None else torch.empty_like(gates)
-    rows = _Rows.of(scores, first, window, k, cap)
+    described, threads = _Rows.of(scores, rows, cap, None), torch.get_num_threads()
+    at_gates = None if gates is None else _at(d_gates)
     call = _function("tamis_attention_weights_backward", scores)
     call(
-        _isa(), rows, _at(scores), _at(gates), _at(gradient), _at(saved), _at(d_scores),
-        None if gates is None else _at(d_gates), torch.get_num_threads(),
+        _isa(), described, _at(scores), _at(gates), _at(gradient), _at(saved), _at(d_scores), at_gates, threads
     )  # fmt: skip
     return d_scores, d_gates
 
@@ -173,17 +176,14 @@ def _(
     scores: Tensor,
     gates: Tensor | None,
     saved: Tensor,
-    first: int,
-    window: int,
-    k: int,
+    rows: Sequence[int],
     cap: float,
 ) -> tuple[Tensor, Tensor]:
-    like = torch.empty_like(scores, memory_format=torch.contiguous_format)
-    return like, scores.new_empty(0) if gates is None else torch.empty_like(like)
+    return _like(scores), scores.new_empty(0) if gates is None else _like(scores)
 
 
 def _keep_weights(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    scores, gates, *ctx.settings = inputs
+    scores, gates, ctx.rows, ctx.cap, _ = inputs
     ctx.save_for_backward(scores, gates, output[1])
     ctx.mark_non_differentiable(output[1])
 
@@ -191,12 +191,20 @@ def _keep_weights(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tenso
 def _weights_backward(ctx: Any, gradient: Tensor, _: Any) -> tuple[Tensor | None, ...]:
     scores, gates, saved = ctx.saved_tensors
     d_scores, d_gates = torch.ops.tamis.attention_weights_backward(
-        gradient, scores, gates, saved, *ctx.settings
+        gradient, scores, gates, saved, ctx.rows, ctx.cap
     )
-    return d_scores, None if gates is None else d_gates, None, None, None, None
+    return d_scores, None if gates is None else d_gates, None, None, None
 
 
 _attention_weights.register_autograd(_weights_backward, setup_context=_keep_weights)
+
+
+def _like(x: Tensor) -> Tensor:
+    return torch.empty_like(x, memory_format=torch.contiguous_format)
+
+
+def _number(shift: Tensor | None) -> float:
+    return 0.0 if shift is None else shift.item()
 
 
 class _Rows(ctypes.Structure):
@@ -214,11 +222,12 @@ class _Rows(ctypes.Structure):
     )
 
     @classmethod
-    def of(cls, scores: Tensor, first: int, window: int, k: int, cap: float) -> Any:
-        queries, keys = scores.shape[-2:]
-        table = _quantiles(k, keys)
-        rows = cls(scores.numel() // keys, queries, keys, first, window, k, cap, table.ctypes.data)
-        return ctypes.byref(rows)
+    def of(cls, scores: Tensor, rows: Sequence[int], cap: float, shift: Tensor | None) -> Any:
+        (first, window, k), (queries, keys) = rows, scores.shape[-2:]
+        table = _quantiles(k, keys) if shift is None else _quantiles(k, keys) + _number(shift)
+        made = cls(scores.numel() // keys, queries, keys, first, window, k, cap, table.ctypes.data)
+        made.table = table  # the structure holds its address only
+        return ctypes.byref(made)
 
 
 @lru_cache

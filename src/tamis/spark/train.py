@@ -22,7 +22,6 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -73,6 +72,8 @@ class Recipe:
     evaluate_every: int = 0
     checkpoint_every: int = 200
     log_every: int = 20
+    precision: str = "float32"
+    """Of the products while training: float32 or bfloat16."""
     minutes: float = float("inf")
     threads: int = 0
     shard: bool = False
@@ -88,6 +89,8 @@ class Recipe:
                 raise UsageError(
                     f"--{name.replace('_', '-')} is {getattr(self, name)}; it cannot be negative."
                 )
+        if self.precision not in ("float32", "bfloat16"):
+            raise UsageError(f"--precision is {self.precision!r}; it is float32 or bfloat16.")
         if not self.learning_rate > 0:
             raise UsageError(f"--learning-rate is {self.learning_rate}; it must be positive.")
 
@@ -113,7 +116,7 @@ def train(recipe: Recipe, report: Callable[[dict[str, float]], None] | None = No
         fitted = fit(
             processes.wrap(model, recipe.shard),
             partial(batches, tokens, recipe, processes),
-            partial(next_token_loss, processes),
+            partial(next_token_loss, processes, recipe.precision),
             settings(recipe, processes),
             evaluate=dev_metrics(dev, recipe.context, 32) if len(dev) > recipe.context else None,
             report=report if processes.first else None,
@@ -129,6 +132,7 @@ def settings(recipe: Recipe, processes: Processes) -> FitConfig:
         warmup_steps=min(500, recipe.steps // 20),
         final_learning_rate=0.1,
         weight_decay=recipe.weight_decay,
+        fused=not recipe.shard,
         clip_norm=1.0,
         seed=recipe.seed,
         checkpoint=processes.checkpoint(recipe.output),
@@ -195,10 +199,11 @@ def batches(tokens: NDArray[Any], recipe: Recipe, processes: Processes, first: i
         step += 1
 
 
-def next_token_loss(processes: Processes, model: nn.Module, batch: Tensor) -> Loss:
+def next_token_loss(processes: Processes, precision: str, model: nn.Module, batch: Tensor) -> Loss:
     """Mean over this process's rows; what is logged is the mean over all of them."""
-    logits = model(batch[:, :-1]).logits
-    value = F.cross_entropy(logits.flatten(0, 1).float(), batch[:, 1:].flatten())
+    # Products in bfloat16, everything else in float32: five times the speed of float32 products on some processors.
+    with torch.autocast(processes.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+        value = model(batch[:, :-1], targets=batch[:, 1:]).loss
     return value, processes.mean(value)
 
 
