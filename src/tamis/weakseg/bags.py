@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import cv2
@@ -38,6 +38,8 @@ class Variant:
     features: list[Tensor]
     inside: Tensor
     truth: Tensor | None
+    flip_x: bool = False
+    flip_y: bool = False
 
 
 def load_samples(images: Sequence[LabelledImage], recipe: Recipe) -> list[Sample]:
@@ -115,7 +117,8 @@ def variants(samples: Sequence[Sample], recipe: Recipe, network: SideOutputNetwo
             flips = {"transpose": False, "flip_x": k % 2 == 1, "flip_y": k // 2 % 2 == 1}
             image = turn(shake(sample.image, generator) if k else sample.image, **flips)
             truth = None if sample.truth is None else turn(sample.truth, **flips)
-            versions.append(seen_by(image, truth, height, width, network))
+            seen = seen_by(image, truth, height, width, network)
+            versions.append(replace(seen, flip_x=flips["flip_x"], flip_y=flips["flip_y"]))
         bank.append(versions)
     return bank
 
@@ -130,7 +133,7 @@ def seen_by(
     return Variant(
         [feature[0].half() for feature in features],
         _shrunk_mask(inside, network.map_stride),
-        None if truth is None else _shrunk_truth(padded(truth, height, width), network.map_stride),
+        None if truth is None else shrunk_truth(padded(truth, height, width), network.map_stride),
     )
 
 
@@ -138,7 +141,7 @@ def _shrunk_mask(inside: NDArray[np.bool_], stride: int) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(inside[stride // 2 :: stride, stride // 2 :: stride]))
 
 
-def _shrunk_truth(truth: NDArray[np.float32], stride: int) -> Tensor:
+def shrunk_truth(truth: NDArray[np.float32], stride: int) -> Tensor:
     return nn.functional.avg_pool2d(torch.from_numpy(truth)[None], stride)[0]
 
 
@@ -162,7 +165,7 @@ def _augmented(
     for image, truth in turned:
         inside = np.zeros((height, width), bool)
         inside[: image.shape[0], : image.shape[1]] = True
-        small = None if truth is None else _shrunk_truth(padded(truth, height, width), network.map_stride)
+        small = None if truth is None else shrunk_truth(padded(truth, height, width), network.map_stride)
         taken.append(Variant([], _shrunk_mask(inside, network.map_stride), small))
     return _bags([sample.label for sample in chosen], images, taken)
 

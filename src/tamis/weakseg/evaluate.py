@@ -29,7 +29,7 @@ from tamis.weakseg.images import read_image, read_mask
 from tamis.weakseg.labels import Dataset, LabelledImage, folds, read_dataset, with_masks
 from tamis.weakseg.maps import Map, read_map, to_working_size
 from tamis.weakseg.metrics import Scored, figures, score
-from tamis.weakseg.refine import refine
+from tamis.weakseg.refine import RADIUS_PX, refine
 from tamis.weakseg.sheet import Case, write_sheet
 
 THRESHOLD = 0.5
@@ -47,6 +47,8 @@ class Maps:
     """Their mean is taken."""
     refine_at_um_per_px: float | None = None
     """Refined by the image at this resolution; None leaves them as they are."""
+    radius_px: int = RADIUS_PX
+    """Of the refinement."""
 
     def of(self, image: LabelledImage) -> Map:
         mean = np.asarray(
@@ -56,7 +58,7 @@ class Maps:
             return mean
         guide = to_working_size(read_image(image.path), image.um_per_px, self.refine_at_um_per_px, image.path)
         small = cv2.resize(mean, (guide.shape[1], guide.shape[0]), interpolation=cv2.INTER_AREA)
-        return np.asarray(cv2.resize(refine(small, guide), mean.shape[::-1]))
+        return np.asarray(cv2.resize(refine(small, guide, radius_px=self.radius_px), mean.shape[::-1]))
 
 
 def scored(

@@ -96,51 +96,66 @@ def _boundary(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return mask & (inner == 0)
 
 
-def _f1(images: Sequence[Scored]) -> float:
-    hit = 2 * sum(i.true_positives for i in images)
-    whole = hit + sum(i.false_positives + i.false_negatives for i in images)
-    return hit / whole if whole else math.nan
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    """A figure that is one sum over images divided by another. Called on images; NaN where nothing is below the line."""
+
+    terms: Callable[[Scored], tuple[float, float]]
+    """What an image adds above and below the line."""
+
+    def __call__(self, images: Sequence[Scored]) -> float:
+        return divided(np.array([self.terms(image) for image in images]).reshape(-1, 2).sum(0))
 
 
-def _iou(images: Sequence[Scored]) -> float:
-    whole = sum(i.true_positives + i.false_positives + i.false_negatives for i in images)
-    return sum(i.true_positives for i in images) / whole if whole else math.nan
+def divided(sums: NDArray[np.float64]) -> float:
+    """The ratio of two sums [2]."""
+    return float(sums[0] / sums[1]) if sums[1] else math.nan
 
 
-def _background_f1(images: Sequence[Scored]) -> float:
-    hit = 2 * sum(i.true_negatives for i in images)
-    whole = hit + sum(i.false_positives + i.false_negatives for i in images)
-    return hit / whole if whole else math.nan
+def _f1(i: Scored) -> tuple[float, float]:
+    return 2 * i.true_positives, 2 * i.true_positives + i.false_positives + i.false_negatives
 
 
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values) if values else math.nan
+def _iou(i: Scored) -> tuple[float, float]:
+    return i.true_positives, i.true_positives + i.false_positives + i.false_negatives
 
 
-FIGURES: Mapping[str, Callable[[Sequence[Scored]], float]] = {
-    "pooled_f1": _f1,
-    "f1_positives": lambda images: _f1([i for i in images if i.positive]),
-    "iou_positives": lambda images: _iou([i for i in images if i.positive]),
-    "f1_negatives": lambda images: _background_f1([i for i in images if not i.positive]),
-    "area_on_negatives": lambda images: _mean([i.marked for i in images if not i.positive]),
-    "hd95_um": lambda images: _mean([i.hd95_um for i in images if i.positive]),
-    "area_error": lambda images: _mean([abs(i.marked - i.area) for i in images if i.positive]),
+def _background_f1(i: Scored) -> tuple[float, float]:
+    return 2 * i.true_negatives, 2 * i.true_negatives + i.false_positives + i.false_negatives
+
+
+def _among(positive: bool, terms: Callable[[Scored], tuple[float, float]]) -> Ratio:
+    """Over the images of one class alone."""
+    return Ratio(lambda i: terms(i) if i.positive is positive else (0.0, 0.0))
+
+
+FIGURES: Mapping[str, Ratio] = {
+    "pooled_f1": Ratio(_f1),
+    "f1_positives": _among(True, _f1),
+    "iou_positives": _among(True, _iou),
+    "f1_negatives": _among(False, _background_f1),
+    "area_on_negatives": _among(False, lambda i: (i.marked, 1.0)),
+    "hd95_um": _among(True, lambda i: (i.hd95_um, 1.0)),
+    "area_error": _among(True, lambda i: (abs(i.marked - i.area), 1.0)),
 }
+
+
+def unit_terms(images: Sequence[Scored], figure: Ratio) -> dict[str, NDArray[np.float64]]:
+    """What each unit (image or patient) adds above and below the line, [2]."""
+    found: dict[str, NDArray[np.float64]] = {}
+    for image in images:
+        found[image.unit] = found.get(image.unit, np.zeros(2)) + np.array(figure.terms(image))
+    return found
 
 
 def figures(images: Sequence[Scored], *, seed: int = 0, resamples: int = 2000) -> dict[str, Estimate]:
     """Every figure with its 95 % interval over units."""
-    groups: dict[str, list[Scored]] = {}
-    for image in images:
-        groups.setdefault(image.unit, []).append(image)
-    units = list(groups.values())
-    found = {}
-    for name, figure in FIGURES.items():
-        generator = np.random.default_rng(seed)
-        found[name] = bootstrap(
-            units,
-            lambda drawn, figure=figure: figure([image for unit in drawn for image in unit]),  # type: ignore[misc]
-            generator=generator,
+    return {
+        name: bootstrap(
+            list(unit_terms(images, figure).values()),
+            lambda drawn: divided(np.sum(drawn, axis=0)),
+            generator=np.random.default_rng(seed),
             resamples=resamples,
         )
-    return found
+        for name, figure in FIGURES.items()
+    }

@@ -38,16 +38,18 @@ class Recipe:
     """Augment as stained tissue; otherwise contrast and brightness."""
     pretrained: str = "package"
     self_training: int = 0
-    """Steps of a second training on the first one's maps of the training images, cut at the stated area; 0 for none."""
+    """Steps of a second training, on what the first network marks in its training images (`own_marks`); 0 for none."""
 
 
 RECIPES = {
     "cdws": Recipe(),
+    "cdws_twice": Recipe(self_training=300),
     "full": Recipe(objective=Objective(mil=False, area=False, pixels=True)),
     "dws": Recipe(objective=Objective(area=False)),
     "mil": Recipe(sides=1, objective=Objective(area=False)),
 }
-"""Constrained DWS-MIL; the same network with pixel truth; without the areas; one output and image labels alone."""
+"""Constrained DWS-MIL, once and with a second training on its own marks; the same network with pixel truth; without the
+areas; one output and image labels alone."""
 VGG = {"trunk": "vgg", "width": 0, "frozen": False, "learning_rate": 2e-4, "batch": 4, "weight_decay": 0.01}
 """What `--set trunk=vgg` brings along: the paper's own network, trained whole."""
 

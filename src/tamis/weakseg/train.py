@@ -38,10 +38,11 @@ from tamis.weakseg.bags import (
     variants,
 )
 from tamis.weakseg.images import read_image
-from tamis.weakseg.labels import Dataset, LabelledImage, folds, read_dataset, require_both_classes
+from tamis.weakseg.labels import Dataset, folds, read_dataset, require_both_classes
 from tamis.weakseg.losses import Bags, Objective, objective_loss
 from tamis.weakseg.maps import write_map
 from tamis.weakseg.networks import Mean, SideOutputNetwork
+from tamis.weakseg.own_marks import marked_bank
 from tamis.weakseg.pretrained import load_pretrained
 from tamis.weakseg.recipe import RECIPES, Recipe, changed, store
 
@@ -88,7 +89,7 @@ def _second(
     precision: str,
     report: Callable[[dict[str, float]], None] | None,
 ) -> SideOutputNetwork:
-    """Trained again, on what the first network marks in its own training images."""
+    """Trained from the start, on what the first network marks in its own training images (tamis.weakseg.own_marks)."""
     if not recipe.frozen:
         raise UsageError("self_training goes with a frozen trunk: set frozen=true, or self_training=0.")
     second = replace(
@@ -97,10 +98,7 @@ def _second(
         objective=Objective(mil=False, area=False, pixels=True),
         self_training=0,
     )
-    own = [
-        [replace(variant, truth=own_truth(network, variant, sample.label)) for variant in versions]
-        for sample, versions in zip(samples, bank, strict=True)
-    ]
+    own = marked_bank(network, samples, bank)
     return _fitted(samples, second, folder / "second.pt", own, seed, precision, report)
 
 
@@ -146,23 +144,6 @@ def _inside_map(network: SideOutputNetwork, sample: Sample, variant: Variant | N
         return network.maps([feature[None].float() for feature in variant.features])[-1][0][variant.inside]
 
 
-def own_truth(network: SideOutputNetwork, variant: Variant, label: LabelledImage) -> Tensor:
-    """What the network itself would mark, 0 or 1 [h, w]: as much of a positive as its label says, nothing of a negative.
-
-    With an interval the network's own area is kept where it lies inside; without an area its threshold of 0.5 is.
-    """
-    if not label.positive:
-        return torch.zeros(variant.inside.shape)
-    with torch.inference_mode():
-        p = network.maps([feature[None].float() for feature in variant.features])[-1][0]
-    inside = p[variant.inside]
-    area = float((inside > 0.5).float().mean())
-    if not math.isnan(label.area_low):
-        area = min(max(area, label.area_low), label.area_high)
-    cut = torch.quantile(inside, 1 - area)
-    return ((p >= cut) & variant.inside).float()
-
-
 def _fitted(
     samples: Sequence[Sample],
     recipe: Recipe,
@@ -173,7 +154,7 @@ def _fitted(
     report: Callable[[dict[str, float]], None] | None,
 ) -> SideOutputNetwork:
     network = build(recipe, seed)
-    half = {"bfloat16": True, "float32": False, "auto": fast_bfloat16() and not recipe.frozen}[precision]
+    half = {"bfloat16": True, "float32": False, "auto": fast_bfloat16()}[precision]
 
     def loss(model: nn.Module, bags: Bags) -> tuple[Tensor, dict[str, float]]:
         assert isinstance(model, SideOutputNetwork)
