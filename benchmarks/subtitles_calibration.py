@@ -54,7 +54,8 @@ class Judged:
 
 
 def judge(cues: Sequence[Cue], truth: Truth) -> tuple[list[tuple[float, bool]], list[tuple[float, bool]]]:
-    """(confidence, right) of every inked character and of every cue that was read. In an invented cue all is wrong."""
+    """(confidence, right) of every inked character of the cues that are subtitles, and of every cue that was read. An
+    invented cue is wrong."""
     wanted = [cue for cue in truth.cues if cue.scored]
     kept: list[Cue] = outside_unscored(cues, truth.cues)  # type: ignore[assignment]
     true_text = {i: wanted[j].text for i, j in match(kept, wanted)}
@@ -77,7 +78,8 @@ def judge(cues: Sequence[Cue], truth: Truth) -> tuple[list[tuple[float, bool]], 
             same[block.a : block.a + block.size] = True
         for place, number in enumerate(owner):
             right[number] &= same[place]
-        characters += [(c.confidence, bool(r)) for c, r in zip(inked, right, strict=True)]
+        if i in true_text:
+            characters += [(c.confidence, bool(r)) for c, r in zip(inked, right, strict=True)]
         whole.append((cue.confidence, normalise(cue.text) == true))
     return characters, whole
 

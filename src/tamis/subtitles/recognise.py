@@ -21,7 +21,10 @@ from tamis.subtitles.strip import EM, STRIDE
 
 Float = NDArray[np.float32]
 BEST = 8  # classes kept per candidate
-FLOOR = 0.02  # least probability of a centre that becomes a candidate
+FLOOR = 0.02  # least P(centre) at a position that may become a candidate
+LEAST_MASS = (
+    0.06  # least probability of a candidate; below, of 800 on development clips not one was ever read
+)
 IMPOSSIBLE = -1e4  # log-probability of a character that the script does not have
 AT_ONCE = 128  # candidates whose classes are scored together: the class vectors are read from memory once for all of them
 BLOCK = 64  # classes of which only the best is compared, before the BEST are looked for in the best blocks
@@ -242,10 +245,11 @@ def candidate_centres(centre: Float) -> tuple[NDArray[np.int64], Float, Float]:
     # A neighbour between two peaks belongs half to each.
     left_share = left[peaks] / (1.0 + is_peak[np.maximum(peaks - 1, 0)])
     right_share = right[peaks] / (1.0 + is_peak[peaks + 3])
-    mass = np.clip(middle[peaks] + left_share + right_share, 1e-4, 0.9999).astype(np.float32)
     total = middle[peaks] + left_share + right_share
     positions = (peaks + 0.5 + (right_share - left_share) / total).astype(np.float32)
-    return peaks, positions, mass
+    mass = np.clip(total, 1e-4, 0.9999).astype(np.float32)
+    likely = mass >= LEAST_MASS
+    return peaks[likely], positions[likely], mass[likely]
 
 
 def space_odds(space: Float, positions: Float) -> Float:
