@@ -10,6 +10,7 @@ torch = pytest.importorskip("torch", reason="training needs the extra: pip insta
 transformers = pytest.importorskip("transformers")
 
 from tamis.errors import InputError  # noqa: E402
+from tamis.spark.checkpoint import read_model  # noqa: E402
 from tamis.spark.huggingface import (  # noqa: E402
     SparkConfig,
     SparkForCausalLM,
@@ -74,6 +75,39 @@ def test_generating_with_the_cache_gives_the_tokens_of_generating_without(ffn: s
         disable_compile=True,
     )
     assert static.tolist() == without.tolist()
+
+
+@pytest.mark.parametrize(("ffn", "attention"), ARMS)
+def test_the_cache_of_a_sliding_layer_holds_its_window_only(ffn: str, attention: str) -> None:
+    model = small(ffn, attention)
+    made = model.generate(
+        torch.randint(0, 50, (1, 9)), max_new_tokens=25, do_sample=False, pad_token_id=0,
+        return_dict_in_generate=True,
+    )  # fmt: skip
+    # Of 9 + 24 tokens; the next one's own key is the seventh of the window.
+    assert [layer.keys.shape[2] for layer in made.past_key_values.layers] == [6, 33, 6]
+
+
+def test_shifts_are_saved_and_an_older_checkpoint_without_them_has_none(tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    model = small()
+    for layer in model.model.layers:
+        layer.mlp.quantile_shift.fill_(-0.25)
+        layer.self_attn.quantile_shift.fill_(0.5)
+    model.save_pretrained(tmp_path / "new")
+    loaded = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "new")
+    assert [layer.mlp.quantile_shift.item() for layer in loaded.model.layers] == [-0.25] * 3
+    tokens = torch.randint(0, 50, (1, 20))
+    torch.testing.assert_close(loaded(tokens).logits, model(tokens).logits, rtol=0, atol=0)
+    model.save_pretrained(tmp_path / "old")
+    path = tmp_path / "old" / "model.safetensors"
+    tensors = {name: value for name, value in load_file(path).items() if "quantile_shift" not in name}
+    save_file(tensors, path, metadata={"format": "pt"})
+    loaded = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "old")
+    assert [layer.self_attn.quantile_shift.item() for layer in loaded.model.layers] == [0.0] * 3
+    _, read = read_model(tmp_path / "old")
+    assert read["model.layers.2.mlp.quantile_shift"].tolist() == [0.0]
 
 
 def test_a_padded_batch_gives_what_each_prompt_gives_alone() -> None:

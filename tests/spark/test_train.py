@@ -102,7 +102,7 @@ def test_evaluate_counts_loss_and_activity(whole: Path, text: Path) -> None:
         assert 0 < layer["active_neurons_mean"] <= layer["active_neurons_max"] <= 192
         assert layer["attended_keys_mean"] <= layer["visible_keys_mean"]
     assert found["mflop_per_token_counted"] == pytest.approx(found["mflop_per_token_formula"], rel=0.2)
-    assert len(describe(found)) == 3 + 2 + 1
+    assert len(describe(found)) == 3 + 2 + 2
 
 
 def test_a_run_starts_from_another_model_with_its_tokens(whole: Path, text: Path, tmp_path: Path) -> None:

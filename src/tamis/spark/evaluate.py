@@ -108,6 +108,7 @@ def report(model: SparkForCausalLM, tokens: NDArray[Any], size_bytes: int, conte
     # so it is averaged over the queries of a window.
     expected = float(np.mean([flops.formula(config, n) for n in range(1, context + 1)]))
     found = flops.counted(config, active, kept, visible)
+    head = 2 * config["hidden_size"] * config["vocab_size"]
     return {
         "tokens": count,
         "bytes": size_bytes,
@@ -130,6 +131,7 @@ def report(model: SparkForCausalLM, tokens: NDArray[Any], size_bytes: int, conte
         ],
         "mflop_per_token_counted": found / 1e6,
         "mflop_per_token_formula": expected / 1e6,
+        "mflop_per_token_vocabulary": head / 1e6,
     }
 
 
@@ -195,10 +197,11 @@ def describe(found: dict[str, Any]) -> list[str]:
             f"{layer['attended_keys_mean']:19.1f}  {layer['attended_keys_max']:3d}  "
             + ("       -" if beyond is None else f"{beyond:8.1f}")
         )
-    lines.append(
-        f"MFLOP a token without the vocabulary projection: {found['mflop_per_token_counted']:.3f} counted, "
-        f"{found['mflop_per_token_formula']:.3f} by the formula"
-    )
+    for what, more in (("without", 0.0), ("with", found["mflop_per_token_vocabulary"])):
+        lines.append(
+            f"MFLOP a token {what} the vocabulary projection: {found['mflop_per_token_counted'] + more:.3f} counted, "
+            f"{found['mflop_per_token_formula'] + more:.3f} by the formula"
+        )
     return lines
 
 
