@@ -107,6 +107,8 @@ Engine::Engine(const tamis_spark_config& config, const tamis_spark_ends& ends, c
     for (int n = c.attention_active + 1; n <= c.context; n++)
       quantiles_[n] = static_cast<float>(normal_quantile(1 - static_cast<double>(c.attention_active) / n));
   }
+  ffn_shifts_.assign(c.layers, 0.0f);
+  attention_shifts_.assign(c.layers, 0.0f);
   const size_t a_token = static_cast<size_t>(c.slots) * c.kv_heads * (predictor_dim_ + gate_dim_ + value_dim_);
   for (int i = 0; i < c.layers; i++) cache_.emplace_back(a_token * c.context * bytes_of(c.cache_type));
 }
@@ -299,7 +301,7 @@ void Engine::attend(Walk& walk, int i, int row, int first_head, int heads) {
   task.soft_cap = c.attention_cap;
   task.spark = c.attention_spark;
   task.active = c.attention_active;
-  task.quantile = c.attention_spark ? quantiles_[keys] : 0;
+  task.quantile = c.attention_spark ? quantiles_[keys] + attention_shifts_[i] : 0;
   task.scores = scratch;
   task.out = scratch + group_ * scratch_keys;
   task.out_stride = value_dim_;
@@ -361,15 +363,20 @@ void Engine::ffn_spark(Walk& walk, int i) {
   end_lap(walk, gather);
 }
 
+void Engine::shift(const float* ffn, const float* attention) {
+  ffn_shifts_.assign(ffn, ffn + config_.layers);
+  attention_shifts_.assign(attention, attention + config_.layers);
+}
+
 // The active neurons of a row, and by how much each passes the threshold.
-void Engine::choose(Walk& walk, int, int b) {
+void Engine::choose(Walk& walk, int i, int b) {
   const size_t at = place(walk, rows_, b);
   const float* scores = gate_.as<float>() + b * score_stride_;
   int32_t* index = index_.as<int32_t>() + at * score_stride_;
   float *value = value_.as<float>() + at * score_stride_, *theta = thetas_.as<float>() + at;
   int count = config_.neurons;
   if (config_.ffn_active < config_.neurons) {
-    count = kernels_->soft_threshold(scores, config_.neurons, ffn_quantile_, theta, index, value);
+    count = kernels_->soft_threshold(scores, config_.neurons, ffn_quantile_ + ffn_shifts_[i], theta, index, value);
   } else {
     *theta = 0;  // nothing is left out, nothing taken off
     for (int n = 0; n < count; n++) index[n] = n, value[n] = scores[n];

@@ -19,6 +19,7 @@ class Engine {
  public:
   Engine(const tamis_spark_config& config, const tamis_spark_ends& ends, const tamis_spark_layer* layers, int isa,
          int threads, int spin);
+  void shift(const float* ffn, const float* attention);
   void step(tamis_spark_step_t& step);
   void copy_cache(int from, int to, int count);
   void fill_cache(uint64_t seed);
@@ -94,6 +95,7 @@ class Engine {
   std::vector<double> frequencies_;
   std::vector<float> quantiles_;                           // of the attention's top-k, by number of keys
   float ffn_quantile_;
+  std::vector<float> ffn_shifts_, attention_shifts_;       // of these, a layer
   Memory x_, normed_, activations_, scales_, qkv_out_, attended_, projected_, gate_, up_, index_, value_, counts_,
       thetas_, sums_, tiles_, turns_, queries_, scratch_;
   std::vector<Memory> cache_;                              // a layer: [slots][kv heads][context] of K1, then of [K2|V]

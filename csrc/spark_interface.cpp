@@ -24,6 +24,9 @@ tamis_spark* tamis_spark_open(const tamis_spark_config* config, const tamis_spar
 }
 
 void tamis_spark_close(tamis_spark* spark) { delete spark; }
+void tamis_spark_shift(tamis_spark* spark, const float* ffn, const float* attention) {
+  spark->engine.shift(ffn, attention);
+}
 void tamis_spark_step(tamis_spark* spark, tamis_spark_step_t* step) { spark->engine.step(*step); }
 void tamis_spark_copy_cache(tamis_spark* spark, int from, int to, int count) {
   spark->engine.copy_cache(from, to, count);

@@ -91,6 +91,8 @@ typedef struct tamis_spark tamis_spark;
 TAMIS_API tamis_spark* tamis_spark_open(const tamis_spark_config*, const tamis_spark_ends*, const tamis_spark_layer*,
                                         int isa, int threads, int spin);
 TAMIS_API void tamis_spark_close(tamis_spark*);
+// What each layer adds to the normal quantile of its thresholds: ffn[layers], attention[layers]. 0 unless called.
+TAMIS_API void tamis_spark_shift(tamis_spark*, const float* ffn, const float* attention);
 TAMIS_API void tamis_spark_step(tamis_spark*, tamis_spark_step_t*);
 // Copies the first `count` cached tokens of a slot to another.
 TAMIS_API void tamis_spark_copy_cache(tamis_spark*, int from, int to, int count);

@@ -145,6 +145,8 @@ class _Weights:
                 tensors[name] = np.full(shape, 4 / 127 / columns**0.5, np.float32)
             elif name.endswith(".sum"):
                 tensors[name] = np.zeros(shape, np.int32)
+            elif name == "shifts":
+                tensors[name] = np.zeros(shape, np.float32)
             elif name.endswith(("norm", "norms")):
                 tensors[name] = np.ones(shape, np.float32)
             else:

@@ -86,12 +86,15 @@ def library() -> ctypes.CDLL | None:
     for name, result, arguments in (
         ("open", c_void_p, [POINTER(Config), POINTER(Ends), POINTER(Layer), c_int, c_int, c_int]),
         ("close", None, [c_void_p]),
+        ("shift", None, [c_void_p, c_void_p, c_void_p]),
         ("step", None, [c_void_p, POINTER(Step)]),
         ("copy_cache", None, [c_void_p, c_int, c_int, c_int]),
         ("fill_cache", None, [c_void_p, c_uint64]),
         ("read", c_double, [c_void_p, c_void_p, c_size_t]),
     ):
-        function = getattr(found, f"tamis_spark_{name}")
+        function = getattr(found, f"tamis_spark_{name}", None)
+        if function is None:  # a library built before `shift`
+            continue
         function.restype, function.argtypes = result, arguments
     found.tamis_matmul.argtypes = [c_int, POINTER(Matrix), c_void_p, c_int, c_void_p]
     found.tamis_soft_threshold.argtypes = [c_int, c_void_p, c_int, c_float, c_void_p, c_void_p, c_void_p]

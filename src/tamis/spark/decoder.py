@@ -79,6 +79,9 @@ class Native:
             raise InputError(
                 f"Memory is not enough for the vectors and the cache of {slots} x {context} tokens: lower the context."
             )
+        if packed.tensors["shifts"].any():
+            ffn, attention = np.ascontiguousarray(packed.tensors["shifts"].T)
+            library.tamis_spark_shift(self.handle, ffn.ctypes.data, attention.ctypes.data)
 
     def step(
         self,

@@ -239,7 +239,8 @@ def from_dense(dense: SparkForCausalLM, config: Mapping[str, Any]) -> SparkForCa
 
     Embeddings, norms and attention projections are taken over. A Spark FFN has other matrices: its first d_ff' neurons
     get the dense neurons' gate columns that see q[:r], the up columns that see q[r:], and their output; the rest start
-    at random with an output of zero, and thresholds with the normal quantile. The result is a start and no equal: half of each neuron's inputs are gone.
+    at random with an output of zero, and thresholds with the normal quantile. The result is a start and no equal: half of
+    each neuron's inputs are gone.
     """
     spark = SparkForCausalLM(SparkConfig(**{k: v for k, v in config.items() if k != "model_type"}))
     nn.Module.to(spark, dense.dtype)

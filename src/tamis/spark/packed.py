@@ -8,7 +8,8 @@
 A matrix lies row by row, a row being an output neuron, padded with zeros to a multiple of 64 numbers. int8 has one scale a
 row (value = scale * int8) and the sum of each row's int8, which the kernels need. Of a Spark FFN the predictor K1 is a
 matrix by itself, because all of it is read; K2 and V are fused, [K2 | V] by neuron, because both or neither are read.
-`layer.N.qkv` holds the query heads, then the key heads, then the value heads. Norms are 1 + weight in float32.
+`layer.N.qkv` holds the query heads, then the key heads, then the value heads. Norms are 1 + weight in float32. `shifts`
+[layers, 2] is what each layer adds to the quantile of its thresholds, FFN and attention.
 
 The recipe chooses types: `dtype` of everything, `head` of the vocabulary projection if it is coarser than the embedding
 (top candidates are then scored again), `predictor` of K1 if coarser (rows become [K1 | K2 | V], active neurons are scored
@@ -28,10 +29,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tamis.errors import InputError, UsageError
-from tamis.spark.checkpoint import complete, widen
+from tamis.spark.checkpoint import complete, shift_names, widen
 from tamis.writing import output_error, replacing
 
-MAGIC = b"TAMISPK\x01"
+MAGIC = b"TAMISPK\x02"
 PAGE, LINE = 4096, 64
 ROW_MULTIPLE = 64
 DTYPES = ("f32", "bf16", "int8")
@@ -122,6 +123,7 @@ def plan(config: Mapping[str, Any], recipe: Recipe) -> Plan:
             p.scales(f"layer.{i}.up", recipe.dtype, f)
             p.scales(f"layer.{i}.down", recipe.dtype, f)
     p.tensors["norm"] = ("f32", (padded(d),))
+    p.tensors["shifts"] = ("f32", (c["num_hidden_layers"], 2))
     return p
 
 
@@ -216,7 +218,7 @@ def read(path: Path) -> Packed:
 
 def unpack(packed: Packed) -> dict[str, Array]:
     """The tensors under their names in the checkpoint, as float32: what the engine really multiplies with."""
-    c, recipe = packed.config, packed.recipe
+    c, recipe, wanted = packed.config, packed.recipe, shift_names(packed.config)
     d, f, size = c["hidden_size"], c["intermediate_size"], c["head_dim"]
     heads, kv = c["num_attention_heads"] * size, c["num_key_value_heads"] * size
     out: dict[str, Array] = {
@@ -231,6 +233,9 @@ def unpack(packed: Packed) -> dict[str, Array]:
     )
     for i in range(c["num_hidden_layers"]):
         name, layer = f"model.layers.{i}", f"layer.{i}"
+        for column, kind in enumerate(("mlp", "self_attn")):
+            if (shift := f"{name}.{kind}.quantile_shift") in wanted:
+                out[shift] = packed.tensors["shifts"][i, column : column + 1]
         for row, norm in zip(packed.tensors[f"{layer}.norms"], norms, strict=True):
             out[f"{name}.{norm}.weight"] = row[:d] - 1
         qkv = _matrix(packed, f"{layer}.qkv", f"{layer}.qkv")[:, :d]
@@ -358,6 +363,16 @@ def _blocks(
 
         yield from rows_of(f"{to}.rows", neurons, dtype, f"{to}.down", columns, (0, again + up))
     yield "norm", (0, 0), 1 + widen(tensors["model.norm.weight"]).astype(np.float32)
+    for name in shift_names(c):
+        i, kind = _shift_place(name)
+        if name in tensors:
+            yield "shifts", (i, kind), widen(tensors[name]).astype(np.float32)[None]
+
+
+def _shift_place(name: str) -> tuple[int, int]:
+    """Row and column in `shifts` of model.layers.N.(mlp|self_attn).quantile_shift."""
+    _, _, layer, kind, _ = name.split(".")
+    return int(layer), ("mlp", "self_attn").index(kind)
 
 
 def _matrix(packed: Packed, name: str, label: str) -> Array:
