@@ -38,9 +38,7 @@ def replacing(path: Path) -> Iterator[Path]:
     # A fixed name per target, so that what a killed run leaves is overwritten by the next and does not pile up.
     beside = path.with_name(f".part-{zlib.crc32(path.name.encode(errors='replace')):08x}{path.suffix}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.is_dir():
-            raise IsADirectoryError(errno.EISDIR, "it is a folder", str(path))
+        _make_way(path)
         try:
             yield beside
             beside.replace(path)
@@ -50,13 +48,17 @@ def replacing(path: Path) -> Iterator[Path]:
         raise output_error(path, error) from error
 
 
+def _make_way(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "it is a folder", str(path))
+
+
 def check_writable(path: Path) -> None:
     """Raise `OutputError` now if `path` cannot be written, and not after an hour of work. Leaves nothing behind."""
     probe = path.with_name(f".probe-{zlib.crc32(path.name.encode(errors='replace')):08x}{path.suffix}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.is_dir():
-            raise IsADirectoryError(errno.EISDIR, "it is a folder", str(path))
+        _make_way(path)
         try:
             probe.touch()
         finally:

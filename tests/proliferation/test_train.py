@@ -86,6 +86,26 @@ def test_rows_are_matched_by_the_number_of_a_slide(scored: Path) -> None:
     assert slides.mitotic_score.tolist() == np.delete(truth.mitotic_score, 6).tolist()
 
 
+def test_rows_without_a_slide_are_told(scored: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for n in (3, 8):
+        (scored / "results" / f"TUPAC-TR-{n:03d}" / "score.json").unlink()
+    places = ["--results", str(scored / "results"), "-o", str(scored / "model")]
+    assert main(["proliferation", "train", str(scored / "training_ground_truth.csv"), *places]) == 0
+    said = capsys.readouterr()
+    assert "2 of the 40 rows of" in said.err and "have no scored slide" in said.err
+    assert said.out.startswith("38 slides, nested cross-validation")
+
+
+def test_two_slides_of_one_number_are_refused(scored: Path) -> None:
+    folder = scored / "results" / "TUPAC-TE-007"
+    folder.mkdir()
+    (folder / "score.json").write_text((scored / "results" / "TUPAC-TR-007" / "score.json").read_text())
+    truth = read_truth(scored / "training_ground_truth.csv").scores
+    assert truth is not None
+    with pytest.raises(InputError, match="two slides with the number 7"):
+        gather(truth, scored / "results")
+
+
 def test_slides_that_no_row_knows_are_refused(scored: Path, tmp_path: Path) -> None:
     table = tmp_path / "other.csv"
     table.write_text("slide,mitotic_score\nsomething,1\nelse,2\n")

@@ -8,11 +8,10 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tamis.batch import Outcome, counting, number_of_jobs, run
+from tamis.batch import Outcome, counting, number_of_jobs
 from tamis.errors import InputError, UsageError
 from tamis.progress import Progress
 from tamis.proliferation.compose_command import add_compose
@@ -140,18 +139,15 @@ def _score(options: argparse.Namespace) -> int:
     )
     check_writable(options.output / "results.csv")
     with Progress(f"{len(items)} slides") as bar:
-        do = partial(
-            run,
-            work=partial(scoring.work, job=job),
-            journal=options.output / "journal.jsonl",
+        outcomes = scoring.score_all(
+            items,
+            job,
+            options.output,
             jobs=options.jobs,
             cluster=options.cluster,
+            resume=options.resume,
             on_outcome=counting(len(items), bar, lambda outcome: _tell_score(outcome, bar, options.json)),
         )
-        # Slides that were scored with other settings are scored again, also with --resume.
-        same = [item for item in items if scoring.same_job(item, job)]
-        outcomes = do(same, resume=options.resume)
-        outcomes += do([item for item in items if item not in same], resume=False)
     bad = {outcome.item for outcome in outcomes if outcome.status == "failed"}
     good = [item for item in items if item not in bad]
     scoring.write_table(options.output, good)

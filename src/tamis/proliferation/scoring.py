@@ -13,14 +13,15 @@ import csv
 import json
 import logging
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from tamis import __version__
-from tamis.batch import Item, expand
+from tamis.batch import Item, Outcome, expand, run
 from tamis.errors import InputError, UsageError
 from tamis.proliferation.remote import expand_url, fetched, is_url, name_of
 from tamis.writing import output_error, replacing
@@ -106,6 +107,29 @@ def plan(slides: Sequence[str], folder: Path) -> list[Item]:
                 "rename one of them, or give them in two runs with different -o."
             )
     return list(items.values())
+
+
+def score_all(
+    items: Sequence[Item],
+    job: Job,
+    folder: Path,
+    *,
+    jobs: int = 1,
+    cluster: str | None = None,
+    resume: bool = False,
+    on_outcome: Callable[[Outcome], None] = lambda outcome: None,
+) -> list[Outcome]:
+    """Score the slides as `tamis.batch.run` does. What was scored with other settings is scored again, also with `resume`."""
+    do = partial(
+        run,
+        work=partial(work, job=job),
+        journal=folder / "journal.jsonl",
+        jobs=jobs,
+        cluster=cluster,
+        on_outcome=on_outcome,
+    )
+    same = [item for item in items if same_job(item, job)]
+    return do(same, resume=resume) + do([item for item in items if item not in same], resume=False)
 
 
 def work(item: Item, *, job: Job) -> dict[str, Any]:

@@ -15,9 +15,9 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tamis.agreement import Estimate
-from tamis.batch import Outcome, run
+from tamis.batch import Outcome, counting, number_of_jobs
 from tamis.errors import InputError, UsageError
 from tamis.progress import Progress
 from tamis.proliferation import scoring, train_score
@@ -68,7 +68,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar=("IMAGES", "LABELS"),
         help="train the mitosis detector on these first",
     )
-    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="slides scored at the same time")
+    parser.add_argument(
+        "--jobs", type=number_of_jobs, default=1, metavar="N", help="slides scored at the same time"
+    )
     parser.add_argument("--cluster", metavar="ADDRESS", help="score on Ray: local, auto, or ray://HOST:10001")
     parser.add_argument("--seed", type=int, default=0, help="of the folds (default: %(default)s)")
     parser.add_argument("--json", action="store_true", help="print one JSON record")
@@ -93,6 +95,10 @@ def main(options: argparse.Namespace) -> int:
     else:
         raise UsageError("Give slides to score, or --results with slides scored already.")
     slides = gather(truth, results)
+    if (left := len(truth) - len(slides.names)) > 0:
+        print(
+            f"tamis: {left} of the {len(truth)} rows of {truth.source} have no scored slide.", file=sys.stderr
+        )
     machines, estimates, predictions = train_score.train(
         slides.features, slides.mitotic_score, slides.pam50_proliferation, seed=options.seed
     )
@@ -138,23 +144,19 @@ def _score(options: argparse.Namespace, folder: Path) -> int:
     items = scoring.plan(scoring.inputs(options.slides), folder)
     job = scoring.Job({"detector": options.detector}, options.mpp)
     with Progress(f"{len(items)} slides") as bar:
-        done = 0
 
         def tell(outcome: Outcome) -> None:
-            nonlocal done
-            done += 1
             if outcome.status == "failed":
                 bar.line(f"tamis: {outcome.error}")
-            bar(done / len(items))
 
-        outcomes = run(
+        outcomes = scoring.score_all(
             items,
-            partial(scoring.work, job=job),
-            journal=folder / "journal.jsonl",
+            job,
+            folder,
             jobs=options.jobs,
-            resume=True,
             cluster=options.cluster,
-            on_outcome=tell,
+            resume=True,
+            on_outcome=counting(len(items), bar, tell),
         )
     return sum(outcome.status == "failed" for outcome in outcomes)
 
@@ -174,6 +176,10 @@ def gather(truth: Scores, results: Path) -> Slides:
                     f"{path.parent.name} has no number at its end, and {truth.source} has no names."
                 )
             key = str(int(number[0]))
+        if key in records:
+            raise InputError(
+                f"{results} holds two slides with the number {key}: {path.parent.name} is the second."
+            )
         records[key] = json.loads(path.read_text(encoding="utf-8"))
     ids = truth.ids or tuple(str(n) for n in range(1, len(truth) + 1))
     rows = [n for n, name in enumerate(ids) if name in records]
