@@ -7,7 +7,7 @@ import pytest
 
 from tamis.subtitles.detect import LineImage
 from tamis.subtitles.lattice import Lattice
-from tamis.subtitles.layout import arrange, characters, decided, overlap
+from tamis.subtitles.layout import Sizes, arrange, characters, decided, overlap
 from tamis.subtitles.recognise import Sighting
 
 SCW = 30.0
@@ -20,7 +20,7 @@ def image(centre: float, left: int = 100, right: int = 300, scw: float = SCW) ->
         return image(centre + down * scw, left, right, scw * scale)
 
     pixels = np.zeros((2, 40, 32), np.uint8)
-    pixels[0, 0, :2] = divmod(round(10 * centre), 256)
+    pixels[0, 0, :3] = *divmod(round(10 * centre), 256), round(4 * scw)
     half = 0.625 * scw
     return LineImage(pixels, (left, round(centre - half), right, round(centre + half)), scw, 1, cut)
 
@@ -87,3 +87,32 @@ def test_undecided_centres_are_scenery() -> None:
     assert decided(sighting([0.4, 0.3, 0.2])) < 0.4
     assert decided(sighting([])) == 0.0
     assert characters(sighting([1.0, 1.0, 0.5])) == 2 and characters(sighting([0.3, 0.2])) < 0
+
+
+class Narrow(Toy):
+    """Knows letters only when they are cut at 0.88 of their measured size."""
+
+    def sight(self, strip: np.ndarray) -> Sighting:
+        size = int(strip[0, 0, 2]) / 4
+        self.off = 0.02 if abs(size / (0.88 * SCW) - 1) < 0.03 else 0.3 * abs(size / (0.88 * SCW) - 1)
+        m = np.full(3, 0.95, np.float32)
+        return Sighting(
+            m, m * 0.999, np.zeros(4, np.float32), np.full((3, 1), np.exp(-10 * self.off), np.float32)
+        )
+
+
+def test_a_narrow_face_is_read_in_the_size_that_the_networks_know() -> None:
+    toy = Narrow(122)
+    sizes = Sizes(toy)  # type: ignore[arg-type]
+    for _ in range(6):
+        [line] = arrange([image(122)], [], toy, sizes)  # type: ignore[arg-type]
+        assert line.image.scw == pytest.approx(0.88 * SCW)
+    [other] = arrange([image(122, scw=50.0)], [], toy, sizes)  # type: ignore[arg-type]
+    assert other.image.scw != pytest.approx(0.88 * 50)  # another style, too large to be known
+
+
+def test_a_face_of_usual_shape_keeps_its_size() -> None:
+    toy = Toy(122)
+    sizes = Sizes(toy)  # type: ignore[arg-type]
+    [line] = arrange([image(122)], [], toy, sizes)  # type: ignore[arg-type]
+    assert line.image.scw == SCW

@@ -38,7 +38,7 @@ MOST_AGAINST = 3.0  # nats by which one sign speaks against a style at most
 NEARBY = 10  # lines before and after, over which the weight of a style falls to a third
 LINE_PITCH = 1.4  # distance of two lines of a cue, in ink heights: 1.25 to 1.6
 # Ink heights of what may hold more, or less, than one clear line; and how far apart, in SCW, its possible rows are looked at.
-TALL, ROW_STEP, MOST_ROWS = (1.25, 3.6), 0.3, 9
+TALL, ROW_STEP, MOST_ROWS = (1.25, 3.6), 0.36, 8
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,16 +2,15 @@
 
 Two lines that stand close, or a line that a drawing touches, are one group of strokes. The detector then offers every
 row that may hold a line (`CueImage.others`). Rows that hold one show decided centres of characters; rows between two
-lines, or across a drawing, do not. Of rows that overlap, the one with most decided characters is a line.
-
-Which characters they are can only be told when a strip is centred to about a tenth of SCW, so rows that were chosen among
+lines, or across a drawing, do not. And which characters they are can only be told when a strip is centred to about a tenth
+of SCW. So of rows that overlap, the one with most characters, most surely told, is a line; and rows that were chosen among
 offered ones are moved to where the classes are surest.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -20,8 +19,14 @@ from tamis.subtitles.detect import LineImage
 from tamis.subtitles.recognise import Recogniser, Sighting
 
 LEAST_DECIDED = 0.35  # lines below are dropped before their classes are scored; see `decided`
-FIRST_GUESS = 1.05  # by which the row that the strokes tell is preferred to one that was only offered
+SOME = 0.5  # `characters` of a line that is looked at more closely
 APART = 0.8  # SCW between the rows of two lines, at least
+CLEAR = 0.93  # `sureness` of lines whose size cannot be far off
+SCALES = (0.88, 1.13)  # other sizes that are tried where lines are not clear
+BETTER = 1.03  # by which lines must be surer in another size
+ENOUGH = 4  # lines that tell the size of a style
+SAME_SIZE = 0.07  # relative difference
+LEAST_CHARACTERS, LEAST_SURE = 2.0, 0.6  # of a line that tells a size; scenery is less
 MOVES = (-0.24, -0.12, 0.12, 0.24)  # SCW by which a chosen row is moved
 
 
@@ -32,6 +37,67 @@ class Looked:
     image: LineImage
     sighting: Sighting
     offered: bool = False
+
+
+@dataclass(eq=False)
+class _Style:
+    """Letters of one size: what was measured, px, and how sure the networks were of each scale, summed over lines."""
+
+    scw: float
+    lines: int = 0
+    sure: dict[float, float] = field(default_factory=lambda: dict.fromkeys((1.0, *SCALES), 0.0))
+
+    def scale(self) -> float:
+        best = max(self.sure, key=lambda scale: self.sure[scale])
+        return best if self.sure[best] > BETTER * self.sure[1.0] else 1.0
+
+
+class Sizes:
+    """What size the letters of a clip are best read at, as its first lines tell.
+
+    Pitch and ink height give the character width of faces of usual shape. In narrow, wide or spaced ones they
+    contradict each other, and the networks tell which size they know letters by.
+    """
+
+    def __init__(self, recogniser: Recogniser) -> None:
+        self._recogniser = recogniser
+        self._styles: list[_Style] = []
+
+    def cut(self, image: LineImage) -> LineImage:
+        """The line in the size of its style, as far as that is known."""
+        style = self._style(image.scw)
+        scale = style.scale() if style is not None else 1.0
+        return image if scale == 1.0 else image.cut(0.0, scale)
+
+    def learn(self, image: LineImage, sighting: Sighting, as_measured: bool) -> bool:
+        """Takes a line into account; whether that changed the size in which it is to be cut.
+
+        as_measured: whether it was seen in the size that was measured, not in one learnt before.
+        """
+        style = self._style(image.scw)
+        if characters(sighting) < LEAST_CHARACTERS or (style is not None and style.lines >= ENOUGH):
+            return False
+        if not as_measured:
+            sighting = self._recogniser.sight(image.pixels)
+        sure = {1.0: sureness(sighting, self._recogniser)}
+        if sure[1.0] < CLEAR:
+            for scale in SCALES:
+                other = self._recogniser.sight(image.cut(0.0, scale).pixels)
+                sure[scale] = sureness(other, self._recogniser)
+        if max(sure.values()) < LEAST_SURE:
+            return False  # scenery
+        if style is None:
+            style = _Style(image.scw)
+            self._styles.append(style)
+        before = style.scale()
+        style.lines += 1
+        for scale, value in sure.items():
+            style.sure[scale] += value
+        return style.scale() != before
+
+    def _style(self, scw: float) -> _Style | None:
+        near = (style for style in self._styles if abs(scw / style.scw - 1) < SAME_SIZE)
+        return min(near, key=lambda style: abs(scw / style.scw - 1), default=None)
 
 
 def decided(sighting: Sighting) -> float:
@@ -47,28 +113,54 @@ def characters(sighting: Sighting) -> float:
     return float((sighting.mass * (2 * sighting.mass - 1)).sum())
 
 
-def arrange(lines: Sequence[LineImage], others: Sequence[LineImage], recogniser: Recogniser) -> list[Looked]:
-    """The lines of a candidate cue that look like text, top to bottom, no two of them on one spot."""
-    looked = [Looked(image, recogniser.sight(image.pixels)) for image in lines]
-    looked += [Looked(image, recogniser.sight(image.pixels), offered=True) for image in others]
+def arrange(
+    lines: Sequence[LineImage],
+    others: Sequence[LineImage],
+    recogniser: Recogniser,
+    sizes: Sizes | None = None,
+) -> list[Looked]:
+    """The lines of a candidate cue that look like text, top to bottom, no two of them on one spot.
+
+    sizes: what is known of the clip's letters; it learns from these lines.
+    """
+    sizes = sizes or Sizes(recogniser)
+
+    def look(image: LineImage, offered: bool) -> Looked:
+        cut = sizes.cut(image)
+        sighting = recogniser.sight(cut.pixels)
+        if offered or not sizes.learn(image, sighting, cut is image):
+            return Looked(cut, sighting, offered)
+        image = sizes.cut(image)
+        return Looked(image, recogniser.sight(image.pixels))
+
+    looked = [look(image, False) for image in lines] + [look(image, True) for image in others]
     looked = [line for line in looked if decided(line.sighting) >= LEAST_DECIDED]
-    if len(looked) < 2:
+    chosen = _apart(looked, recogniser)
+    if any(line.offered for line in chosen):
+        chosen = _apart([centred(line, recogniser) for line in chosen], recogniser)
+    return sorted(chosen, key=lambda line: (line.image.box[1], line.image.box[0]))
+
+
+def _apart(looked: list[Looked], recogniser: Recogniser) -> list[Looked]:
+    """The lines without those that overlap one which shows more characters, more surely."""
+    if not any(overlap(a.image, b.image) for i, a in enumerate(looked) for b in looked[:i]):
         return looked
 
     def worth(line: Looked) -> float:
-        return characters(line.sighting) * (1.0 if line.offered else FIRST_GUESS)
+        count = characters(line.sighting)
+        sure = sureness(line.sighting, recogniser) if count > SOME else 0.0
+        return sure * count if sure else min(0.0, count) - 1
 
     chosen: list[Looked] = []
     for line in sorted(looked, key=worth, reverse=True):
         if not any(overlap(line.image, other.image) for other in chosen):
             chosen.append(line)
-    chosen = [centred(line, recogniser) if line.offered else line for line in chosen]
-    return sorted(chosen, key=lambda line: (line.image.box[1], line.image.box[0]))
+    return chosen
 
 
 def centred(line: Looked, recogniser: Recogniser) -> Looked:
-    """The line, moved up or down to where the classes of its characters are surest."""
-    if characters(line.sighting) <= 0.5:
+    """A line that was offered, moved up or down to where the classes of its characters are surest."""
+    if not line.offered or characters(line.sighting) <= SOME:
         return line  # no text: scenery is as good as any
     moved = [line]
     for down in MOVES:

@@ -26,7 +26,7 @@ from tamis.subtitles.cue import Box, Character, Cue, Line
 from tamis.subtitles.detect import SAME_TIME, CueImage, detect
 from tamis.subtitles.language import LANGUAGES, LanguageModel
 from tamis.subtitles.lattice import Lattice
-from tamis.subtitles.layout import arrange, decided
+from tamis.subtitles.layout import Sizes, arrange, decided
 from tamis.subtitles.places import Places, Standing, Thresholds, body
 from tamis.subtitles.published import default_recogniser, language_model, operating_point
 from tamis.subtitles.recognise import Recogniser, Sighting
@@ -124,7 +124,8 @@ def read(
     settings = settings or default_settings()
     with open_video(path, threads=threads) as video, _one_thread():
         images = detect(_watched(video, progress), region=region, merged=settings.merged_frames)
-        looked = (look(image, recogniser, pictures=pictures) for image in images)
+        sizes = Sizes(recogniser)
+        looked = (look(image, recogniser, sizes=sizes, pictures=pictures) for image in images)
         seen = [cue for cue in looked if cue is not None]
         for sentence in video.warnings:
             warnings.warn(sentence, InputWarning, stacklevel=2)
@@ -158,9 +159,14 @@ def _watched(video: Video, progress: Callable[[float], None] | None) -> Iterator
         yield frame
 
 
-def look(image: CueImage, recogniser: Recogniser, *, pictures: bool = False) -> SeenCue | None:
-    """Run the networks over a candidate cue's lines; None when none of them looks like text at all."""
-    looked = arrange(image.lines, image.others, recogniser)
+def look(
+    image: CueImage, recogniser: Recogniser, *, sizes: Sizes | None = None, pictures: bool = False
+) -> SeenCue | None:
+    """Run the networks over a candidate cue's lines; None when none of them looks like text at all.
+
+    sizes: what the clip's cues before tell of the size of its letters.
+    """
+    looked = arrange(image.lines, image.others, recogniser, sizes)
     lines = tuple(SeenLine(line.sighting, line.image.box, line.image.scw) for line in looked)
     if not lines:
         return None
