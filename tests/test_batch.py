@@ -242,6 +242,20 @@ def quiet(folder: Path) -> bool:
     return before == (started(folder), sorted(folder.iterdir()))
 
 
+def test_a_folder_has_changed_when_a_file_in_it_has(tmp_path: Path) -> None:
+    """A series of DICOM instances is one input; the folder's own time says nothing of what is inside its files."""
+    series = tmp_path / "series"
+    series.mkdir()
+    (series / "1.dcm").write_text("one")
+    item = Item(series, tmp_path / "out.txt")
+    item.output.touch()
+    with Journal(tmp_path / "journal.jsonl") as book:
+        book.write(Outcome(item, "done"))
+        assert book.holds(item)
+        (series / "1.dcm").write_text("other")
+        assert not book.holds(item)
+
+
 def test_killed_at_any_moment_and_resumed_does_the_rest_only(tmp_path: Path) -> None:
     videos(tmp_path / "in", [f"text {n}" for n in range(16)])
     journal = tmp_path / "journal.jsonl"

@@ -18,6 +18,9 @@ from numpy.typing import ArrayLike, NDArray
 Unit = TypeVar("Unit")
 Floats = NDArray[np.float64]
 NORMAL = NormalDist()
+ONE_STANDARD_ERROR = 2 * NORMAL.cdf(1.0) - 1
+"""The level, 68.3 %, of an interval of plus and minus one standard error."""
+STACK = 1 << 22  # values resampled at once: 32 MiB
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,9 +150,6 @@ def bootstrap_bca(
     left_out = np.concatenate([statistic(units[_all_but(part, n)]) for part in rest])
     low, high = np.quantile(values, _bca_shares(value, values, left_out, level))
     return Estimate(value, float(low), float(high), n)
-
-
-STACK = 1 << 22  # values resampled at once: 32 MiB
 
 
 def _all_but(left_out: NDArray[np.int64], n: int) -> NDArray[np.int64]:
@@ -344,10 +344,6 @@ def fisher_interval(rho: float, n: int, *, level: float = 0.95) -> Estimate:
         return Estimate(rho, rho, rho, n)
     half = _two_sided(level) / math.sqrt(n - 3)
     return Estimate(rho, math.tanh(math.atanh(rho) - half), math.tanh(math.atanh(rho) + half), n)
-
-
-ONE_STANDARD_ERROR = 2 * NORMAL.cdf(1.0) - 1
-"""The level, 68.3 %, of an interval of plus and minus one standard error."""
 
 
 def _two_sided(level: float) -> float:

@@ -261,14 +261,16 @@ def _key(item: Item) -> str:
 
 
 def _state(item: Item) -> list[int] | None:
-    """Size and time of change, by which a file that was replaced since is told. JSON: a list. None for a URL."""
+    """Size and time of change, by which a file that was replaced since is told; of a folder, over its files. JSON: a list.
+    None for a URL."""
     if item.url:
         return None
     try:
-        status = item.input.stat()
+        files = [p for p in item.input.iterdir() if p.is_file()] if item.input.is_dir() else [item.input]
+        states = [path.stat() for path in files]
     except OSError:
         return None
-    return [status.st_size, status.st_mtime_ns]
+    return [sum(s.st_size for s in states), max((s.st_mtime_ns for s in states), default=0)]
 
 
 def _outcomes(items: Sequence[Item], work: Work, jobs: int) -> Iterator[Outcome]:
