@@ -169,8 +169,9 @@ class SparkForCausalLM(PreTrainedModel, GenerationMixin):
         )
         if targets is not None:
             weight, cap = self.model.embed_tokens.weight, self.config.final_logit_softcapping
-            loss = next_token_loss(hidden.flatten(0, 1), weight, targets.flatten(), cap)
-            return CausalLMOutputWithPast(loss=loss)
+            return CausalLMOutputWithPast(
+                loss=next_token_loss(hidden.flatten(0, 1), weight, targets.flatten(), cap)
+            )
         if isinstance(logits_to_keep, int):
             hidden = hidden[:, -logits_to_keep:]  # 0 keeps all
         else:

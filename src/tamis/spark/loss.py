@@ -22,7 +22,7 @@ def next_token_loss(hidden: Tensor, weight: Tensor, targets: Tensor, cap: float 
 
     The products run in the dtype of autocast if that is on; everything else at least in float32.
     """
-    value: Tensor = _NextTokenLoss.apply(hidden, weight, targets, cap)
+    value: Tensor = _NextTokenLoss.apply(hidden, weight, targets, cap)  # type: ignore[no-untyped-call]
     return value
 
 
