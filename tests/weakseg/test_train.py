@@ -19,6 +19,7 @@ from tamis.weakseg.bags import batches, load_samples  # noqa: E402
 from tamis.weakseg.labels import read_dataset  # noqa: E402
 from tamis.weakseg.maps import read_map  # noqa: E402
 from tamis.weakseg.network import load  # noqa: E402
+from tamis.weakseg.own_marks import among_alike, marked_bank  # noqa: E402
 from tamis.weakseg.recipe import RECIPES, Recipe, changed  # noqa: E402
 from tamis.weakseg.train import build, make_bank  # noqa: E402
 
@@ -69,6 +70,40 @@ def test_a_second_training_on_own_maps(dataset: Path, tmp_path: Path) -> None:
     run(dataset, tmp_path / "run", "--set", "self_training=3")
     assert (tmp_path / "run" / "fold-all" / "second.pt").exists()
     export.load_network(tmp_path / "run")
+
+
+def test_places_that_look_alike_are_averaged() -> None:
+    """Two textures, marks with noise: the mean over what looks alike parts them; equal features keep the mean."""
+    generator = np.random.default_rng(0)
+    left = np.arange(20)[None].repeat(16, 0) < 10
+    features = np.where(left[..., None], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]) + generator.normal(
+        0, 0.2, (16, 20, 3)
+    )
+    p = (0.2 * left + 0.8 * generator.random((16, 20))).astype(np.float32)
+    q = among_alike(p, features.astype(np.float32))
+    assert ((q > np.median(q)) == left).mean() > 0.97
+    assert ((p > np.median(p)) == left).mean() < 0.75
+    np.testing.assert_allclose(among_alike(p, np.ones((16, 20, 3), np.float32)), p.mean(), atol=1e-5)
+
+
+def test_own_marks_have_the_stated_area_and_turn_with_their_variant(dataset: Path) -> None:
+    recipe = changed(Recipe(), SMALL)
+    samples = load_samples(read_dataset(dataset).images, recipe)
+    bank = make_bank(samples, changed(recipe, ["variants=4"]), 0)
+    network = build(recipe)
+    for output in network.outputs:
+        torch.nn.init.normal_(output[-1].weight)  # an untrained network says the same everywhere
+    marked = marked_bank(network, samples, bank)
+    for sample, versions in zip(samples, marked, strict=True):
+        stated = sample.label.area_low if sample.label.positive else 0.0
+        for version in versions:
+            height, width = (length // 8 for length in sample.image.shape[:2])
+            truth = version.truth[:height, :width]
+            assert float(truth.mean()) == pytest.approx(stated, abs=0.03)
+            again = truth.flip(
+                [axis for axis, turned in ((0, version.flip_y), (1, version.flip_x)) if turned]
+            )
+            torch.testing.assert_close(again, versions[0].truth[:height, :width])
 
 
 def test_the_paper_s_network_is_trained_whole(dataset: Path, tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ rows is drawn pairwise: the same images for both, so that an image which is hard
 
 Treatments of the maps:
     as they are   above 0.5
-    refined       guided filter; above the lowest threshold that marks at most 3 % of the negatives of the other folds
+    refined       guided filter, above 0.5
+    negatives     guided filter; above the lowest threshold that marks at most 3 % of the negatives of the other folds
     nested        the same, but radius and share are chosen for each fold by the pooled F1 of the *other* folds, so that no
                   mask of a fold has a say in what is done to it
 """
@@ -27,12 +28,13 @@ from numpy.typing import NDArray
 
 from tamis.agreement import Estimate, bootstrap
 from tamis.errors import UsageError
-from tamis.weakseg.evaluate import LEVELS, Maps, crossed_thresholds, scored
+from tamis.weakseg.evaluate import LEVELS, THRESHOLD, Maps, crossed_thresholds, scored
 from tamis.weakseg.images import read_mask
 from tamis.weakseg.labels import Dataset, folds, read_dataset
 from tamis.weakseg.metrics import FIGURES, Scored, divided, unit_terms
 from tamis.weakseg.refine import RADIUS_PX
 
+TREATMENTS = ("as they are", "refined", "negatives", "nested")
 RESAMPLES = 2000
 SHARE = 0.03
 RADII_PX = (None, 16, 24, 32, 48)
@@ -172,8 +174,8 @@ def _rows(
             else:
                 plain = treatment == "as they are"
                 maps = Maps((folder,), None if plain else options.refine)
-                thresholds = dict.fromkeys((image.name for image in dataset.images), 0.5)
-                if not plain:
+                thresholds = dict.fromkeys((image.name for image in dataset.images), THRESHOLD)
+                if treatment == "negatives":
                     thresholds, _ = crossed_thresholds(dataset, maps, options.folds, SHARE)
                 images, baseline = scored(dataset, maps, thresholds)
             seeds.append(images)
@@ -193,9 +195,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--refine", type=float, default=1.24, metavar="UM", help="um per px of the guided filter"
     )
     parser.add_argument("--folds", type=int, default=5)
-    parser.add_argument(
-        "--nested", action="store_true", help="also choose radius and share on the other folds"
-    )
+    parser.add_argument("--nested", action="store_true", help="the last two treatments as well")
     options = parser.parse_args(arguments)
     dataset = read_dataset(options.dataset)
     runs = []
@@ -204,7 +204,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if not sign:
             raise UsageError(f"{row}: write NAME=RUN, or NAME=RUN,RUN for several seeds.")
         runs.append((name, [Path(folder) for folder in folders.split(",")]))
-    for treatment in ("as they are", "refined", "nested")[: 3 if options.nested else 2]:
+    for treatment in TREATMENTS[: 4 if options.nested else 2]:
         print(f"\n{treatment}")
         print("\n".join(told(_rows(dataset, runs, treatment, options))), flush=True)
 
