@@ -151,8 +151,9 @@ def _overview(plain: Pixels, width_um: float, found: SlideScore) -> Pixels:
         resized = cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
         outlines, _ = cv2.findContours(resized, cv2.RETR_LIST, cv2.CHAIN_APPROX_SIMPLE)
         cv2.drawContours(picture, outlines, -1, colour, thickness)
+    radius = 3 if len(found.mitoses) <= 100 else 2 if len(found.mitoses) <= 400 else 1
     for mitosis in found.mitoses:
-        cv2.circle(picture, px(mitosis.x_um, mitosis.y_um), 3, MITOSIS, -1, cv2.LINE_AA)
+        cv2.circle(picture, px(mitosis.x_um, mitosis.y_um), radius, MITOSIS, -1, cv2.LINE_AA)
     if (spot := found.hot_spot) is not None:
         half = spot.size_um / 2
         if spot.shape == "square":
