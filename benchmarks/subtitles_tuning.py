@@ -23,6 +23,7 @@ from tamis.subtitles import reader
 from tamis.subtitles.detect import detect
 from tamis.subtitles.evaluate import HEADLINE, ClipScore, Truth, read_truth, score_clip
 from tamis.subtitles.language import LANGUAGES
+from tamis.subtitles.layout import Sizes
 from tamis.subtitles.published import FOLDER, TRUNKS, default_recogniser
 from tamis.subtitles.reader import SeenCue, Settings, default_settings
 from tamis.subtitles.recognise import Recogniser
@@ -51,7 +52,8 @@ class Looked:
         self.truth: Truth = read_truth(truth if truth.exists() else path.with_name(path.stem + ".gt.json"))
         with open_video(path) as video:
             self.duration = video.duration or Fraction(1)
-            looked = (reader.look(image, recogniser) for image in detect(video.frames()))
+            sizes = Sizes(recogniser)
+            looked = (reader.look(image, recogniser, sizes=sizes) for image in detect(video.frames()))
             self.seen: list[SeenCue] = [cue for cue in looked if cue is not None]
         self.seen.sort(key=lambda cue: (cue.start, cue.end))
         self.found = reader.find_language(self.seen, recogniser)

@@ -174,8 +174,8 @@ def sureness(sighting: Sighting, recogniser: Recogniser) -> float:
     there = sighting.mass > 0.5
     if not there.any():
         return 0.0
-    lattice = recogniser.lattice(sighting)
-    return float(np.mean(sighting.mass[there] * np.exp(lattice.log_class[there, 0]))) * decided(sighting)
+    sure = sighting.only(there)
+    return float(np.mean(sure.mass * np.exp(recogniser.lattice(sure).log_class[:, 0]))) * decided(sighting)
 
 
 def overlap(a: LineImage, b: LineImage) -> bool:

@@ -174,7 +174,7 @@ def look(
     return SeenCue(image.start, image.end, lines, picture, image.width)
 
 
-def find_language(seen: Sequence[SeenCue], recogniser: Recogniser, enough: int = 200) -> str:
+def find_language(seen: Sequence[SeenCue], recogniser: Recogniser, enough: int = 100) -> str:
     """The language of a video from its first `enough` characters, read without any model of language."""
     lattices: list[Lattice] = []
     characters = 0

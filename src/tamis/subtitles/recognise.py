@@ -78,6 +78,11 @@ class Sighting:
     log_space: Float
     vectors: Float
 
+    def only(self, which: NDArray[np.bool_]) -> Sighting:
+        """Some of the candidates [n], by themselves: spaces between them are not known."""
+        spaces = np.full(np.count_nonzero(which) + 1, FAR, np.float32)
+        return Sighting(self.position[which], self.mass[which], spaces, self.vectors[which])
+
 
 def log_softmax(scores: Float) -> Float:
     shifted = scores - scores.max(-1, keepdims=True)
