@@ -17,6 +17,7 @@ enum Type : int32_t { f32 = 0, bf16 = 1, int8 = 2 };
 
 constexpr int row_multiple = 64;  // elements; 64 int8 are one cache line
 constexpr int padded(int n) { return (n + row_multiple - 1) / row_multiple * row_multiple; }
+constexpr int gather_group = 8;   // active neurons that are read side by side
 constexpr size_t bytes_of(int type) { return type == f32 ? 4 : type == bf16 ? 2 : 1; }
 
 using Matrix = tamis_matrix;
@@ -48,8 +49,8 @@ struct Attention {
   float* out;              // [heads][out_stride]
   size_t out_stride;
   float* scores;           // scratch [heads][keys + 64]
-  float* values;           // scratch [keys + 64]
-  int32_t* index;          // scratch [keys + 64]
+  float* values;           // scratch [heads][keys + 64]
+  int32_t* index;          // scratch [heads][keys + 64]
   int64_t attended;        // result: keys kept, summed over heads
 };
 

@@ -31,6 +31,7 @@ struct WeightsF32 {
   using Dot = DotF32;
   static float finish(const Matrix&, int, float total, float) { return total; }
   static float scale(const Matrix&, int) { return 1; }
+  static void fetch_scale(const Matrix&, int) {}
 };
 struct WeightsBf16 {
   using W = uint16_t;
@@ -38,6 +39,7 @@ struct WeightsBf16 {
   using Dot = DotBf16;
   static float finish(const Matrix&, int, float total, float) { return total; }
   static float scale(const Matrix&, int) { return 1; }
+  static void fetch_scale(const Matrix&, int) {}
 };
 struct WeightsInt8 {
   using W = int8_t;
@@ -47,6 +49,11 @@ struct WeightsInt8 {
     return static_cast<float>(total - 128 * m.row_sum[row]) * m.scale[row] * x_scale;
   }
   static float scale(const Matrix& m, int row) { return m.scale[row]; }
+  // Scales of chosen rows lie far apart: asked for late, each is waited for.
+  static void fetch_scale(const Matrix& m, int row) {
+    prefetch(m.scale + row);
+    prefetch(m.row_sum + row);
+  }
 };
 
 template <class T>

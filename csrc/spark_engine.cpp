@@ -96,7 +96,7 @@ Engine::Engine(const tamis_spark_config& config, const tamis_spark_ends& ends, c
   queries_ = Memory(rows * c.heads * (predictor_dim_ + gate_dim_) * bytes_of(c.cache_type));
   const size_t keys = c.context + 2 * row_multiple;
   scratch_ = Memory(static_cast<size_t>(threads) * sizeof(float) *
-                    (static_cast<size_t>(group_) * (keys + value_dim_) + 2 * keys + 6 * value_dim_));
+                    static_cast<size_t>(group_) * (3 * keys + value_dim_));
   for (int part = 0; part < 2; part++) {
     const int size = part == 0 ? part_ : c.head_dim - part_;
     for (int i = 0; i < size / 2; i++)
@@ -283,7 +283,7 @@ void Engine::attend(Walk& walk, int i, int row, int first_head, int heads) {
   const size_t at = (static_cast<size_t>(step_->slot[row]) * c.kv_heads + first_head / group_) * context + skipped;
   const size_t scratch_keys = context + 2 * row_multiple;
   float* scratch = scratch_.as<float>() +
-                   walk.thread * (group_ * (scratch_keys + value_dim_) + 2 * scratch_keys + 6 * value_dim_);
+                   static_cast<size_t>(walk.thread) * group_ * (3 * scratch_keys + value_dim_);
   const char* q = queries_.as<char>() + static_cast<size_t>(row) * c.heads * (predictor_dim_ + gate_dim_) * width;
 
   Attention task{};
@@ -306,7 +306,7 @@ void Engine::attend(Walk& walk, int i, int row, int first_head, int heads) {
   task.out = scratch + group_ * scratch_keys;
   task.out_stride = value_dim_;
   task.values = task.out + group_ * value_dim_;
-  task.index = reinterpret_cast<int32_t*>(task.values + scratch_keys);
+  task.index = reinterpret_cast<int32_t*>(task.values + group_ * scratch_keys);
   kernels_->attend(task);
   for (int h = 0; h < heads; h++)
     std::copy(task.out + h * value_dim_, task.out + h * value_dim_ + c.head_dim,
@@ -410,7 +410,9 @@ void Engine::gather_one(Walk& walk, int i) {
     for (int piece = run; piece < end; piece++) {
       float* y = sums_.as<float>() + static_cast<size_t>(piece) * hidden_;
       std::fill(y, y + hidden_, theta - theta == 0 ? 0.0f : NAN);
-      const int first = count * piece / pieces, last = count * (piece + 1) / pieces;
+      // Whole groups, but for the last piece.
+      const auto part = [&](int p) { return p == pieces ? count : count * p / pieces / gather_group * gather_group; };
+      const int first = part(piece), last = part(piece + 1);
       if (first == last) continue;
       const Matrix* again = layer.rescore.data != nullptr ? &layer.rescore : nullptr;
       if (again == nullptr) kernels_->gelu(value + first, last - first);
