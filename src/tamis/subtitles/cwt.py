@@ -241,10 +241,16 @@ class Scale:
 
     def rows(self, measure: Measure) -> list[Fit]:
         """Every row on which a line of the clip's styles may stand in what is too high for one line: two lines close to each
-        other, a line that texture or a drawing touches. Too many to be right; who reads them tells which are.
+        other, a line that texture or a drawing touches. And what was measured as a line of its own style, where no style
+        fits. Too many to be right; who reads them tells which are.
 
         Empty for what is as high as one line."""
         fits = []
+        if all(abs(measure.height / style.high - 1) > HEIGHTS_AGREE for style in self._styles):
+            shaped = RATIOS[0] < measure.height / measure.pitch < RATIOS[1]
+            own = (measure.height * (measure.pitch if shaped else measure.height / RATIO) / RATIO) ** 0.5
+            middle = measure.origin[1] + (measure.top + measure.bottom) / 2
+            fits.append(self._row(measure, middle, measure.height, own))
         for style in self._styles:
             if measure.height < TALL[0] * style.high:
                 continue
