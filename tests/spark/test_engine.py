@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from tamis import cli, native
 from tamis.errors import InputError, UsageError
 from tamis.spark import decoder as decoder_module
-from tamis.spark.checkpoint import tensor_shapes
+from tamis.spark.checkpoint import shift_names, tensor_shapes
 from tamis.spark.decoder import Native
 from tamis.spark.engine import Engine
 from tamis.spark.packed import Packed, Recipe, pack, read, unpack, write
@@ -45,7 +45,8 @@ def model(ffn: str, attention: str, **changes: Any) -> tuple[dict[str, Any], Ten
         name: (rng.normal(size=shape) * (shape[-1] ** -0.5 if len(shape) > 1 else 0.1)).astype(np.float32)
         for name, shape in tensor_shapes(config).items()
     }
-    return config, tensors
+    shifts = {name: rng.uniform(-0.4, 0.2, 1).astype(np.float32) for name in shift_names(config)}
+    return config, tensors | shifts
 
 
 def truth(packed: Packed, tokens: list[int]) -> NDArray[np.float64]:

@@ -92,9 +92,7 @@ def library() -> ctypes.CDLL | None:
         ("fill_cache", None, [c_void_p, c_uint64]),
         ("read", c_double, [c_void_p, c_void_p, c_size_t]),
     ):
-        function = getattr(found, f"tamis_spark_{name}", None)
-        if function is None:  # a library built before `shift`
-            continue
+        function = getattr(found, f"tamis_spark_{name}")
         function.restype, function.argtypes = result, arguments
     found.tamis_matmul.argtypes = [c_int, POINTER(Matrix), c_void_p, c_int, c_void_p]
     found.tamis_soft_threshold.argtypes = [c_int, c_void_p, c_int, c_float, c_void_p, c_void_p, c_void_p]
