@@ -27,7 +27,7 @@ def draw(metrics: Path, picture: Path) -> None:
             for layer in sorted(int(name.removeprefix(prefix)) for name in dev[0] if name.startswith(prefix)):
                 values = [scale * line[f"{prefix}{layer}"] for line in dev]
                 panel.plot(steps, values, "o-", ms=3, label=f"layer {layer}")
-            panel.set_ylim(bottom=0)
+            panel.set_ylim(0, 1.05 * panel.get_ylim()[1])
             if panel.lines:
                 panel.legend()
     left.set(xlabel="step", ylabel="nats a token", title="Loss")
