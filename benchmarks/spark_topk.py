@@ -92,7 +92,7 @@ def operators(rows: int, n: int, repeats: int) -> None:
         print(f"  {name:22s} {1e3 * seconds:9.1f} ms   {seconds / found['fused']:6.1f} x")
 
 
-def steps(preset: str, batch: int, context: int, repeats: int) -> None:
+def steps(preset: str, batch: int, context: int, repeats: int, precision: str) -> None:
     arms = {
         "dense": ("gated", "softmax"),
         "Spark FFN": ("spark", "softmax"),
@@ -103,18 +103,20 @@ def steps(preset: str, batch: int, context: int, repeats: int) -> None:
         torch.manual_seed(0)
         config = arrange(preset, ffn=ffn, attention=attention)
         model = SparkForCausalLM(SparkConfig(**{key: v for key, v in config.items() if key != "model_type"}))
-        optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3)
-        tokens = torch.randint(0, config["vocab_size"], (batch, context))
+        optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
+        tokens = torch.randint(0, config["vocab_size"], (batch, context + 1))
 
         def step(model: Any = model, optimiser: Any = optimiser, tokens: Tensor = tokens) -> None:
-            model(tokens, labels=tokens).loss.backward()
+            with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
+                loss = model(tokens[:, :-1], targets=tokens[:, 1:]).loss
+            loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimiser.step()
             optimiser.zero_grad()
 
         calls[name] = step
     found = interleaved(calls, repeats)
-    print(f"whole training step, preset {preset}, {batch} x {context} tokens, equal parameters:")
+    print(f"whole training step, preset {preset}, {batch} x {context} tokens, {precision}, equal parameters:")
     for name, seconds in found.items():
         print(f"  {name:22s} {1e3 * seconds:9.1f} ms   {seconds / found['dense']:6.2f} x dense")
 
@@ -135,6 +137,9 @@ def main() -> None:
     parser.add_argument(
         "--step", nargs="*", default=["tiny", "small"], metavar="PRESET", help="presets of the whole step"
     )
+    parser.add_argument(
+        "--precision", nargs="*", default=["float32", "bfloat16"], metavar="P", help="of products"
+    )
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     models = [
@@ -146,7 +151,8 @@ def main() -> None:
     )
     operators(options.rows, options.neurons, options.repeats)
     for preset in options.step:
-        steps(preset, options.batch, options.context, options.repeats)
+        for precision in options.precision:
+            steps(preset, options.batch, options.context, options.repeats, precision)
 
 
 if __name__ == "__main__":

@@ -143,14 +143,20 @@ def open_model(folder: Path) -> SparkForCausalLM:
     return SparkForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
 
 
-def encode(paths: list[Path], tokenizer: Any, vocab_size: int) -> tuple[NDArray[np.int64], int]:
-    """All documents as one row of tokens, each followed by the end mark and the first preceded by it; and their bytes."""
+def encode(
+    paths: list[Path], tokenizer: Any, vocab_size: int, limit: int | None = None
+) -> tuple[NDArray[np.int64], int]:
+    """The documents as one row of tokens, each followed by the end mark and the first preceded by it; and their bytes.
+
+    limit: no document is read once there are more tokens.
+    """
     end = end_token(tokenizer)
     ids, size = [end], 0
-    for path in paths:
-        for document in read_documents(path):
-            ids += [*tokenizer.encode(document).ids, end]
-            size += len(document.encode())
+    for document in (document for path in paths for document in read_documents(path)):
+        ids += [*tokenizer.encode(document).ids, end]
+        size += len(document.encode())
+        if limit is not None and len(ids) > limit + 1:
+            break
     if not size:
         raise InputError(f"No text was found in {', '.join(map(str, paths))}.")
     tokens = np.array(ids, np.int64)
@@ -176,7 +182,7 @@ def evaluate(
     if context > longest:
         raise InputError(f"--context {context} is longer than the model's {longest}.")
     vocabulary = open_tokenizer(tokenizer or folder / "tokenizer.json")
-    tokens, size = encode(texts, vocabulary, model.config.vocab_size)
+    tokens, size = encode(texts, vocabulary, model.config.vocab_size, limit)
     if limit is not None and limit < len(tokens) - 1:
         tokens = tokens[: limit + 1]
         size = len(vocabulary.decode(tokens[1:].tolist()).encode())
