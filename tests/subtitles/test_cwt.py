@@ -111,3 +111,15 @@ def test_the_lines_of_one_moment_have_one_vote() -> None:
         scale.add(measured("画里的格子看起来也像字", 60, top=20 + 10 * n), Fraction(9))
     [fit] = scale.fit(measured("字", 31))
     assert abs(fit.scw / 30 - 1) < 0.08
+
+
+def test_rows_are_in_doubt_only_where_more_than_a_line_was_measured() -> None:
+    scale = taught()
+    assert scale.rows(measured("一行普通的文字", 30)) == []
+    rows = [fit.centre for fit in scale.rows(measured("上面的一行", 30, below="下面的一行"))]
+    assert min(abs(row - 114.5) for row in rows) < 6 and min(abs(row - 155) for row in rows) < 6
+
+
+def test_what_no_style_fits_may_be_a_line_of_its_own_size() -> None:
+    large = measured("大一些的文字", 44)
+    assert any(abs(fit.scw / 44 - 1) < 0.08 and abs(fit.centre - 122) < 4 for fit in taught().rows(large))

@@ -23,9 +23,14 @@ def kept(candidate: Standing, sure: list[Standing] = SURE) -> bool:
     return Places([*sure, candidate], 1280).are_subtitles([candidate], LEAST) == [True]
 
 
-@pytest.mark.parametrize("evidence, expected", [(0.55, True), (0.45, False)])
-def test_a_line_at_a_new_place_needs_the_usual_evidence(evidence: float, expected: bool) -> None:
-    assert kept(line("远方的朋友", 8, evidence=evidence, row=100), []) is expected
+@pytest.mark.parametrize(
+    "evidence, centred, expected", [(0.55, 0.9, True), (0.45, 0.9, False), (0.55, 0.6, False)]
+)
+def test_a_line_at_a_new_place_needs_the_usual_evidence(
+    evidence: float, centred: float, expected: bool
+) -> None:
+    far = replace(line("远方的朋友", 8, evidence=evidence, row=100), centred=centred)
+    assert kept(far, []) is expected
 
 
 def test_at_home_a_doubtful_line_is_believed() -> None:

@@ -103,3 +103,17 @@ def test_what_stays_of_a_changed_line_was_there_when_the_change_came() -> None:
     texts = [Shown("我们走吧", 11, 40), Shown("我们走吗", 40, 70)]
     ended, _ = followed(90, texts)
     assert [line.start for line in ended[1:]] == [ended[0].end]
+
+
+def test_a_short_line_that_comes_with_a_scene_cut_is_found_on_the_rows_of_the_line_before() -> None:
+    def cluttered(number: int) -> np.ndarray:
+        picture = panning(number).copy()
+        if number >= 40:  # a still full of heavier groups than one character
+            picture[:] = 60
+            for n in range(9):
+                y, x = 20 + 70 * (n // 3), 30 + 200 * (n % 3)
+                picture[y : y + 30, x : x + 90 : 6] = 250
+        return picture
+
+    texts = [Shown("前面有一句话在里", 11, 40), Shown("嗯", 40, 64)]
+    assert (40, 64) in spans(followed(90, texts, cluttered)[0])

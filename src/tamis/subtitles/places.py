@@ -136,7 +136,11 @@ class Places:
             return surely_text or line.evidence >= least.at_home
         if line.evidence < (least.lonely if line.rich < 2 else least.line):
             return False
-        return home or (line.rich >= 1 and not self._in_corner(line) and not self._comes_again(line))
+        if home:
+            return True
+        if line.centred < CENTRED:
+            return False  # of many rows and sizes that a drawing was looked at in, some show characters
+        return line.rich >= 1 and not self._in_corner(line) and not self._comes_again(line)
 
     def _in_corner(self, line: Standing) -> bool:
         return abs((line.box[0] + line.box[2]) / 2 - self._width / 2) > CORNER * self._width

@@ -38,6 +38,9 @@ from tamis.subtitles.track import (
 Plane = NDArray[np.uint8]
 
 MOST_NEW = 5  # tracks begun per sample: a true line is nearly always the heaviest or second heaviest group
+# And so many more on rows where lines stood before: a scene cut drowns a short cue that comes with it.
+MOST_AT_HOME = 3
+ROWS_REMEMBERED = 12
 MOST_TRACKS = 32
 DELAY = SETTLED + 2  # samples for which an ended line is held back, in case its end was none
 STEADY = 0.7  # median share of a text's points that stand; drifting texture reaches 0.75, text rarely falls below 0.95
@@ -60,6 +63,7 @@ class Tracker:
         self._operator = StrokeOperator()
         self._ended: list[Ended] = []
         self._brief: deque[tuple[int, float, Box]] = deque()
+        self._rows: deque[tuple[int, int]] = deque(maxlen=ROWS_REMEMBERED)  # of the lines that ended last
         self._pictures: deque[Plane] = deque(maxlen=2)  # of the samples before
 
     def observe(self, picture: Plane) -> list[Ended]:
@@ -75,7 +79,9 @@ class Tracker:
             for track in self.tracks:
                 if track.rising:
                     self._grow(track, newborn)
-            for group in find_lines(newborn)[:MOST_NEW]:
+            groups = find_lines(newborn)
+            at_home = [group for group in groups[MOST_NEW:] if self._at_home(group)]
+            for group in groups[:MOST_NEW] + at_home[:MOST_AT_HOME]:
                 self._appear(group, newborn)
             for track in list(self.tracks):
                 self._change(track, newborn)
@@ -116,6 +122,15 @@ class Tracker:
         return count >= RESTLESS
 
     # -- how tracks begin ------------------------------------------------------------------------------------------
+
+    def _at_home(self, group: Group) -> bool:
+        """Whether a group stands on the rows of a line before it."""
+        middle = (group.top + group.bottom) / 2
+        for top, bottom in self._rows:
+            high = bottom - top
+            if abs((top + bottom) / 2 - middle) < 0.25 * high and 0.5 * high < group.height < 1.3 * high:
+                return True
+        return False
 
     def _grow(self, track: Track, newborn: Plane) -> None:
         """A line that is fading in takes in the pixels that become visible in and beside it."""
@@ -301,6 +316,8 @@ class Tracker:
         steady = track.steadiness
         ended = Ended(points, track.start, end, track.full, steady, track.prior, track.born, self.sample)
         self._ended.append(ended)
+        if steady >= STEADY and track.age > BRIEF:
+            self._rows.append((track.box[1], track.box[3]))
         return ended
 
 
