@@ -14,7 +14,7 @@ FONTS := fonts-arphic-bkai00mp fonts-arphic-bsmi00lp fonts-arphic-gbsn00lp fonts
   fonts-ipaexfont-gothic fonts-lxgw-wenkai fonts-morisawa-bizud-gothic fonts-nanum fonts-noto-cjk \
   fonts-noto-cjk-extra fonts-smiley-sans fonts-unfonts-core fonts-vlgothic fonts-wqy-microhei fonts-wqy-zenhei
 
-.PHONY: demo test check sanitize bench fonts clean
+.PHONY: demo test check sanitize bench llama fonts clean
 
 demo: $(VENV)/.user ## All four capabilities on bundled samples; their results on one page, work/demo/index.html
 	$(BIN)/tamis demo -o work/demo
@@ -40,7 +40,7 @@ sanitize: $(VENV)/.dev ## The native kernels under the address and undefined-beh
 	    -k "products or threshold or gelu or odd_shapes or ties or fewer or several"; \
 	fi
 
-bench: $(VENV)/.dev work/peers-venv/.made fonts ## The numbers of README.md; hours
+bench: $(VENV)/.dev work/peers-venv/.made llama fonts ## The numbers of README.md; hours
 	$(BIN)/python benchmarks/subtitles_clips.py dev
 	$(BIN)/python benchmarks/subtitles_clips.py test
 	$(BIN)/python benchmarks/subtitles_accuracy.py test --real
@@ -48,7 +48,7 @@ bench: $(VENV)/.dev work/peers-venv/.made fonts ## The numbers of README.md; hou
 	$(BIN)/python benchmarks/subtitles_peers.py test
 	$(BIN)/python benchmarks/subtitles_ablation.py test
 	$(BIN)/python benchmarks/spark_topk.py --step tiny
-	$(BIN)/python benchmarks/spark_decode.py
+	$(BIN)/python benchmarks/spark_decode.py --against llama.cpp
 	$(BIN)/python benchmarks/slides_readers.py
 	$(BIN)/python benchmarks/weakseg_speed.py
 	$(BIN)/python benchmarks/proliferation_coverage.py
@@ -85,6 +85,19 @@ $(VENV)/.user: $(VENV)/.made pyproject.toml constraints.txt $(KERNELS)
 $(VENV)/.dev: $(VENV)/.made pyproject.toml constraints.txt $(KERNELS)
 	$(INSTALL) --editable '.[dev]'
 	@touch $@ $(VENV)/.user
+
+# llama.cpp for `tamis spark bench --against llama.cpp`, from the source in llama-cpp-python and for this very processor: some ten
+# minutes of one core, only the library itself.
+llama: work/llama/.made ## llama.cpp compiled for this processor, the peer of the decoding engine
+
+work/llama/.made: $(VENV)/.made
+	mkdir -p work/llama
+	CMAKE_ARGS="-DGGML_NATIVE=ON -DLLAVA_BUILD=OFF -DLLAMA_BUILD_COMMON=OFF -DLLAMA_BUILD_TOOLS=OFF \
+	  -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_SERVER=OFF -DLLAMA_CURL=OFF -DLLAMA_OPENSSL=OFF" \
+	$(BIN)/python -m pip install --disable-pip-version-check --no-deps --target work/llama/site \
+	  --no-binary llama-cpp-python llama-cpp-python==0.3.36
+	$(BIN)/python -m pip install --disable-pip-version-check --no-deps --target work/llama/site gguf==0.19.0 diskcache==5.6.3
+	@touch $@
 
 # The peers bring their own OpenCV, which must not lie over ours.
 work/peers-venv/.made:

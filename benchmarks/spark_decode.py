@@ -2,7 +2,7 @@
 
 All that docs/spark_engine.md shows, in one run, with the machine named: `tamis spark bench` with every part, records and
 picture in work/spark-bench/. About 15 GB of memory. On a shared machine the processor times count, on a quiet one the elapsed
-ones. --against llama.cpp needs  pip install xllamacpp gguf  built for this processor, and 10 GB of disk.
+ones. --against llama.cpp needs `make llama`, which compiles it for this processor, and 10 GB of disk.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from tamis import cli, native
 from tamis.spark.bench import PARTS
 
 FOLDER = Path("work/spark-bench")
+LLAMA = Path("work/llama/site")
+"""Where `make llama` puts llama.cpp."""
 
 
 def processor() -> str:
@@ -37,6 +39,7 @@ def main() -> int:
     command = ["spark", "bench", "--parts", ",".join(PARTS), "--rounds", str(options.rounds)]
     command += ["-o", str(FOLDER / "bench.jsonl"), "--figure", str(FOLDER / "bench.svg")]
     if options.against:
+        sys.path.append(str(LLAMA.resolve()))
         command += ["--against", options.against]
     return cli.main(command)
 

@@ -25,17 +25,15 @@ double thread_seconds() {
 constexpr int64_t least_bytes = 32 << 10, most_bytes = 512 << 10;
 constexpr int row_grain = 16;  // 16 floats of output are one cache line
 
-int most_rows(const Matrix& m) {
-  int64_t rows = most_bytes / (m.stride * static_cast<int64_t>(bytes_of(m.type)));
-  return static_cast<int>(std::max<int64_t>(row_grain, rows / row_grain * row_grain));
-}
-
-int least_rows(const Matrix& m) {
-  int64_t rows = least_bytes / (m.stride * static_cast<int64_t>(bytes_of(m.type)));
+int rows_of(const Matrix& m, int64_t bytes) {
+  const int64_t rows = bytes / (m.stride * static_cast<int64_t>(bytes_of(m.type)));
   return static_cast<int>(std::max<int64_t>(row_grain, rows / row_grain * row_grain));
 }
 
 }  // namespace
+
+int most_rows(const Matrix& m) { return rows_of(m, most_bytes); }
+int least_rows(const Matrix& m) { return rows_of(m, least_bytes); }
 
 // By halving: exact to double precision, and only done when a model is opened.
 double normal_quantile(double probability) {
@@ -109,13 +107,18 @@ Engine::Engine(const tamis_spark_config& config, const tamis_spark_ends& ends, c
   }
   ffn_shifts_.assign(c.layers, 0.0f);
   attention_shifts_.assign(c.layers, 0.0f);
-  const size_t a_token = static_cast<size_t>(c.slots) * c.kv_heads * (predictor_dim_ + gate_dim_ + value_dim_);
-  for (int i = 0; i < c.layers; i++) cache_.emplace_back(a_token * c.context * bytes_of(c.cache_type));
+  held_[0] = c.context;
+  held_[1] = std::min(c.context, c.window + std::max(c.rows, c.window / 8));
+  first_.assign(c.slots, 0);
+  const size_t a_token =
+      static_cast<size_t>(c.slots) * c.kv_heads * (predictor_dim_ + gate_dim_ + value_dim_) * bytes_of(c.cache_type);
+  for (const auto& layer : layers_) cache_.emplace_back(a_token * held_[layer.sliding != 0]);
 }
 
 void Engine::step(tamis_spark_step_t& step) {
   step_ = &step;
   rows_ = step.rows;
+  make_room();
   for (auto& dealer : dealers_) dealer.next.store(0, std::memory_order_relaxed);
   active_ = kept_ = rescored_ = 0;
   std::fill(step.seconds, step.seconds + 5, 0.0);
@@ -156,60 +159,6 @@ void Engine::embed(Walk& walk) {
   });
 }
 
-void Engine::attention_block(Walk& walk, int i) {
-  const auto& layer = layers_[i];
-  const bool projects = step_->parts & TAMIS_PROJECTIONS, attends = step_->parts & TAMIS_ATTENTION;
-  if (projects) {
-    own_rows(walk, rows_, [&](int b) {
-      normalise(walk, residual(walk, b), layer.norms[0], b);
-      prepare(walk, 0, layer.qkv.type, rows_, b, normed_.as<float>() + place(walk, rows_, b) * (pitch_ / 4), hidden_);
-    });
-    meet_if_several();
-    project(walk, layer.qkv, 0, qkv_out_.as<float>(), qkv_);
-    pool_.meet();
-    end_lap(walk, projections);
-  }
-  if (attends) {
-    // One task a key-value head, or a query head where that leaves threads without work.
-    const bool apart = rows_ * config_.kv_heads < pool_.size() && group_ > 1;
-    const int heads = apart ? 1 : group_;
-    const bool ahead = rows_ > 1 || apart;
-    if (ahead) {
-      own_rows(walk, rows_, [&](int b) {
-        if (rows_ == 1 && walk.thread != 0) return;
-        for (int h = 0; h < config_.kv_heads; h++) store_keys(i, b, h);
-        turn_queries(b, 0, config_.heads);
-      });
-      pool_.meet();
-    }
-    const int tasks = rows_ * config_.heads / heads, tasks_a_row = config_.heads / heads;
-    Dealer& deal = dealer(walk);
-    for (int first, last; deal.deal(tasks, 1, 1, pool_.size(), first, last);) {
-      const int b = first / tasks_a_row, h = first % tasks_a_row * heads;
-      if (!ahead) {
-        store_keys(i, b, h / group_);
-        turn_queries(b, h, heads);
-      }
-      attend(walk, i, b, h, heads);
-    }
-    pool_.meet();
-    end_lap(walk, attention);
-  }
-  if (projects) {
-    own_rows(walk, rows_, [&](int b) {
-      prepare(walk, 0, layer.out.type, rows_, b, attended_.as<float>() + static_cast<size_t>(b) * out_, out_);
-    });
-    meet_if_several();
-    project(walk, layer.out, 0, projected_.as<float>(), hidden_);
-    pool_.meet();
-    own_rows(walk, rows_, [&](int b) {
-      normalise(walk, projected_.as<float>() + static_cast<size_t>(b) * hidden_, layer.norms[1], b);
-      kernels_->add(residual(walk, b), normed_.as<float>() + place(walk, rows_, b) * (pitch_ / 4), hidden_);
-    });
-    end_lap(walk, projections);
-  }
-}
-
 void Engine::project(Walk& walk, const Matrix& m, int set, float* y, size_t y_stride) {
   const Activations x = prepared(walk, set, m.type, rows_);
   const int least = least_rows(m), most = most_rows(m);
@@ -218,352 +167,9 @@ void Engine::project(Walk& walk, const Matrix& m, int set, float* y, size_t y_st
     kernels_->matmul(m, first, last, x, y, y_stride);
 }
 
-void Engine::turn(const float* x, int row, float* first, float* second, float scale_first, float scale_second) const {
-  const float* cosine = turns_.as<float>() + static_cast<size_t>(row) * 2 * config_.head_dim;
-  const float* sine = cosine + config_.head_dim;
-  for (int part = 0; part < (gate_dim_ > 0 ? 2 : 1); part++) {
-    const int half = (part == 0 ? part_ : config_.head_dim - part_) / 2;
-    float* out = part == 0 ? first : second;
-    const float scale = part == 0 ? scale_first : scale_second;
-    for (int j = 0; j < half; j++) {
-      const float a = x[j], b = x[j + half];
-      out[j] = (a * cosine[j] - b * sine[j]) * scale;
-      out[j + half] = (b * cosine[j] + a * sine[j]) * scale;
-    }
-    x += 2 * half, cosine += half, sine += half;
-  }
-}
-
-void Engine::store_keys(int i, int row, int head) {
-  const auto& c = config_;
-  const size_t width = bytes_of(c.cache_type), context = c.context, position = step_->position[row];
-  const size_t at = (static_cast<size_t>(step_->slot[row]) * c.kv_heads + head) * context;
-  char* k1 = cache_[i].as<char>() + (at + position) * predictor_dim_ * width;
-  char* k2v = cache_[i].as<char>() + static_cast<size_t>(c.slots) * c.kv_heads * context * predictor_dim_ * width +
-              (at + position) * (gate_dim_ + value_dim_) * width;
-  const float* key = qkv_out_.as<float>() + static_cast<size_t>(row) * qkv_ + (c.heads + head) * c.head_dim;
-  constexpr int most = 1024;
-  alignas(64) float first[most] = {}, second[most] = {};
-  float unused;
-  turn(key, row, first, second, 1, 1);
-  kernels_->convert(c.cache_type, first, predictor_dim_, k1, &unused);
-  if (gate_dim_ > 0) kernels_->convert(c.cache_type, second, gate_dim_, k2v, &unused);
-  const float* value = key + c.kv_heads * c.head_dim;
-  std::fill(first, first + value_dim_, 0.0f);
-  std::copy(value, value + c.head_dim, first);
-  kernels_->convert(c.cache_type, first, value_dim_, k2v + gate_dim_ * width, &unused);
-}
-
-void Engine::turn_queries(int row, int first_head, int heads) {
-  const auto& c = config_;
-  const size_t width = bytes_of(c.cache_type);
-  constexpr int most = 1024;
-  alignas(64) float first[most] = {}, second[most] = {};
-  float unused;
-  const float scale_first = c.attention_spark ? 1 / sqrtf(static_cast<float>(part_)) : c.query_scale;
-  const float scale_second = gate_dim_ > 0 ? 1 / sqrtf(static_cast<float>(c.head_dim - part_)) : 0;
-  for (int h = first_head; h < first_head + heads; h++) {
-    turn(qkv_out_.as<float>() + static_cast<size_t>(row) * qkv_ + h * c.head_dim, row, first, second, scale_first,
-         scale_second);
-    // [row][all heads' first parts | all heads' second parts]
-    char* q = queries_.as<char>() + static_cast<size_t>(row) * c.heads * (predictor_dim_ + gate_dim_) * width;
-    kernels_->convert(c.cache_type, first, predictor_dim_, q + static_cast<size_t>(h) * predictor_dim_ * width, &unused);
-    if (gate_dim_ > 0)
-      kernels_->convert(c.cache_type, second, gate_dim_,
-                        q + (static_cast<size_t>(c.heads) * predictor_dim_ + static_cast<size_t>(h) * gate_dim_) * width,
-                        &unused);
-  }
-}
-
-void Engine::attend(Walk& walk, int i, int row, int first_head, int heads) {
-  const auto& c = config_;
-  const size_t width = bytes_of(c.cache_type), context = c.context;
-  const int seen = step_->position[row] + 1;
-  const int keys = layers_[i].sliding ? std::min(seen, c.window) : seen, skipped = seen - keys;
-  const size_t at = (static_cast<size_t>(step_->slot[row]) * c.kv_heads + first_head / group_) * context + skipped;
-  const size_t scratch_keys = context + 2 * row_multiple;
-  float* scratch = scratch_.as<float>() +
-                   static_cast<size_t>(walk.thread) * group_ * (3 * scratch_keys + value_dim_);
-  const char* q = queries_.as<char>() + static_cast<size_t>(row) * c.heads * (predictor_dim_ + gate_dim_) * width;
-
-  Attention task{};
-  task.type = c.cache_type;
-  task.keys = keys;
-  task.heads = heads;
-  task.predictor_dim = predictor_dim_;
-  task.value_gate_dim = gate_dim_;
-  task.head_dim = value_dim_;
-  task.k1 = cache_[i].as<char>() + at * predictor_dim_ * width;
-  task.k2v = cache_[i].as<char>() + static_cast<size_t>(c.slots) * c.kv_heads * context * predictor_dim_ * width +
-             at * (gate_dim_ + value_dim_) * width;
-  task.q1 = q + static_cast<size_t>(first_head) * predictor_dim_ * width;
-  task.q2 = q + (static_cast<size_t>(c.heads) * predictor_dim_ + static_cast<size_t>(first_head) * gate_dim_) * width;
-  task.soft_cap = c.attention_cap;
-  task.spark = c.attention_spark;
-  task.active = c.attention_active;
-  task.quantile = c.attention_spark ? quantiles_[keys] + attention_shifts_[i] : 0;
-  task.scores = scratch;
-  task.out = scratch + group_ * scratch_keys;
-  task.out_stride = value_dim_;
-  task.values = task.out + group_ * value_dim_;
-  task.index = reinterpret_cast<int32_t*>(task.values + group_ * scratch_keys);
-  kernels_->attend(task);
-  for (int h = 0; h < heads; h++)
-    std::copy(task.out + h * value_dim_, task.out + h * value_dim_ + c.head_dim,
-              attended_.as<float>() + static_cast<size_t>(row) * out_ + (first_head + h) * c.head_dim);
-  kept_.fetch_add(task.attended, std::memory_order_relaxed);
-}
-
-void Engine::ffn_gated(Walk& walk, int i) {
-  const auto& layer = layers_[i];
-  own_rows(walk, rows_, [&](int b) {
-    normalise(walk, residual(walk, b), layer.norms[2], b);
-    prepare(walk, 0, layer.gate.type, rows_, b, normed_.as<float>() + place(walk, rows_, b) * (pitch_ / 4), hidden_);
-  });
-  meet_if_several();
-  const Activations x = prepared(walk, 0, layer.gate.type, rows_);
-  float *gate = gate_.as<float>(), *up = up_.as<float>();
-  {
-    Dealer& deal = dealer(walk);
-    const int least = least_rows(layer.gate), most = most_rows(layer.gate);
-    for (int first, last; deal.deal(config_.neurons, least, most, pool_.size(), first, last);) {
-      kernels_->matmul(layer.gate, first, last, x, gate, score_stride_);
-      kernels_->matmul(layer.up, first, last, x, up, score_stride_);
-      for (int b = 0; b < rows_; b++)
-        kernels_->gelu_times(gate + b * score_stride_ + first, up + b * score_stride_ + first, last - first);
-    }
-  }
-  pool_.meet();
-  own_rows(walk, rows_,
-           [&](int b) { prepare(walk, 0, layer.down.type, rows_, b, gate + b * score_stride_, neurons_); });
-  meet_if_several();
-  project(walk, layer.down, 0, projected_.as<float>(), hidden_);
-  pool_.meet();
-  own_rows(walk, rows_, [&](int b) {
-    normalise(walk, projected_.as<float>() + static_cast<size_t>(b) * hidden_, layer.norms[3], b);
-    kernels_->add(residual(walk, b), normed_.as<float>() + place(walk, rows_, b) * (pitch_ / 4), hidden_);
-  });
-  end_lap(walk, predictor);
-}
-
-void Engine::ffn_spark(Walk& walk, int i) {
-  const auto& layer = layers_[i];
-  own_rows(walk, rows_, [&](int b) {
-    const float* normed = normed_.as<float>() + place(walk, rows_, b) * (pitch_ / 4);
-    normalise(walk, residual(walk, b), layer.norms[2], b);
-    prepare(walk, 0, layer.gate.type, rows_, b, normed, hidden_);
-    if (layer.up.type != layer.gate.type) prepare(walk, 1, layer.up.type, rows_, b, normed, hidden_);
-  });
-  meet_if_several();
-  project(walk, layer.gate, 0, gate_.as<float>(), score_stride_);
-  pool_.meet();
-  end_lap(walk, predictor);
-  own_rows(walk, rows_, [&](int b) { choose(walk, i, b); });
-  rows_ == 1 ? gather_one(walk, i) : rows_ <= few_rows ? gather_few(walk, i) : gather_several(walk, i);
-  end_lap(walk, gather);
-}
-
 void Engine::shift(const float* ffn, const float* attention) {
   ffn_shifts_.assign(ffn, ffn + config_.layers);
   attention_shifts_.assign(attention, attention + config_.layers);
-}
-
-// The active neurons of a row, and by how much each passes the threshold.
-void Engine::choose(Walk& walk, int i, int b) {
-  const size_t at = place(walk, rows_, b);
-  const float* scores = gate_.as<float>() + b * score_stride_;
-  int32_t* index = index_.as<int32_t>() + at * score_stride_;
-  float *value = value_.as<float>() + at * score_stride_, *theta = thetas_.as<float>() + at;
-  int count = config_.neurons;
-  if (config_.ffn_active < config_.neurons) {
-    count = kernels_->soft_threshold(scores, config_.neurons, ffn_quantile_ + ffn_shifts_[i], theta, index, value);
-  } else {
-    *theta = 0;  // nothing is left out, nothing taken off
-    for (int n = 0; n < count; n++) index[n] = n, value[n] = scores[n];
-  }
-  counts_.as<int32_t>()[at] = count;
-  if (rows_ > 1 || walk.thread == 0) active_.fetch_add(count, std::memory_order_relaxed);
-}
-
-// Gates of active neurons from the finer predictor: coarse scores chose them and gave theta.
-void Engine::score_again(const tamis_spark_layer& layer, const void* x, int count, const int32_t* index, float* value,
-                         float theta) {
-  kernels_->dot_rows(layer.rescore, index, count, x, 1, value);
-  for (int j = 0; j < count; j++) value[j] = std::max(0.0f, value[j] - theta);
-}
-
-// The active list is cut into a fixed number of pieces, each summed apart: equal work for every thread, and the same
-// result for any number of them.
-void Engine::gather_one(Walk& walk, int i) {
-  const auto& layer = layers_[i];
-  const size_t at = place(walk, 1, 0);
-  const int count = counts_.as<int32_t>()[at];
-  const float theta = thetas_.as<float>()[at];
-  const int32_t* index = index_.as<int32_t>() + at * score_stride_;
-  float* value = value_.as<float>() + at * score_stride_;
-  const int set = layer.up.type != layer.gate.type ? 1 : 0;
-  const Activations x = prepared(walk, set, layer.up.type, 1);
-  const char* second = static_cast<const char*>(x.data) + config_.ffn_predictor * bytes_of(layer.up.type);
-  Dealer& deal = dealer(walk);
-  // Runs of pieces: within a run the next rows are fetched ahead.
-  for (int run, end; deal.deal(pieces, 1, pieces, pool_.size(), run, end);)
-    for (int piece = run; piece < end; piece++) {
-      float* y = sums_.as<float>() + static_cast<size_t>(piece) * hidden_;
-      std::fill(y, y + hidden_, theta - theta == 0 ? 0.0f : NAN);
-      // Whole groups, but for the last piece.
-      const auto part = [&](int p) { return p == pieces ? count : count * p / pieces / gather_group * gather_group; };
-      const int first = part(piece), last = part(piece + 1);
-      if (first == last) continue;
-      const Matrix* again = layer.rescore.data != nullptr ? &layer.rescore : nullptr;
-      if (again == nullptr) kernels_->gelu(value + first, last - first);
-      kernels_->gather(layer.up, layer.down, again, index + first, value + first, last - first, count - last, second,
-                       x.data, x.scale[0], theta, y);
-    }
-  pool_.meet();
-  float* y = normed_.as<float>() + at * (pitch_ / 4);
-  std::fill(y, y + hidden_, 0.0f);
-  for (int piece = 0; piece < pieces; piece++)
-    kernels_->add(y, sums_.as<float>() + static_cast<size_t>(piece) * hidden_, hidden_);
-  kernels_->rms_norm(y, layer.norms[3], config_.hidden, hidden_, config_.epsilon, y);
-  kernels_->add(residual(walk, 0), y, hidden_);
-}
-
-// A few tokens: neurons are cut into fixed pieces, and within a piece the tokens take turns every hundred neurons, so that a
-// row that two of them need is in the cache for the second.
-void Engine::gather_few(Walk& walk, int i) {
-  const auto& layer = layers_[i];
-  constexpr int stretch = 108;
-  const int set = layer.up.type != layer.gate.type ? 1 : 0;
-  const size_t width = bytes_of(layer.up.type);
-  pool_.meet();
-  const Activations x = prepared(walk, set, layer.up.type, rows_);
-  Dealer& deal = dealer(walk);
-  int done[few_rows];
-  for (int piece, end; deal.deal(pieces, 1, 1, pool_.size(), piece, end);) {
-    const int64_t neurons = config_.neurons;
-    const int first = static_cast<int>(neurons * piece / pieces), last = static_cast<int>(neurons * (piece + 1) / pieces);
-    for (int b = 0; b < rows_; b++) {
-      const int32_t* index = index_.as<int32_t>() + b * score_stride_;
-      done[b] = static_cast<int>(std::lower_bound(index, index + counts_.as<int32_t>()[b], first) - index);
-      float* y = sums_.as<float>() + (static_cast<size_t>(b) * pieces + piece) * hidden_;
-      const float theta = thetas_.as<float>()[b];
-      std::fill(y, y + hidden_, theta - theta == 0 ? 0.0f : NAN);
-    }
-    for (int at = first; at < last; at += stretch)
-      for (int b = 0; b < rows_; b++) {
-        const int32_t* index = index_.as<int32_t>() + b * score_stride_;
-        float* value = value_.as<float>() + b * score_stride_;
-        const int count = counts_.as<int32_t>()[b], from = done[b], until = std::min(last, at + stretch);
-        int to = from;
-        while (to < count && index[to] < until) to++;
-        done[b] = to;
-        if (from == to) continue;
-        const char* vector = static_cast<const char*>(x.data) + static_cast<size_t>(b) * x.stride * width;
-        const Matrix* again = layer.rescore.data != nullptr ? &layer.rescore : nullptr;
-        if (again == nullptr) kernels_->gelu(value + from, to - from);
-        kernels_->gather(layer.up, layer.down, again, index + from, value + from, to - from, count - to,
-                         vector + config_.ffn_predictor * width, vector, x.scale[b], thetas_.as<float>()[b],
-                         sums_.as<float>() + (static_cast<size_t>(b) * pieces + piece) * hidden_);
-      }
-  }
-  pool_.meet();
-  own_rows(walk, rows_, [&](int b) {
-    float* y = normed_.as<float>() + place(walk, rows_, b) * (pitch_ / 4);
-    std::fill(y, y + hidden_, 0.0f);
-    for (int piece = 0; piece < pieces; piece++)
-      kernels_->add(y, sums_.as<float>() + (static_cast<size_t>(b) * pieces + piece) * hidden_, hidden_);
-    kernels_->rms_norm(y, layer.norms[3], config_.hidden, hidden_, config_.epsilon, y);
-    kernels_->add(residual(walk, b), y, hidden_);
-  });
-}
-
-// Several tokens: together they need nearly every neuron, so what is saved is arithmetic. Neurons are dealt out for the
-// first product, columns of the output for the second, each read from memory once, in tiles that stay in the cache while
-// every token takes its own rows from them. The next tile is fetched meanwhile.
-void Engine::gather_several(Walk& walk, int i) {
-  const auto& layer = layers_[i];
-  const int set = layer.up.type != layer.gate.type ? 1 : 0;
-  const auto fetch_share = [&](const Matrix& m, int tile, int last, int b, int column, int columns) {
-    const size_t width = bytes_of(m.type);
-    const int from = tile + tile_neurons * b / rows_, to = tile + tile_neurons * (b + 1) / rows_;
-    for (int n = from; n < to && n < last; n++) {
-      const char* row = static_cast<const char*>(m.data) + (static_cast<size_t>(n) * m.stride + column) * width;
-      for (size_t at = 0; at < columns * width; at += 64) __builtin_prefetch(row + at, 0, 2);
-    }
-  };
-  pool_.meet();
-  {
-    const Activations x = prepared(walk, set, layer.up.type, rows_);
-    const size_t width = bytes_of(layer.up.type);
-    Dealer& deal = dealer(walk);
-    std::vector<int> done(rows_);
-    for (int first, last; deal.deal(config_.neurons, tile_neurons, 8 * tile_neurons, pool_.size(), first, last);) {
-      for (int b = 0; b < rows_; b++) {
-        const int32_t* index = index_.as<int32_t>() + b * score_stride_;
-        done[b] = static_cast<int>(std::lower_bound(index, index + counts_.as<int32_t>()[b], first) - index);
-      }
-      for (int tile = first; tile < last; tile += tile_neurons)
-        for (int b = 0; b < rows_; b++) {
-          fetch_share(layer.up, tile + tile_neurons, last, b, 0, layer.up.cols);
-          const int32_t* index = index_.as<int32_t>() + b * score_stride_;
-          float* value = value_.as<float>() + b * score_stride_;
-          const int count = counts_.as<int32_t>()[b], from = done[b], end = std::min(last, tile + tile_neurons);
-          int to = from;
-          while (to < count && index[to] < end) to++;
-          done[b] = to;
-          if (from == to) continue;
-          const char* vector = static_cast<const char*>(x.data) + static_cast<size_t>(b) * x.stride * width;
-          if (layer.rescore.data != nullptr)
-            score_again(layer, vector, to - from, index + from, value + from, thetas_.as<float>()[b]);
-          kernels_->gelu(value + from, to - from);
-          float product[tile_neurons];
-          kernels_->dot_rows(layer.up, index + from, to - from, vector + config_.ffn_predictor * width, x.scale[b],
-                             product);
-          for (int j = from; j < to; j++) value[j] *= product[j - from];
-        }
-    }
-  }
-  pool_.meet();
-  {
-    float* y = projected_.as<float>();
-    Matrix wide{};
-    float* tile_of_v = tiles_.as<float>() + static_cast<size_t>(walk.thread) * tile_neurons * tile_columns;
-    wide.data = tile_of_v;
-    wide.stride = tile_columns;
-    wide.type = f32;
-    Dealer& deal = dealer(walk);
-    std::vector<int> done(rows_);
-    for (int first, last; deal.deal(hidden_, tile_columns, tile_columns, pool_.size(), first, last);) {
-      const int columns = last - first;
-      wide.cols = columns;
-      for (int b = 0; b < rows_; b++) {
-        const float theta = thetas_.as<float>()[b];
-        std::fill(y + b * hidden_ + first, y + b * hidden_ + last, theta - theta == 0 ? 0.0f : NAN);
-      }
-      std::fill(done.begin(), done.end(), 0);
-      for (int tile = 0; tile < config_.neurons; tile += tile_neurons) {
-        const int end = std::min(config_.neurons, tile + tile_neurons);
-        kernels_->widen_rows(layer.down, tile, end, first, columns, tile_of_v, tile_columns);
-        for (int b = 0; b < rows_; b++) {
-          fetch_share(layer.down, tile + tile_neurons, config_.neurons, b, first, columns);
-          const int32_t* index = index_.as<int32_t>() + b * score_stride_;
-          const int count = counts_.as<int32_t>()[b], from = done[b];
-          int32_t within[tile_neurons];
-          int to = from;
-          for (; to < count && index[to] < end; to++) within[to - from] = index[to] - tile;
-          done[b] = to;
-          if (to > from)
-            kernels_->add_rows(wide, within, value_.as<float>() + b * score_stride_ + from, to - from, 0, columns,
-                               y + static_cast<size_t>(b) * hidden_ + first);
-        }
-      }
-    }
-  }
-  pool_.meet();
-  own_rows(walk, rows_, [&](int b) {
-    normalise(walk, projected_.as<float>() + static_cast<size_t>(b) * hidden_, layer.norms[3], b);
-    kernels_->add(residual(walk, b), normed_.as<float>() + place(walk, rows_, b) * (pitch_ / 4), hidden_);
-  });
 }
 
 void Engine::logits(Walk& walk) {
@@ -646,46 +252,6 @@ void Engine::end_lap(Walk& walk, Lap lap) {
   const double now = thread_seconds();
   step_->seconds[lap] += now - walk.lap;
   walk.lap = now;
-}
-
-void Engine::copy_cache(int from, int to, int count) {
-  const auto& c = config_;
-  const size_t width = bytes_of(c.cache_type), context = c.context;
-  for (auto& layer : cache_)
-    for (int h = 0; h < c.kv_heads; h++) {
-      size_t start = 0;
-      for (size_t dim : {static_cast<size_t>(predictor_dim_), static_cast<size_t>(gate_dim_ + value_dim_)}) {
-        auto at = [&](int slot) {
-          return layer.as<char>() + start + (static_cast<size_t>(slot) * c.kv_heads + h) * context * dim * width;
-        };
-        std::copy(at(from), at(from) + static_cast<size_t>(count) * dim * width, at(to));
-        start += static_cast<size_t>(c.slots) * c.kv_heads * context * dim * width;
-      }
-    }
-}
-
-void Engine::fill_cache(uint64_t seed) {
-  // Sums of four uniform numbers of 16 bits, mean 0 and variance 1.
-  constexpr size_t period = size_t{1} << 20;
-  std::vector<float> pool(period);
-  for (auto& each : pool) {
-    seed ^= seed << 13, seed ^= seed >> 7, seed ^= seed << 17;
-    float sum = 0;
-    for (int i = 0; i < 4; i++) sum += static_cast<float>((seed >> (16 * i)) & 0xffff) / 65536.0f;
-    each = (sum - 2.0f) * 1.7320508f;
-  }
-  std::vector<char> converted(period * bytes_of(config_.cache_type));
-  float unused;
-  kernels_->convert(config_.cache_type, pool.data(), static_cast<int>(period), converted.data(), &unused);
-  const size_t used_first = static_cast<size_t>(config_.slots) * config_.kv_heads * config_.context * bytes_of(config_.cache_type);
-  for (auto& layer : cache_) {
-    const size_t bytes = used_first * (predictor_dim_ + gate_dim_ + value_dim_);
-    for (size_t at = 0; at < bytes; at += converted.size()) {
-      seed ^= seed << 13, seed ^= seed >> 7, seed ^= seed << 17;
-      const size_t n = std::min(converted.size(), bytes - at), from = seed % (converted.size() - n + 1) / 64 * 64;
-      memcpy(layer.as<char>() + at, converted.data() + from, n);
-    }
-  }
 }
 
 double Engine::read(const void* data, size_t bytes) {

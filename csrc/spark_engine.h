@@ -21,7 +21,6 @@ class Engine {
          int threads, int spin);
   void shift(const float* ffn, const float* attention);
   void step(tamis_spark_step_t& step);
-  void copy_cache(int from, int to, int count);
   void fill_cache(uint64_t seed);
   double read(const void* data, size_t bytes);
 
@@ -43,6 +42,11 @@ class Engine {
   void embed(Walk& walk);
   void attention_block(Walk& walk, int layer);
   void project(Walk& walk, const Matrix& m, int set, float* y, size_t y_stride);
+  struct Cached {
+    char *k1, *k2v;
+  };
+  Cached cached(int layer, int slot, int kv_head, int position);
+  void make_room();
   void store_keys(int layer, int row, int head);
   void turn_queries(int row, int first_head, int heads);
   void attend(Walk& walk, int layer, int row, int first_head, int heads);
@@ -98,10 +102,15 @@ class Engine {
   std::vector<float> ffn_shifts_, attention_shifts_;       // of these, a layer
   Memory x_, normed_, activations_, scales_, qkv_out_, attended_, projected_, gate_, up_, index_, value_, counts_,
       thetas_, sums_, tiles_, turns_, queries_, scratch_;
-  std::vector<Memory> cache_;                              // a layer: [slots][kv heads][context] of K1, then of [K2|V]
+  std::vector<Memory> cache_;                              // a layer: [slots][kv heads][held] of K1, then of [K2|V]
+  int held_[2];                                            // tokens that global and sliding layers hold
+  std::vector<int> first_;                                 // position of the first one in sliding layers, by slot
   std::atomic<int64_t> active_{0}, kept_{0}, rescored_{0};
 };
 
 double normal_quantile(double probability);
+// Rows in a piece of a product: enough bytes to be worth asking for, few enough that nobody waits long at the end.
+int least_rows(const Matrix& m);
+int most_rows(const Matrix& m);
 
 }  // namespace tamis

@@ -28,9 +28,6 @@ void tamis_spark_shift(tamis_spark* spark, const float* ffn, const float* attent
   spark->engine.shift(ffn, attention);
 }
 void tamis_spark_step(tamis_spark* spark, tamis_spark_step_t* step) { spark->engine.step(*step); }
-void tamis_spark_copy_cache(tamis_spark* spark, int from, int to, int count) {
-  spark->engine.copy_cache(from, to, count);
-}
 void tamis_spark_fill_cache(tamis_spark* spark, uint64_t seed) { spark->engine.fill_cache(seed); }
 double tamis_spark_read(tamis_spark* spark, const void* data, size_t bytes) { return spark->engine.read(data, bytes); }
 

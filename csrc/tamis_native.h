@@ -12,7 +12,7 @@
 #endif
 
 // Raised with every change of this file, so that a stale library beside newer Python code is noticed.
-#define TAMIS_ABI 2
+#define TAMIS_ABI 3
 
 #ifdef __cplusplus
 extern "C" {
@@ -94,8 +94,6 @@ TAMIS_API void tamis_spark_close(tamis_spark*);
 // What each layer adds to the normal quantile of its thresholds: ffn[layers], attention[layers]. 0 unless called.
 TAMIS_API void tamis_spark_shift(tamis_spark*, const float* ffn, const float* attention);
 TAMIS_API void tamis_spark_step(tamis_spark*, tamis_spark_step_t*);
-// Copies the first `count` cached tokens of a slot to another.
-TAMIS_API void tamis_spark_copy_cache(tamis_spark*, int from, int to, int count);
 // Normal-looking keys and values in the whole cache, for benchmarks.
 TAMIS_API void tamis_spark_fill_cache(tamis_spark*, uint64_t seed);
 // Reads memory with the engine's threads; returns seconds.

@@ -137,6 +137,22 @@ def test_ties_keep_every_key(isa: int) -> None:
 
 
 @needs_kernels
+def test_sliding_layers_hold_their_window_only() -> None:
+    """Memory is moved again and again while 60 tokens pass a window of 5; a sequence begun anew finds no trace of the last."""
+    packed = pack(*model("spark", "spark", sliding_window=5), Recipe("f32"))
+    tokens = tokens_of(60)
+    expected = truth(packed, tokens)
+    for chunk in (1, 7):
+        assert error(decoded(packed, len(SETS) - 1, tokens, chunk=chunk), expected) < TOLERANCE["f32"]
+    with opened(packed) as engine:
+        once = engine.generate(tokens, max_tokens=3).tokens
+        assert engine.generate(tokens[:4], max_tokens=40).tokens
+        assert engine.generate(tokens, max_tokens=3).tokens == once
+    full = decoder_module.cache_bytes(packed.config, "f32", 64, 1, 64)
+    assert decoder_module.cache_bytes(packed.config, "f32", 64, 1, 1) < full
+
+
+@needs_kernels
 def test_results_do_not_depend_on_threads() -> None:
     packed = pack(*model("spark", "spark"), Recipe("bf16"))
     tokens = tokens_of(30)

@@ -122,7 +122,9 @@ class _Weights:
             config = self.config(kind) | {"max_position_embeddings": context}
             config["sliding_window"] = window or config["sliding_window"]
             packed = self._pack(config, recipe)
-            require_memory(cache_bytes(config, recipe.dtype, context, slots), "the cache of a benchmark")
+            require_memory(
+                cache_bytes(config, recipe.dtype, context, slots, rows), "the cache of a benchmark"
+            )
             decoder = Native(packed, self.isa, threads=self.threads, context=context, slots=slots, rows=rows)
             decoder.library.tamis_spark_fill_cache(decoder.handle, 7)
             name = f"{kind} {recipe.dtype}" + "".join(

@@ -1,12 +1,13 @@
 """llama.cpp with the dense Gemma-2 shape, in the same process and in turns with the dense arm of the same type.
 
-It runs through the package xllamacpp; a model of random weights is written with the package gguf. Neither belongs to Tamis:
-pip install xllamacpp gguf. The prebuilt xllamacpp is compiled for AVX2 at most: each record says in `features` what the
-installed one uses, and a fair comparison on a processor with more needs one that is built for it.
+It runs through the package llama-cpp-python, compiled from its source for this very processor (`make llama`: prebuilt ones stop
+at AVX2, which would be no comparison); a model of random weights is written with the package gguf. Neither belongs to Tamis.
 """
 
 from __future__ import annotations
 
+import ctypes
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -33,12 +34,15 @@ def against_llama(
     arms: Mapping[str, Arm], length: int, rounds: int, threads: int, tell: Callable[[str], None]
 ) -> Iterator[dict[str, Any]]:
     """Records of llama.cpp and of the dense arm beside it. arms: by dtype, bf16 or int8, a dense arm each."""
+    # Its threads wait asleep, as ours do: spinning, they are far slower on a busy machine.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
         import gguf
-        import xllamacpp
+        import llama_cpp
     except ImportError as error:
         raise UsageError(
-            f"--against llama.cpp needs the Python package {error.name!r}: run  pip install xllamacpp gguf  and try again."
+            f"--against llama.cpp needs the Python package {error.name!r}: run  make llama  in the source folder and try "
+            "again with PYTHONPATH=work/llama/site."
         ) from None
     for dtype, arm in arms.items():
         if dtype not in NAMES:
@@ -47,66 +51,87 @@ def against_llama(
             path = Path(folder) / "dense.gguf"
             tell(f"{NAMES[dtype]}: writing random weights ...")
             _write(gguf, path, arm.packed.config, dtype)
-            server = _server(xllamacpp, path, threads, length + 2 * TOKENS)
+            peer = _Peer(llama_cpp, path, threads, length)
             tell(f"{NAMES[dtype]}, context {length}, {rounds} rounds ...")
-            yield from _take_turns(xllamacpp, server, arm, dtype, length, rounds, threads)
-            del server
+            yield from _take_turns(peer, arm, dtype, length, rounds, threads)
+            peer.close()
 
 
 def _take_turns(
-    xllamacpp: Any, server: Any, arm: Arm, dtype: str, length: int, rounds: int, threads: int
+    peer: _Peer, arm: Arm, dtype: str, length: int, rounds: int, threads: int
 ) -> Iterator[dict[str, Any]]:
     logits = np.empty((1, arm.packed.config["vocab_size"]), np.float32)
-    theirs: list[tuple[float, float]] = []
-    ours: list[tuple[float, float]] = []
-    token = 1
+
+    def ours(token: int, position: int) -> int:
+        arm.decoder.run([token], [0], [position], [0], logits)
+        return int(np.argmax(logits[0]))
+
+    times: dict[str, list[tuple[float, float]]] = {arm.name: [], NAMES[dtype]: []}
     for turn in range(-1, rounds):
-        cpu, wall = time.process_time(), time.perf_counter()
-        for i in range(TOKENS):
-            arm.decoder.run([token], [0], [length - TOKENS + i], [0], logits)
-            token = int(np.argmax(logits[0]))
-        mine = ((time.perf_counter() - wall) * 1e3 / TOKENS, (time.process_time() - cpu) * 1e3 / TOKENS)
-        # The prompt is cached: of it only the last token is computed again, for the first of the logits.
-        prompt = [2, *(3 + i % 1000 for i in range(length - TOKENS))]
-        cpu = time.process_time()
-        reply = server.handle_completions(
-            {
-                "prompt": prompt,
-                "n_predict": TOKENS + 1,
-                "temperature": 0,
-                "cache_prompt": True,
-                "ignore_eos": True,
-            }
-        )
-        spent = (time.process_time() - cpu) * 1e3
-        timings = reply["timings"] if isinstance(reply, dict) else None
-        if not timings:
-            raise InputError(f"llama.cpp answered without timings: {str(reply)[:200]}")
-        steps = timings["predicted_n"] - 1 + timings.get("prompt_n", 1)
-        if turn >= 0:
-            ours.append(mine)
-            theirs.append((timings["predicted_per_token_ms"], spent / steps))
+        for name, step in ((arm.name, ours), (NAMES[dtype], peer.step)):
+            token = 3
+            cpu, wall = time.process_time(), time.perf_counter()
+            for position in range(length - TOKENS, length):
+                token = step(token, position)
+            wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+            if turn >= 0:
+                times[name].append((wall * 1e3 / TOKENS, cpu * 1e3 / TOKENS))
+        peer.back_to(length - TOKENS)
     size = sum(tensor.nbytes for tensor in arm.packed.tensors.values())
-    for name, times in ((arm.name, ours), (NAMES[dtype], theirs)):
-        ms, cpu_ms = (median(each[i] for each in times) for i in (0, 1))
+    mine = times[arm.name]
+    for name, each in times.items():
+        ms, cpu_ms = (median(one[i] for one in each) for i in (0, 1))
         yield {
             "part": "llama.cpp", "arm": name, "context": length, "ms_per_token": round(ms, 3),
             "cpu_ms_per_token": round(cpu_ms, 3), "gb_per_s": round(size / ms / 1e6, 2), "read_gb_per_s": None,
-            "ratio_to_dense": round(median(o[0] / t[0] for o, t in zip(ours, times, strict=True)), 3),
-            "cpu_ratio_to_dense": round(median(o[1] for o in ours) / cpu_ms, 3), "limit": None, "rounds": len(times),
-            "threads": threads, "features": xllamacpp.get_system_info().strip(),
+            "ratio_to_dense": round(median(o[0] / t[0] for o, t in zip(mine, each, strict=True)), 3),
+            "cpu_ratio_to_dense": round(median(o[1] for o in mine) / cpu_ms, 3), "limit": None, "rounds": len(each),
+            "threads": threads, "features": peer.features,
         }  # fmt: skip
 
 
-def _server(xllamacpp: Any, path: Path, threads: int, context: int) -> Any:
-    params = xllamacpp.CommonParams()
-    params.model.path = str(path)
-    params.n_ctx, params.n_parallel, params.warmup = context, 1, False
-    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
-    # Its threads wait asleep, as ours do: the default, spinning, is far slower on a busy machine.
-    params.cpuparams.poll = params.cpuparams_batch.poll = 0
-    params.n_gpu_layers = 0
-    return xllamacpp.Server(params)
+class _Peer:
+    """A loaded model with a prompt in its cache."""
+
+    def __init__(self, llama_cpp: Any, path: Path, threads: int, length: int) -> None:
+        self.lib = llama_cpp
+        llama_cpp.llama_backend_init()
+        self.silence = llama_cpp.llama_log_callback(lambda level, text, data: None)
+        llama_cpp.llama_log_set(self.silence, None)
+        self.model = llama_cpp.llama_model_load_from_file(
+            str(path).encode(), llama_cpp.llama_model_default_params()
+        )
+        if not self.model:
+            raise InputError(f"llama.cpp did not load the model of random weights written for it, {path}.")
+        params = llama_cpp.llama_context_default_params()
+        params.n_ctx = params.n_batch = length + TOKENS
+        params.n_threads = params.n_threads_batch = threads
+        self.context = llama_cpp.llama_init_from_model(self.model, params)
+        if not self.context:
+            raise InputError(f"llama.cpp has no memory for a context of {length} tokens.")
+        self.features = llama_cpp.llama_print_system_info().decode().strip()
+        self.vocabulary = llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(self.model))
+        self._decode([2, *(3 + i % 1000 for i in range(length - TOKENS - 1))])
+
+    def _decode(self, tokens: list[int]) -> None:
+        array = (ctypes.c_int32 * len(tokens))(*tokens)
+        status = self.lib.llama_decode(self.context, self.lib.llama_batch_get_one(array, len(tokens)))
+        if status != 0:
+            raise InputError(f"llama.cpp stopped with status {status}.")
+
+    def step(self, token: int, position: int) -> int:
+        """The likeliest token after this one; positions follow by themselves."""
+        self._decode([token])
+        logits = np.ctypeslib.as_array(self.lib.llama_get_logits_ith(self.context, -1), (self.vocabulary,))
+        return int(np.argmax(logits))
+
+    def back_to(self, position: int) -> None:
+        """Forget the tokens from this position on."""
+        self.lib.llama_memory_seq_rm(self.lib.llama_get_memory(self.context), 0, position, -1)
+
+    def close(self) -> None:
+        self.lib.llama_free(self.context)
+        self.lib.llama_model_free(self.model)
 
 
 def _write(gguf: Any, path: Path, config: Mapping[str, Any], dtype: str) -> None:

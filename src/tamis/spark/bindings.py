@@ -88,7 +88,6 @@ def library() -> ctypes.CDLL | None:
         ("close", None, [c_void_p]),
         ("shift", None, [c_void_p, c_void_p, c_void_p]),
         ("step", None, [c_void_p, POINTER(Step)]),
-        ("copy_cache", None, [c_void_p, c_int, c_int, c_int]),
         ("fill_cache", None, [c_void_p, c_uint64]),
         ("read", c_double, [c_void_p, c_void_p, c_size_t]),
     ):

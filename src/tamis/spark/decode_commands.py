@@ -82,7 +82,7 @@ def _add_bench(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--dtypes", type=_words, default=["bf16", "int8"], metavar="TYPE,...")
     parser.add_argument(
-        "--against", choices=("llama.cpp",), help="the dense shape there, in the same run (xllamacpp, gguf)"
+        "--against", choices=("llama.cpp",), help="the dense shape there, in the same run (make llama)"
     )
     parser.add_argument("--figure", type=Path, metavar="FILE", help="draw the results (.png or .svg)")
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="keep the records (.jsonl)")

@@ -236,16 +236,17 @@ def configured(c: Mapping[str, Any], dtype: str, context: int, slots: int, rows:
     return config
 
 
-def cache_bytes(c: Mapping[str, Any], dtype: str, context: int, slots: int) -> int:
-    """Of the cached keys and values."""
-    size = c["head_dim"]
+def cache_bytes(c: Mapping[str, Any], dtype: str, context: int, slots: int, rows: int) -> int:
+    """Of the cached keys and values. Sliding layers hold their window and some room (csrc/spark_attention.cpp)."""
+    size, window = c["head_dim"], c["sliding_window"]
     if c["attention"] == "spark":
         r = c["attention_predictor_size"]
         width = padded(r) + padded(size - r) + padded(size)
     else:
         width = 2 * padded(size)
-    per_token = c["num_hidden_layers"] * c["num_key_value_heads"] * width * (4 if dtype == "f32" else 2)
-    return int(per_token * context * slots)
+    sliding = min(context, window + max(rows, window // 8))
+    held = sum(sliding if kind == "sliding_attention" else context for kind in c["layer_types"])
+    return int(held * c["num_key_value_heads"] * width * (4 if dtype == "f32" else 2) * slots)
 
 
 def require_memory(needed_bytes: int, why: str) -> None:

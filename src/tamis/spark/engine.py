@@ -103,8 +103,9 @@ class Engine:
         if chosen is None:
             return cls(packed, Portable(packed, sequences), context, sequences)
         kept = packed.recipe.dtype
+        rows = max(CHUNK_ROWS, sequences)
         require_memory(
-            cache_bytes(packed.config, kept, context, sequences),
+            cache_bytes(packed.config, kept, context, sequences, rows),
             f"the cache of {sequences} x {context} tokens",
         )
         decoder = Native(
@@ -113,7 +114,7 @@ class Engine:
             threads=threads or cores(),
             context=context,
             slots=sequences,
-            rows=max(CHUNK_ROWS, sequences),
+            rows=rows,
         )
         return cls(packed, decoder, context, sequences)
 
