@@ -33,7 +33,7 @@ from tamis.agreement import (
 )
 from tamis.errors import TrainingError
 from tamis.proliferation import train_score
-from tamis.proliferation.compose import Composer, write_slide
+from tamis.proliferation.compose import REPEATS, Composer, write_slide
 from tamis.proliferation.detect import FOLDER, NETWORK
 from tamis.proliferation.features import NAMES
 from tamis.proliferation.mitosis import Mitosis
@@ -46,6 +46,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--count", type=int, default=60)
+    parser.add_argument(
+        "--repeats", type=int, default=REPEATS, help="of one nucleus on a slide; 0: any number"
+    )
     parser.add_argument("--size", type=int, default=20_000)
     parser.add_argument("--seed", type=int, default=2000)
     parser.add_argument("--cases", default="test")
@@ -60,10 +63,11 @@ def main() -> None:
         "threshold": weights.operating_point["threshold"],
         "size_px": options.size,
         "cases": options.cases,
+        "repeats": options.repeats,
     }
     for seed in [] if options.report else range(options.seed, options.seed + options.count):
         if seed not in {line["seed"] for line in scored(journal, recipe)}:
-            line = one_slide(seed, options.size, options.cases, options.work)
+            line = one_slide(seed, options)
             with journal.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(recipe | line) + "\n")
             shown = "planted", "found", "hits", "false", "hot_spot_count", "count", "mitotic_score", "called"
@@ -81,11 +85,12 @@ def scored(journal: Path, recipe: dict[str, Any]) -> list[dict[str, Any]]:
     return [lines[seed] for seed in sorted(lines)]
 
 
-def one_slide(seed: int, size: int, cases: str, work: Path) -> dict[str, Any]:
+def one_slide(seed: int, options: argparse.Namespace) -> dict[str, Any]:
     data = Path(os.environ.get("TAMIS_DATA", "../shared/data")) / "pathology"
-    path = work / f"composed-{seed}.tif"
+    path = options.work / f"composed-{seed}.tif"
     begun = time.process_time()
-    truth = write_slide(Composer(data, size_px=size, seed=seed, part=cases), path)
+    composer = Composer(data, size_px=options.size, seed=seed, part=options.cases, repeats=options.repeats)
+    truth = write_slide(composer, path)
     composing = time.process_time() - begun
     begun = time.process_time()
     found = score_slide(path)

@@ -22,7 +22,7 @@ from scipy.optimize import linear_sum_assignment
 from sklearn.metrics import cohen_kappa_score
 
 from tamis.agreement import Detections, bootstrap
-from tamis.proliferation.compose import Composer, write_slide
+from tamis.proliferation.compose import REPEATS, Composer, write_slide
 from tamis.proliferation.detect import FOLDER, Detector, Effort, detect, suppress
 from tamis.proliferation.hotspot import hot_spot
 from tamis.proliferation.mitosis import Mitosis
@@ -35,6 +35,9 @@ HIT_UM = 7.5
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=8)
+    parser.add_argument(
+        "--repeats", type=int, default=REPEATS, help="of one nucleus on a slide; 0: any number"
+    )
     parser.add_argument("--size", type=int, default=8192)
     parser.add_argument("--seed", type=int, default=1000)
     parser.add_argument("--dense", type=int, default=0, help="slides searched without candidates as well")
@@ -56,7 +59,9 @@ def main() -> None:
     effort, tissue_mm2, spent_s = Effort(), 0.0, 0.0
     for seed in range(options.seed, options.seed + options.count):
         path = options.work / f"composed-{options.cases}-{options.size}-{seed}.tif"
-        truth = write_slide(Composer(data, size_px=options.size, seed=seed, part=options.cases), path)
+        truth = write_slide(
+            Composer(data, size_px=options.size, seed=seed, part=options.cases, repeats=options.repeats), path
+        )
         real = [Mitosis(o["x_um"], o["y_um"], 1.0) for o in truth["objects"] if o["kind"] == "mitosis"]
         with open_slide(path) as slide:
             begun = time.process_time()

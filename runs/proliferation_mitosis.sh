@@ -1,31 +1,27 @@
 #!/usr/bin/env bash
-# The published mitosis detector: mitosis.lite0 and mitosis.candidates. Needs the shared data (TAMIS_DATA). Each line can be
-# stopped and run again; together about 20 minutes of one Zen 5 core.
-#
-# The published weights came about in these steps, but not in one go: the first 1000 steps of `second` and the mining ran
-# before windows.setting hid the patch's own mitosis; `alike` and `grounds` went on from there with it; `first` was stopped
-# at step 600 of a schedule of 1800, and `grounds` at step 100 of 320 (--seconds stops with a checkpoint).
+# The published mitosis detector, mitosis.lite0 and mitosis.candidates, in one run from ImageNet's weights. Needs the shared data
+# (TAMIS_DATA). Each line can be stopped and run again; about 30 minutes of one Zen 5 core, the last line of figures apart.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE
-WORK=work/mitosis
+WORK=work/mitosis-b
 TRAIN=".venv/bin/python -m tamis.proliferation.train_mitosis"
 
-# The perceptron before the network; prints mitoses kept against candidates per mm2 (validation cases).
+# The perceptron that sifts dark nuclei; prints mitoses kept against candidates per mm2 (validation cases).
 .venv/bin/python -m tamis.proliferation.train_candidates --work $WORK
 
-# Step 1: dark nuclei as negatives. Step 2: its false positives drawn more often.
-$TRAIN first --work $WORK
-$TRAIN mine --work $WORK
-$TRAIN second --trunk lite0 --work $WORK
-mv $WORK/lite0.pt $WORK/lite0-context.pt
+# Step 1: all dark nuclei of fields and composed training slides as negatives. Step 2, from the start: its false ones drawn more often.
+$TRAIN first --grounds --work $WORK
+$TRAIN mine --grounds --work $WORK
+$TRAIN second --grounds --work $WORK
 
-$TRAIN second --trunk lite0 --start $WORK/lite0-context.pt --steps 700 --seed 1 --work $WORK
-mv $WORK/lite0.pt $WORK/lite0-alike.pt
+# The glance between perceptron and network; prints its curve on composed validation slides.
+.venv/bin/python -m tamis.proliferation.train_glance --grounds --work $WORK
 
-# Nuclei of composed training slides as well: stroma and lymphocytes, which AMi-Br hardly shows.
-$TRAIN second --trunk lite0 --start $WORK/lite0-alike.pt --steps 320 --seed 2 --grounds --work $WORK
-mv $WORK/lite0.pt $WORK/lite0-grounds.pt
+# Export and figures on test cases. Threshold and bound were fixed on composed slides of validation cases:
+#   python benchmarks/proliferation_detect.py --count 10 --size 4096 --seed 500 --cases validation
+.venv/bin/python -m tamis.proliferation.publish_mitosis --threshold THRESHOLD --least LEAST --work $WORK
 
-# Export and figures on test cases; the threshold was fixed on a composed slide of validation cases (seed 501).
-.venv/bin/python -m tamis.proliferation.publish_mitosis --checkpoint lite0-grounds --threshold 0.65 --work $WORK
+# Unseen cases in unseen grounds: detection with and without candidates, then 60 whole slides (resumable, about two hours).
+.venv/bin/python benchmarks/proliferation_detect.py --count 8 --size 6144 --dense 2
+.venv/bin/python benchmarks/proliferation_composed.py --count 60 --size 20000 --work work/composed60

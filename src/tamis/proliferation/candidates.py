@@ -28,6 +28,7 @@ FINE_REACH, FINE_CHANNELS = 7, (0, 1)  # samples of 0.5 um: red (haematoxylin al
 COARSE, FINE = 2 * COARSE_REACH + 1, 2 * FINE_REACH + 1
 GLANCE_PX = 36  # at 0.5 um/px
 LEAST_PERCEPTRON = -4.0  # log-odds: keeps 98 of 100 mitoses on validation cases
+PERCEPTRON_SHARE = 0.5  # of the sum: half as many candidates at equal recall as without (validation fields)
 INPUTS = len(COARSE_CHANNELS) * COARSE * COARSE + len(FINE_CHANNELS) * FINE * FINE
 
 
@@ -103,8 +104,10 @@ class CandidateScorer:
         scores = self(samples)
         if self.glance is None:
             return places, scores, len(places)
-        left = places[scores >= LEAST_PERCEPTRON]
-        return left, self.glance(glances_at(pixels, left)), len(places)
+        hopeful = scores >= LEAST_PERCEPTRON
+        left = places[hopeful]
+        together = self.glance(glances_at(pixels, left)) + PERCEPTRON_SHARE * scores[hopeful]
+        return left, np.asarray(together, np.float32), len(places)
 
 
 def glances_at(pixels: NDArray[np.uint8], places: NDArray[np.float64]) -> NDArray[np.uint8]:

@@ -9,8 +9,11 @@ slide has one stain, that of a ground or of a case; each case's own is estimated
 
 How many follows tables. A row of the 500 TUPAC16 training slides gives the mitotic score, and a count for it is planted in one
 2 mm2 square, fewer elsewhere. Look-alikes are as many as in the 150 labelled breast fields of MIDOG++ (2 mm2 each, chosen as hot
-spots): 7.2 + 0.87 for each mitosis, and elsewhere fewer in the same proportion as mitoses. Everything is a function of the
-seed and the place, so any size is written in bounded memory.
+spots): 7.2 + 0.87 for each mitosis, and elsewhere fewer in the same proportion as mitoses; but AMi-Br has only 23 that lie whole
+inside their patches, 3 of them in validation cases and 9 in test cases, and no nucleus is planted more than REPEATS times on a
+slide, or copies of one nucleus would decide the figures. A large slide has fewer look-alikes than a real one.
+
+Everything is a function of the seed and the place, so any size is written in bounded memory.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ import csv
 import json
 import math
 import tempfile
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -48,6 +51,7 @@ COUNTS = {1: (0, 5), 2: (6, 10), 3: (11, 40)}  # mitoses in 2 mm2 by TUPAC16's s
 ELSEWHERE = 0.35  # density outside the hot square over the density inside
 LOOKALIKES = 7.2, 0.87  # in 2 mm2: at least, and per mitosis
 MINED_PER_MM2 = 40
+REPEATS = 2
 LEAST_FIELDS = 3  # of a case, for its stain
 LEVELS = (1, 4, 16)
 Source = tuple[Field, float, float]
@@ -67,10 +71,17 @@ class Composer:
     """One composed slide: what is where, and its pixels."""
 
     def __init__(
-        self, data: Path, *, size_px: int, seed: int, part: str = "test", mitoses: int | None = None
+        self,
+        data: Path,
+        *,
+        size_px: int,
+        seed: int,
+        part: str = "test",
+        mitoses: int | None = None,
+        repeats: int = REPEATS,
     ) -> None:
-        """`mitoses` replaces the count of the TUPAC16 row, for training."""
-        self.asked = mitoses
+        """`mitoses` replaces the count of the TUPAC16 row, for training; `repeats` 0 allows any."""
+        self.asked, self.repeats = mitoses, repeats
         self.size_px, self.seed, self.part = size_px, seed, part
         generator = np.random.default_rng((seed, 1))
         fields = [f for f in part_of(read_fields(data), part) if max(f.pixels.shape) <= 128]
@@ -144,20 +155,35 @@ class Composer:
         objects: list[Planted] = []
         taken: list[Source] = []
         places: list[tuple[int, int]] = []
+        spent: Counter[tuple[Kind, int]] = Counter()
         for kind, inside, amount in amounts:
             for _ in range(amount if sources[kind] else 0):
                 area_of = (int(hot[0]), int(hot[1]), side) if inside else (0, 0, self.size_px)
                 place = self._free_place(area_of, places, generator)
                 if place is None:
                     continue
-                field, x, y = sources[kind][generator.integers(len(sources[kind]))]
+                which = self._unspent(kind, len(sources[kind]), spent, generator)
+                if which is None:
+                    continue
+                field, x, y = sources[kind][which]
                 planted = Planted(place[0] * UM_PER_PX, place[1] * UM_PER_PX, kind, field.case)
                 if kind == "mitosis" and not inside and self._too_hot([*objects, planted], high):
                     continue
+                spent[kind, which] += 1
                 objects.append(planted)
                 places.append(place)
                 taken.append((field, x, y))
         return objects, taken
+
+    def _unspent(
+        self, kind: Kind, count: int, spent: Counter[tuple[Kind, int]], generator: np.random.Generator
+    ) -> int | None:
+        """One of `count` sources that is not yet planted as often as it may be."""
+        for _ in range(60):
+            which = int(generator.integers(count))
+            if not self.repeats or spent[kind, which] < self.repeats:
+                return which
+        return None
 
     def _too_hot(self, objects: Sequence[Planted], high: int) -> bool:
         """Some window would hold more than the row's score allows."""

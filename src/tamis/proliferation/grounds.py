@@ -61,7 +61,7 @@ def _slide(
     picture, table = keep / f"{part}-{seed}.jpg", keep / f"{part}-{seed}.json"
     if not table.exists():
         keep.mkdir(parents=True, exist_ok=True)
-        composer = Composer(data, size_px=SIZE_PX, seed=seed, part=part, mitoses=MITOSES)
+        composer = Composer(data, size_px=SIZE_PX, seed=seed, part=part, mitoses=MITOSES, repeats=0)
         pixels = composer.pixels(0, 0, SIZE_PX, SIZE_PX)
         with replacing(picture) as beside:
             coded = cv2.imencode(".jpg", pixels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1]

@@ -17,7 +17,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import onnx
@@ -63,7 +63,7 @@ class Exported(nn.Module):
     def forward(self, pixels: Tensor) -> Tensor:
         planes = pixels.permute(0, 3, 1, 2).float()
         chances = [torch.sigmoid(network(planes)) for network in self.networks]
-        return torch.as_tensor(sum(chances) / len(chances))
+        return cast(Tensor, sum(chances) / len(chances))
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import cast
 
 import cv2
 import numpy as np
@@ -136,7 +137,7 @@ class _Exported(nn.Module):
         self.network = network
 
     def forward(self, pixels: Tensor) -> Tensor:
-        return torch.as_tensor(self.network(pixels.permute(0, 3, 1, 2).float())[:, 0])
+        return cast(Tensor, self.network(pixels.permute(0, 3, 1, 2).float())[:, 0])
 
 
 def to_onnx(network: GlanceNetwork) -> bytes:
