@@ -4,9 +4,10 @@
 
 Draws a pyramidal TIFF of side x side pixels at 0.25 um/px (the phantom, repeated), then alternates, in one process:
   tamis   the slide's tiles read, decoded, predicted, refined and blended (segmentation.predict_rows)
+  files   all that  tamis weakseg segment  does: tissue, the same, and its four files written (segmentation.segment_file)
   plain   session.run on the same tiles, decoded beforehand; nothing refined, nothing blended
-and reports the medians in megapixels of the network's plane a second, overlaps not counted twice, their ratio, and the
-largest resident memory of this process. The two are interleaved because the machine may be shared.
+and reports the medians in megapixels of the network's plane a second of CPU time, all threads counted, overlaps not counted
+twice, the ratios, and the largest resident memory of this process. CPU time and turns, because the machine may be shared.
 """
 
 from __future__ import annotations
@@ -16,9 +17,11 @@ import os
 import platform
 import resource
 import statistics
+import tempfile
 import time
 from pathlib import Path
 
+import cv2
 import numpy as np
 import tifffile
 
@@ -26,7 +29,7 @@ from tamis.slides import open_slide
 from tamis.tiles import Grid
 from tamis.weakseg.network import load
 from tamis.weakseg.phantom import phantom
-from tamis.weakseg.segmentation import TILE_PX, predict_rows
+from tamis.weakseg.segmentation import TILE_PX, predict_rows, segment_file
 
 UM_PER_PX = 0.25
 
@@ -74,6 +77,7 @@ def main() -> None:
     if not slide_path.exists():
         slide_path.parent.mkdir(parents=True, exist_ok=True)
         draw_slide(slide_path, options.side)
+    cv2.setNumThreads(options.threads)
     network = load(options.weights, options.threads)
     um_per_px = network.geometry.um_per_px
     assert um_per_px is not None, "a network with a scale of its own is measured"
@@ -84,31 +88,36 @@ def main() -> None:
         grid = Grid(width, height, tile, min(overlap, tile // 2 // stride * stride))
 
         def ours() -> float:
-            started = time.perf_counter()
+            started = time.process_time()
             for _ in predict_rows(slide, (height, width), um_per_px, network):
                 pass
-            return time.perf_counter() - started
+            return time.process_time() - started
+
+        def files() -> float:
+            started = time.process_time()
+            with tempfile.TemporaryDirectory() as folder:
+                segment_file(slide_path, Path(folder), network)
+            return time.process_time() - started
 
         peak_before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        first = ours()
+        files()
         peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         tiles = [
             slide.read_region(t.x * um_per_px, t.y * um_per_px, t.width, t.height, um_per_px) for t in grid
         ]
 
         def plain() -> float:
-            started = time.perf_counter()
+            started = time.process_time()
             for pixels in tiles:
                 network.unrefined(pixels)  # the graph alone: no boundary refinement, no blending
-            return time.perf_counter() - started
+            return time.process_time() - started
 
-        plain()
-        times = [(ours(), plain()) for _ in range(options.rounds)]
+        plain(), ours()
+        times = np.array([(ours(), plain(), files()) for _ in range(options.rounds)])
     megapixels = width * height / 1e6
-    seconds = [statistics.median(column) for column in zip(*times, strict=True)]
-    ratio = statistics.median(b / a for a, b in times)
     print(
-        f"{platform.processor() or platform.machine()}, {len(os.sched_getaffinity(0))} cores, {options.threads} threads"
+        f"{platform.processor() or platform.machine()}, {len(os.sched_getaffinity(0))} cores, {options.threads} threads, "
+        f"load {os.getloadavg()[0]:.0f}"
     )
     print(
         f"{slide_path.name}: {slide.size_px[0]} x {slide.size_px[1]} px at {UM_PER_PX} um/px, {slide.reader}"
@@ -116,11 +125,12 @@ def main() -> None:
     print(
         f"plane {width} x {height} at {um_per_px} um/px, {len(grid)} tiles of {tile} with {grid.overlap} in common"
     )
-    print(f"tamis  {megapixels / seconds[0]:7.2f} MP/s   {seconds[0]:7.2f} s   (first run {first:.2f} s)")
-    print(
-        f"plain  {megapixels / seconds[1]:7.2f} MP/s   {seconds[1]:7.2f} s   tiles in memory, same network and threads"
-    )
-    print(f"ratio  {ratio:7.3f}   median of {options.rounds} interleaved pairs")
+    for index, name in enumerate(("tamis", "plain", "files")):
+        seconds = statistics.median(times[:, index])
+        ratio = statistics.median(times[:, 1] / times[:, index])
+        print(
+            f"{name}  {megapixels / seconds:7.2f} MP/s   {seconds:7.2f} CPU s   {ratio:6.3f} of plain, median of {options.rounds}"
+        )
     print(f"peak memory {peak_mb:.0f} MB (before: {peak_before / 1024:.0f} MB)")
 
 
