@@ -44,7 +44,7 @@ class Toy:
             m, m * 0.999, np.zeros(4, np.float32), np.full((3, 1), np.exp(-20 * self.off), np.float32)
         )
 
-    def lattice(self, seen: Sighting) -> Lattice:
+    def lattice(self, seen: Sighting, allowed: object = None) -> Lattice:
         n = len(seen.mass)
         return Lattice(
             seen.position, np.log(seen.mass), np.log1p(-seen.mass), seen.log_space,

@@ -11,9 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
+from tamis.subtitles import scripts
 from tamis.subtitles.cue import Box
 from tamis.subtitles.detect import LineImage
 from tamis.subtitles.recognise import Recogniser, Sighting
@@ -30,13 +32,19 @@ LEAST_CHARACTERS, LEAST_SURE = 2.0, 0.6  # of a line that tells a size; scenery 
 MOVES = (-0.24, -0.12, 0.12, 0.24)  # SCW by which a chosen row is moved
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(eq=False)
 class Looked:
     """A line and what the networks see in it. offered: not where the strokes told, see `CueImage.others`."""
 
     image: LineImage
     sighting: Sighting
+    recogniser: Recogniser
     offered: bool = False
+
+    @cached_property
+    def sure(self) -> float:
+        """`sureness`, which is not cheap: asked for only where lines are compared."""
+        return sureness(self.sighting, self.recogniser)
 
 
 @dataclass(eq=False)
@@ -69,17 +77,17 @@ class Sizes:
         scale = style.scale() if style is not None else 1.0
         return image if scale == 1.0 else image.cut(0.0, scale)
 
-    def learn(self, image: LineImage, sighting: Sighting, as_measured: bool) -> bool:
+    def learn(self, image: LineImage, looked: Looked) -> bool:
         """Takes a line into account; whether that changed the size in which it is to be cut.
 
-        as_measured: whether it was seen in the size that was measured, not in one learnt before.
+        image: as it was measured; looked: perhaps in a size that was learnt before.
         """
         style = self._style(image.scw)
-        if characters(sighting) < LEAST_CHARACTERS or (style is not None and style.lines >= ENOUGH):
+        if characters(looked.sighting) < LEAST_CHARACTERS or (style is not None and style.lines >= ENOUGH):
             return False
-        if not as_measured:
-            sighting = self._recogniser.sight(image.pixels)
-        sure = {1.0: sureness(sighting, self._recogniser)}
+        if looked.image is not image:
+            looked = Looked(image, self._recogniser.sight(image.pixels), self._recogniser)
+        sure = {1.0: looked.sure}
         if sure[1.0] < CLEAR:
             for scale in SCALES:
                 other = self._recogniser.sight(image.cut(0.0, scale).pixels)
@@ -127,13 +135,20 @@ def arrange(
 
     def look(image: LineImage, offered: bool) -> Looked:
         cut = sizes.cut(image)
-        sighting = recogniser.sight(cut.pixels)
-        if offered or not sizes.learn(image, sighting, cut is image):
-            return Looked(cut, sighting, offered)
-        image = sizes.cut(image)
-        return Looked(image, recogniser.sight(image.pixels))
+        return Looked(cut, recogniser.sight(cut.pixels), recogniser, offered)
 
-    looked = [look(image, False) for image in lines] + [look(image, True) for image in others]
+    def look_and_learn(image: LineImage) -> Looked:
+        line = look(image, False)
+        return look(image, False) if sizes.learn(image, line) else line
+
+    looked = [look_and_learn(image) for image in lines]
+    # Where a line is clear, none of the rows that overlap it could take its place.
+    doubtful = [
+        image
+        for image in others
+        if not any(overlap(image, line.image) and _is_clear(line) for line in looked)
+    ]
+    looked += [look(image, True) for image in doubtful]
     looked = [line for line in looked if decided(line.sighting) >= LEAST_DECIDED]
     chosen = _apart(looked, recogniser)
     if any(line.offered for line in chosen):
@@ -148,7 +163,7 @@ def _apart(looked: list[Looked], recogniser: Recogniser) -> list[Looked]:
 
     def worth(line: Looked) -> float:
         count = characters(line.sighting)
-        sure = sureness(line.sighting, recogniser) if count > SOME else 0.0
+        sure = line.sure if count > SOME else 0.0
         return sure * count if sure else min(0.0, count) - 1
 
     chosen: list[Looked] = []
@@ -158,6 +173,10 @@ def _apart(looked: list[Looked], recogniser: Recogniser) -> list[Looked]:
     return chosen
 
 
+def _is_clear(line: Looked) -> bool:
+    return decided(line.sighting) >= CLEAR and characters(line.sighting) > SOME and line.sure >= CLEAR
+
+
 def centred(line: Looked, recogniser: Recogniser) -> Looked:
     """A line that was offered, moved up or down to where the classes of its characters are surest."""
     if not line.offered or characters(line.sighting) <= SOME:
@@ -165,17 +184,20 @@ def centred(line: Looked, recogniser: Recogniser) -> Looked:
     moved = [line]
     for down in MOVES:
         image = line.image.cut(down, 1.0)
-        moved.append(Looked(image, recogniser.sight(image.pixels), offered=True))
-    return max(moved, key=lambda line: sureness(line.sighting, recogniser))
+        moved.append(Looked(image, recogniser.sight(image.pixels), recogniser, offered=True))
+    return max(moved, key=lambda line: line.sure)
 
 
 def sureness(sighting: Sighting, recogniser: Recogniser) -> float:
-    """Mean probability, over the characters that are there, of the best class of each; in any script."""
+    """Mean probability, over the characters that are there, of the best class of each, among the commoner
+    characters of all scripts: rare ones seldom decide which rows or which size is right, and would cost four times as much."""
     there = sighting.mass > 0.5
     if not there.any():
         return 0.0
     sure = sighting.only(there)
-    return float(np.mean(sure.mass * np.exp(recogniser.lattice(sure).log_class[:, 0]))) * decided(sighting)
+    return float(
+        np.mean(sure.mass * np.exp(recogniser.lattice(sure, allowed=scripts.common()).log_class[:, 0]))
+    ) * decided(sighting)
 
 
 def overlap(a: LineImage, b: LineImage) -> bool:

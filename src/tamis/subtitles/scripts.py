@@ -57,6 +57,17 @@ def allowed(language: str) -> NDArray[np.bool_]:
 
 
 @cache
+def common(number: int = 2500) -> NDArray[np.bool_]:
+    """The commonest characters of every script, with Latin and punctuation: classes [number of classes] (read-only)."""
+    mask = np.zeros(len(characters.classes()), bool)
+    for language in LANGUAGES:
+        mask[characters.numbers_of(script(language)[:number])] = True
+    mask[characters.numbers_of(characters.ASCII + characters.PUNCTUATION)] = True
+    mask.flags.writeable = False
+    return mask
+
+
+@cache
 def shares() -> NDArray[np.float64]:
     """Share of each class in a text of each language, [languages, number of classes]; 0 for Latin and punctuation."""
     table = np.full((len(LANGUAGES), len(characters.classes())), FOREIGN)
