@@ -23,7 +23,7 @@ from typing import Any
 from tamis import __version__
 from tamis.batch import Item, Outcome, expand, run
 from tamis.errors import InputError, UsageError
-from tamis.proliferation.remote import expand_url, fetched, is_url, name_of
+from tamis.remote import expand_url, fetched, is_url, name_of
 from tamis.writing import output_error, replacing
 
 ENDINGS = frozenset(

@@ -7,7 +7,6 @@ read pixel by pixel, which only a network without a scale of its own accepts.
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tamis.batch import expand
-from tamis.errors import InputError, UsageError
+from tamis.errors import InputError
+from tamis.remote import expand_url, fetched
 from tamis.slides import Slide, UnknownResolution, open_slide
 from tamis.weakseg.images import BROKEN, ENDINGS, read_image, spacing_um
 
@@ -137,7 +137,7 @@ def expand_sources(arguments: Sequence[str]) -> list[Path]:
         if _is_dicom_slide_folder(Path(argument)):
             paths.append(Path(argument))  # its files are the levels of one slide
         elif is_url(argument):
-            paths += [Path(url) for url in _expand_url(argument)]
+            paths += [Path(url) for url in expand_url(argument, ALL_ENDINGS)]
         else:
             paths += expand([argument], ALL_ENDINGS)
     return list(dict.fromkeys(paths))
@@ -148,28 +148,6 @@ def _is_dicom_slide_folder(path: Path) -> bool:
     return first is not None and _is_slide_dicom(first)
 
 
-def _expand_url(url: str) -> list[str]:
-    import fsspec
-
-    try:
-        system, place = fsspec.core.url_to_fs(url)
-        if any(sign in place for sign in "*?["):
-            found = sorted(system.glob(place))
-        elif system.isdir(place):
-            found = [
-                name
-                for name in sorted(system.ls(place, detail=False))
-                if Path(name).suffix.lower() in ALL_ENDINGS
-            ]
-        else:
-            return [url]
-    except Exception as fault:  # noqa: BLE001 - each protocol raises its own
-        raise UsageError(f"{url} cannot be listed ({type(fault).__name__}: {fault}).") from None
-    if not found:
-        raise UsageError(f"{url} names no image.")
-    return [system.unstrip_protocol(name) for name in found]
-
-
 @contextmanager
 def local(path: Path) -> Iterator[Path]:
     """The path itself, or a URL's content in a temporary file of the same name."""
@@ -177,16 +155,6 @@ def local(path: Path) -> Iterator[Path]:
     if match is None or path.is_absolute():
         yield path
         return
-    import fsspec
-
     root = "/" if match[1] in {"file", "local"} else ""  # file:///home/... has no host between its slashes
-    url = f"{match[1]}://{root}{str(path)[match.end() :]}"
-    with tempfile.TemporaryDirectory(prefix="tamis-") as folder:
-        copy = Path(folder) / path.name
-        try:
-            with fsspec.open(url, "rb") as remote, copy.open("wb") as file:
-                while block := remote.read(1 << 22):
-                    file.write(block)
-        except Exception as fault:  # noqa: BLE001 - each protocol raises its own
-            raise InputError(f"{url} cannot be fetched ({type(fault).__name__}: {fault}).") from None
+    with fetched(f"{match[1]}://{root}{str(path)[match.end() :]}") as copy:
         yield copy

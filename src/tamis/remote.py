@@ -1,7 +1,7 @@
-"""Slides behind URLs (s3://, gs://, https://, ...), through fsspec: which they are, and a copy on this machine.
+"""Inputs behind URLs (s3://, gs://, https://, ...), through fsspec: which they are, and a copy on this machine.
 
 A slide is read in thousands of small pieces all over the file, so it is fetched whole; the copy is deleted when its
-results are written.
+results are written. Each protocol raises its own errors, which have nothing in common: hence the two broad excepts.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from tamis.errors import InputError, MissingExtraError, UsageError
+from tamis.errors import InputError, MissingExtraError, TamisError, UsageError
 
 URL = re.compile(r"[a-z][a-z0-9+.-]+(::[a-z].*)?://", re.IGNORECASE)
 
@@ -28,22 +28,27 @@ def name_of(url: str) -> str:
 
 
 def expand_url(url: str, endings: frozenset[str]) -> list[str]:
-    """The slides that a URL names: itself, what a pattern matches, or what a folder holds, sorted.
+    """The files that a URL names: itself, what a pattern matches, or what a folder holds with one of `endings`, sorted.
 
-    Raises InputError when the place cannot be looked at, and UsageError for a folder that holds no slide.
+    Raises InputError when the place cannot be looked at, and UsageError where nothing is found.
     """
-    if not re.search(r"[*?\[]", name_of(url)) and PurePosixPath(name_of(url)).suffix.lower() in endings:
+    pattern = re.search(r"[*?\[]", url.split("://", 1)[1].split("?")[0]) is not None
+    if not pattern and PurePosixPath(name_of(url)).suffix.lower() in endings:
         return [url]
     try:
         system, path = _open(url)
-        pattern = path if re.search(r"[*?\[]", path) else path.rstrip("/") + "/*"
-        names = [system.unstrip_protocol(found) for found in sorted(system.glob(pattern))]
-    except (OSError, ValueError) as error:
-        raise InputError(f"{url} cannot be looked at: {error}.") from None
-    slides = [name for name in names if PurePosixPath(name).suffix.lower() in endings]
-    if not slides:
+        if not pattern and not system.isdir(path):
+            return [url]  # a file of another name: whether it can be read shows when it is
+        names = system.glob(path if pattern else path.rstrip("/") + "/*")
+        names = [system.unstrip_protocol(name) for name in sorted(names)]
+    except TamisError:
+        raise
+    except Exception as fault:  # noqa: BLE001
+        raise InputError(f"{url} cannot be looked at ({type(fault).__name__}: {fault}).") from None
+    found = [name for name in names if PurePosixPath(name).suffix.lower() in endings]
+    if not found:
         raise UsageError(f"{url} holds no file that ends in {', '.join(sorted(endings))}.")
-    return slides
+    return found
 
 
 @contextmanager
@@ -54,8 +59,10 @@ def fetched(url: str) -> Iterator[Path]:
         try:
             system, remote = _open(url)
             system.get_file(remote, str(path))
-        except (OSError, ValueError) as error:
-            raise InputError(f"{url} cannot be fetched: {error}.") from None
+        except TamisError:
+            raise
+        except Exception as fault:  # noqa: BLE001
+            raise InputError(f"{url} cannot be fetched ({type(fault).__name__}: {fault}).") from None
         yield path
 
 
