@@ -1,4 +1,5 @@
-"""Aligned tiles per second: Tamis, openslide and, where it is installed, tiatoolbox, in turns in one process.
+"""Aligned tiles per second: Tamis, openslide and, where they are installed, pyvips, fastslide and tiatoolbox, in turns in
+one process.
 
     python benchmarks/slides_readers.py [SLIDE] [--seconds 2] [--rounds 5]
 
@@ -68,6 +69,20 @@ def compare(path: Path, seconds: float, rounds: int) -> None:
 
         tia = WSIReader.open(path, mpp=(0.25, 0.25))
         readers["tiatoolbox"] = lambda x, y, w, h: tia.read_rect((x, y), (w, h), resolution=0, units="level")
+    except ImportError:
+        pass
+    try:
+        import pyvips
+
+        region = pyvips.Region.new(pyvips.Image.new_from_file(str(path), access="random"))
+        readers["pyvips"] = lambda x, y, w, h: np.frombuffer(region.fetch(x, y, w, h), np.uint8)
+    except (ImportError, OSError):
+        pass
+    try:
+        import fastslide
+
+        fast = fastslide.FastSlide.from_file_path(str(path))
+        readers["fastslide"] = lambda x, y, w, h: fast.read_region((x, y), 0, (w, h))
     except ImportError:
         pass
     print(
