@@ -64,6 +64,13 @@ def test_a_name_in_the_corner_is_a_logo() -> None:
     assert not kept(line("中文台", 8, middle=1200, row=50))
 
 
+def test_two_lines_of_other_words_in_a_corner_are_no_logo() -> None:
+    first = replace(line("左边的字幕", 8, middle=150), box=(50, 630, 250, 670))
+    second = replace(line("然后又换了一句", 12, middle=150), box=(50, 630, 330, 670))
+    assert kept(first, [second]) and kept(second, [first])
+    assert not kept(first, [])
+
+
 def test_left_aligned_lines_are_at_home_in_the_corner() -> None:
     left = [replace(s, box=(100, 630, 100 + 40 * len(s.text), 670)) for s in SURE]
     wide = [replace(s, text=s.text + "一直走到海边去看日出", box=(100, 630, 800, 670)) for s in left]

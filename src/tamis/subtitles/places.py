@@ -143,7 +143,13 @@ class Places:
         return line.rich >= 1 and not self._in_corner(line) and not self._comes_again(line)
 
     def _in_corner(self, line: Standing) -> bool:
-        return abs((line.box[0] + line.box[2]) / 2 - self._width / 2) > CORNER * self._width
+        """Whether a line stands where logos do, and no sure line of other words does: logos do not change theirs."""
+        if abs((line.box[0] + line.box[2]) / 2 - self._width / 2) <= CORNER * self._width:
+            return False
+        return not any(
+            _apart(line, other) and not _alike(line.text, other.text) and _same_place(line, other)
+            for other in self._sure
+        )
 
     def _comes_again(self, line: Standing) -> bool:
         return any(
