@@ -96,6 +96,16 @@ def test_what_contradicts_is_told(folder: Path, change: dict[str, Any], words: s
         read_model(folder)
 
 
+def test_a_shift_that_is_no_number_is_told_and_an_absent_one_is_none(folder: Path) -> None:
+    name = "model.layers.0.mlp.quantile_shift"
+    config, tensors = read_model(folder)
+    assert tensors.pop(name).tolist() == [0.0]
+    for value in (np.array([np.nan], np.float32), np.zeros(2, np.float32)):
+        write(folder / "model.safetensors", {k: tensors[k] for k in tensor_shapes(config)} | {name: value})
+        with pytest.raises(InputError, match=r"mlp\.quantile_shift is .*one finite number"):
+            read_model(folder)
+
+
 def test_missing_and_broken_configurations_are_told(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"holds no config\.json"):
         read_config(tmp_path)
