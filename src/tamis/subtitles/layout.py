@@ -29,6 +29,9 @@ BETTER = 1.03  # by which lines must be surer in another size
 ENOUGH = 4  # lines that tell the size of a style
 SAME_SIZE = 0.07  # relative difference
 LEAST_CHARACTERS, LEAST_SURE = 2.0, 0.6  # of a line that tells a size; scenery is less
+HOPELESS = 0.2  # `sureness` of what is no text, moved or in another size
+HOPEFUL = 0.6  # `decided` of a row beside which text may stand
+COARSE = 0.45  # SCW between the rows that are looked at first
 MOVES = (-0.24, -0.12, 0.12, 0.24)  # SCW by which a chosen row is moved
 
 
@@ -88,6 +91,8 @@ class Sizes:
         if looked.image is not image:
             looked = Looked(image, self._recogniser.sight(image.pixels), self._recogniser)
         sure = {1.0: looked.sure}
+        if sure[1.0] < HOPELESS:
+            return False  # scenery in any size
         if sure[1.0] < CLEAR:
             for scale in SCALES:
                 other = self._recogniser.sight(image.cut(0.0, scale).pixels)
@@ -148,7 +153,14 @@ def arrange(
         for image in others
         if not any(overlap(image, line.image) and _is_clear(line) for line in looked)
     ]
-    looked += [look(image, True) for image in doubtful]
+    # Scenery shows itself at every other row: those between are looked at only beside one that may be text.
+    first, between = _every_other(doubtful)
+    looked += [look(image, True) for image in first]
+    hopeful = [
+        line for line in looked if decided(line.sighting) >= HOPEFUL and characters(line.sighting) > SOME
+    ]
+    near = [image for image in between if any(overlap(image, line.image) for line in hopeful)]
+    looked += [look(image, True) for image in near]
     looked = [line for line in looked if decided(line.sighting) >= LEAST_DECIDED]
     chosen = _apart(looked, recogniser)
     if any(line.offered for line in chosen):
@@ -173,13 +185,24 @@ def _apart(looked: list[Looked], recogniser: Recogniser) -> list[Looked]:
     return chosen
 
 
+def _every_other(images: Sequence[LineImage]) -> tuple[list[LineImage], list[LineImage]]:
+    """Rows that lie COARSE apart, and those between them."""
+    first: list[LineImage] = []
+    between: list[LineImage] = []
+    for image in sorted(images, key=lambda image: _middle(image.box)):
+        beside = (o for o in first if min(o.box[2], image.box[2]) > max(o.box[0], image.box[0]))
+        close = any(abs(_middle(o.box) - _middle(image.box)) < COARSE * image.scw for o in beside)
+        (between if close else first).append(image)
+    return first, between
+
+
 def _is_clear(line: Looked) -> bool:
     return decided(line.sighting) >= CLEAR and characters(line.sighting) > SOME and line.sure >= CLEAR
 
 
 def centred(line: Looked, recogniser: Recogniser) -> Looked:
     """A line that was offered, moved up or down to where the classes of its characters are surest."""
-    if not line.offered or characters(line.sighting) <= SOME:
+    if not line.offered or characters(line.sighting) <= SOME or line.sure < HOPELESS:
         return line  # no text: scenery is as good as any
     moved = [line]
     for down in MOVES:
