@@ -339,6 +339,21 @@ def test_damaged_packed_files(tmp_path: Path, damage: Any, sentence: str) -> Non
         read(path)
 
 
+def test_a_damaged_tokenizer_is_told(tmp_path: Path) -> None:
+    folder = saved(tmp_path, *model("gated", "softmax"))
+    (folder / "tokenizer.json").write_text("{}")
+    with pytest.raises(InputError, match=r"tokenizer\.json of .* is damaged"):
+        Engine.open(folder)
+
+
+def test_nothing_is_printed_before_a_refusal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = saved(tmp_path, *model("gated", "softmax"))
+    assert cli.main(["spark", "generate", str(folder), "x"]) == 1
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert "no tokenizer.json" in shown.err
+
+
 def test_too_little_memory_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = saved(tmp_path, *model("gated", "softmax"))
     monkeypatch.setattr(decoder_module, "available_bytes", lambda: 1000)

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from tamis import native
 from tamis.errors import UsageError
 from tamis.spark import bindings
+from tamis.spark.bench_llama import against_llama, require_llama
 from tamis.spark.decoder import Native, cache_bytes, cores, require_memory
 from tamis.spark.engine import CHUNK_ROWS
 from tamis.spark.packed import Packed, Recipe, plan, row_parts
@@ -70,6 +71,8 @@ def run(settings: Settings, tell: Callable[[str], None] = lambda text: None) -> 
     isa = native.chosen()
     if isa is None:
         raise UsageError(f"`tamis spark bench` measures the compiled kernels: {native.absence()}.")
+    if settings.against is not None:
+        require_llama()
     threads = settings.threads or cores()
     weights = _Weights(settings, isa, threads, tell)
     for part in settings.parts:
@@ -82,8 +85,6 @@ def run(settings: Settings, tell: Callable[[str], None] = lambda text: None) -> 
         else:
             yield from _sequences(settings, weights, tell)
     if settings.against is not None:
-        from tamis.spark.bench_llama import against_llama
-
         length = min(settings.contexts)
         dense = {
             dtype: weights.arm("dense", Recipe(dtype), max(settings.contexts)) for dtype in settings.dtypes

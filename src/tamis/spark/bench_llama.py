@@ -30,10 +30,8 @@ NAMES = {"bf16": "llama.cpp BF16", "int8": "llama.cpp Q8_0"}
 _Q8_BLOCK, _Q8_BYTES = 32, 34
 
 
-def against_llama(
-    arms: Mapping[str, Arm], length: int, rounds: int, threads: int, tell: Callable[[str], None]
-) -> Iterator[dict[str, Any]]:
-    """Records of llama.cpp and of the dense arm beside it. arms: by dtype, bf16 or int8, a dense arm each."""
+def require_llama() -> tuple[Any, Any]:
+    """The modules gguf and llama_cpp. Raises UsageError without them."""
     # Its threads wait asleep, as ours do: spinning, they are far slower on a busy machine.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
@@ -44,6 +42,14 @@ def against_llama(
             f"--against llama.cpp needs the Python package {error.name!r}: run  make llama  in the source folder and try "
             "again with PYTHONPATH=work/llama/site."
         ) from None
+    return gguf, llama_cpp
+
+
+def against_llama(
+    arms: Mapping[str, Arm], length: int, rounds: int, threads: int, tell: Callable[[str], None]
+) -> Iterator[dict[str, Any]]:
+    """Records of llama.cpp and of the dense arm beside it. arms: by dtype, bf16 or int8, a dense arm each."""
+    gguf, llama_cpp = require_llama()
     for dtype, arm in arms.items():
         if dtype not in NAMES:
             raise UsageError(f"llama.cpp is measured beside bf16 and int8, not beside {dtype}.")

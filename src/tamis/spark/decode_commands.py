@@ -136,8 +136,9 @@ def _generate(options: argparse.Namespace) -> int:
     with engine:
         settings = {"max_tokens": options.max_tokens, "stop": options.stop} | sampling
         if len(options.prompts) == 1 and not options.json:
+            pieces = engine.stream(options.prompts[0], **settings)
             print(options.prompts[0], end="", flush=True)
-            for piece in engine.stream(options.prompts[0], **settings):
+            for piece in pieces:
                 print(piece, end="", flush=True)
             print()
             return 0

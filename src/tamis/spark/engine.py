@@ -157,8 +157,13 @@ class Engine:
     def stream(
         self, prompt: Prompt, *, max_tokens: int = 128, stop: Sequence[str] = (), **sampling: Any
     ) -> Iterator[str]:
-        """The continuation piece by piece. What could be the beginning of a stop string waits until it is not."""
-        sequence = self._start(0, prompt, max_tokens, Sampling(**sampling))
+        """The continuation piece by piece. What could be the beginning of a stop string waits until it is not.
+
+        Raises what `generate` raises, at once and not with the first piece.
+        """
+        return self._pieces(self._start(0, prompt, max_tokens, Sampling(**sampling)), stop)
+
+    def _pieces(self, sequence: _Sequence, stop: Sequence[str]) -> Iterator[str]:
         shown = 0
         for _ in self._continue([sequence], stop):
             text = sequence.text
@@ -285,7 +290,13 @@ def _tokenizer(packed: Packed) -> Any:
         from tokenizers import Tokenizer
     except ImportError:
         raise MissingExtraError("tokenizers", "spark") from None
-    return Tokenizer.from_str(packed.tokenizer)
+    try:
+        return Tokenizer.from_str(packed.tokenizer)
+    except Exception as error:  # noqa: BLE001 - the library raises nothing more particular
+        raise InputError(
+            f"The tokenizer.json of {packed.source or 'this model'} is damaged or none of the library tokenizers ({error}): "
+            "copy it again."
+        ) from None
 
 
 def _unsure(text: str, stop: Sequence[str]) -> int:
