@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from tamis.subtitles.networks import Head, Recogniser, classification_loss
 from tamis.subtitles.train import augment, collate
-from tamis.training import FitConfig, fit, load_weights
+from tamis.training import FitConfig, fast_bfloat16, fit, load_weights
 
 LINES_AT_ONCE = 16
 Rows = tuple[Tensor, Tensor, Tensor]
@@ -61,8 +61,8 @@ def features_of(members: Sequence[Recogniser], shard: Path, seed: int) -> dict[s
             of_strips.append(labels[part])
             moved.append(shifted)
         batch, targets = collate(rng, strips, of_strips, moved)
-        with torch.no_grad():
-            mean = torch.stack([member.trunk(batch)[0] for member in members]).mean(0)
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=fast_bfloat16()):
+            mean = torch.stack([member.trunk(batch)[0].float() for member in members]).mean(0)
         found.append(mean[targets.strip, :, targets.position].half().numpy())
         base.append(targets.base.numpy().astype(np.int16))
         parts.append(targets.parts.numpy().astype(np.int8))
