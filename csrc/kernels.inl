@@ -68,17 +68,16 @@ const typename T::W* row_of(const Matrix& m, int row) {
 #include "attention.inl"
 
 uint64_t read_all(const void* data, size_t bytes) {
-  constexpr int streams = 4;
-  const size_t part = bytes / streams / line_bytes * line_bytes;
+  constexpr size_t chains = 4;  // lines whose sums do not wait for each other
   const char* p = static_cast<const char*>(data);
-  F s[streams];
+  F s[chains];
   for (auto& each : s) each = set(0);
-  for (size_t i = 0; i < part; i += line_bytes)
-    for (int k = 0; k < streams; k++) {
-      const char* q = p + k * part + i;
-      prefetch(q + ahead_bytes);
+  for (size_t i = 0; i + chains * line_bytes <= bytes; i += chains * line_bytes)
+    for (size_t k = 0; k < chains; k++) {
+      const char* line = p + i + k * line_bytes;
+      prefetch(line + ahead_bytes);
       for (size_t j = 0; j < line_bytes; j += sizeof(float) * lanes)
-        s[k] = max(s[k], load(reinterpret_cast<const float*>(q + j)));
+        s[k] = max(s[k], load(reinterpret_cast<const float*>(line + j)));
     }
   return static_cast<uint64_t>(sum(max(max(s[0], s[1]), max(s[2], s[3]))) > 0);
 }

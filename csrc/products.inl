@@ -15,23 +15,12 @@ inline void tile(const typename T::W* const (&row)[R], const typename T::X* cons
   }
 }
 
-// One vector: four rows far apart are read at once, which memory serves faster than one stream.
+// One vector: row after row, in the order of memory. The processor's own prefetching follows one stream best; four rows far
+// apart were a tenth slower (LOG.md).
 template <class T>
 void multiply_one(const Matrix& m, int row0, int row1, const Activations& x, float* y) {
-  constexpr int streams = 4;
   const typename T::X* const v[1] = {static_cast<const typename T::X*>(x.data)};
-  const int part = (row1 - row0) / streams;
-  for (int i = 0; i < part; i++) {
-    const typename T::W* row[streams];
-    for (int s = 0; s < streams; s++) row[s] = row_of<T>(m, row0 + s * part + i);
-    typename T::Dot dot[streams][1];
-    tile<T, streams, 1, true>(row, v, m.cols, dot);
-    for (int s = 0; s < streams; s++) {
-      int r = row0 + s * part + i;
-      y[r] = T::finish(m, r, dot[s][0].total(), x.scale[0]);
-    }
-  }
-  for (int r = row0 + streams * part; r < row1; r++) {
+  for (int r = row0; r < row1; r++) {
     const typename T::W* const row[1] = {row_of<T>(m, r)};
     typename T::Dot dot[1][1];
     tile<T, 1, 1, true>(row, v, m.cols, dot);
