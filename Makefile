@@ -40,7 +40,7 @@ sanitize: $(VENV)/.dev ## The native kernels under the address and undefined-beh
 	    -k "products or threshold or gelu or odd_shapes or ties or fewer or several"; \
 	fi
 
-bench: $(VENV)/.dev work/peers-venv/.made llama fonts ## The numbers of README.md; hours
+bench: $(VENV)/.dev work/peers-venv/.made work/toolbox-venv/.made llama fonts ## The numbers of README.md; hours
 	$(BIN)/python benchmarks/subtitles_clips.py dev
 	$(BIN)/python benchmarks/subtitles_clips.py test
 	$(BIN)/python benchmarks/subtitles_accuracy.py test --real
@@ -49,7 +49,10 @@ bench: $(VENV)/.dev work/peers-venv/.made llama fonts ## The numbers of README.m
 	$(BIN)/python benchmarks/subtitles_ablation.py test
 	$(BIN)/python benchmarks/spark_topk.py --step tiny
 	$(BIN)/python benchmarks/spark_decode.py --against llama.cpp
-	$(BIN)/python benchmarks/slides_readers.py
+	work/toolbox-venv/bin/python benchmarks/slides_readers.py
+	$(BIN)/python benchmarks/slides_memory.py
+	$(BIN)/python benchmarks/slides_memory.py --side 20000 --regions 1
+	work/toolbox-venv/bin/python benchmarks/slides_toolbox.py work/score/repeated-20000-0.6-4.tif
 	$(BIN)/python benchmarks/weakseg_speed.py
 	$(BIN)/python benchmarks/proliferation_coverage.py
 	$(BIN)/python benchmarks/proliferation_detect.py --count 4 --size 6144 --seed 1000
@@ -103,4 +106,14 @@ work/llama/.made: $(VENV)/.made
 work/peers-venv/.made:
 	mkdir -p work && $(PYTHON) -m venv work/peers-venv
 	work/peers-venv/bin/python -m pip install --quiet --disable-pip-version-check rapidocr==3.10.0 onnxruntime==1.31.1
+	@touch $@
+
+# Slide toolboxes beside Tamis: hs2p's own OpenCV is left out, what .venv has is used.
+work/toolbox-venv/.made: $(VENV)/.dev
+	mkdir -p work && $(PYTHON) -m venv work/toolbox-venv
+	work/toolbox-venv/bin/python -c "import glob, site; open(site.getsitepackages()[0] + '/tamis.pth', 'w').write( \
+	  '\n'.join(glob.glob('$(CURDIR)/$(VENV)/lib/python3.*/site-packages') + ['$(CURDIR)/src']))"
+	work/toolbox-venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps \
+	  hs2p==6.1.0 pandas==3.1.1 rich==15.0.0 wandb==0.31.0 omegaconf==2.4.0 markdown-it-py==4.3.0 \
+	  mdurl==0.1.2 antlr4-python3-runtime==4.13.2 pyvips==3.2.0 pyvips-binary==8.18.7 cffi==2.1.1 pycparser==3.12 fastslide==0.8.1
 	@touch $@

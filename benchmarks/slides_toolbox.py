@@ -7,7 +7,8 @@
     hs2p       tile_slide with its defaults (HSV, downsample of 64) at the slide's own resolution, then its own streaming of
                tiles (supertiles), once through openslide and, where pyvips is installed, once through libvips, which it prefers
 
-SLIDE may be what `slides_memory.py --side 20000` wrote. hs2p pins nothing and installs beside Tamis: `pip install hs2p pyvips[binary]` in an environment of its own with Tamis in it.
+SLIDE may be what `slides_memory.py --side 20000` wrote. hs2p brings another build of OpenCV and much else, so it goes into an
+environment of its own, with Tamis in it (`make work/toolbox-venv/.made`).
 Seconds are processor time of all threads, medians over the rounds; each tool reads the tiles of the tissue that it found.
 """
 
