@@ -65,17 +65,13 @@ def _plain(cue: Cue) -> dict[str, Any]:
         "start_s": round(float(cue.start), 6),
         "end_s": round(float(cue.end), 6),
         "text": cue.text,
-        "confidence": round(float(cue.confidence), 6),
+        "confidence": float(cue.confidence),
         "lines": [
             {
                 "text": line.text,
                 "box": _edges(line.box),
                 "characters": [
-                    {
-                        "text": each.text,
-                        "confidence": round(float(each.confidence), 6),
-                        "box": _edges(each.box),
-                    }
+                    {"text": each.text, "confidence": float(each.confidence), "box": _edges(each.box)}
                     for each in line.characters
                 ],
             }
