@@ -79,6 +79,11 @@ def test_what_does_not_exist_is_kept_to_fail_by_itself(tmp_path: Path) -> None:
     assert expand([str(tmp_path / "no.mp4")], ENDINGS) == [tmp_path / "no.mp4"]
 
 
+def test_a_link_to_what_is_not_there_does_not_go_unnoticed(tmp_path: Path) -> None:
+    (tmp_path / "gone.mp4").symlink_to(tmp_path / "nowhere.mp4")
+    assert expand([str(tmp_path)], ENDINGS) == [tmp_path / "gone.mp4"]
+
+
 def test_a_folder_without_videos_says_so(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"holds no file that ends in \.mkv, \.mp4"):
         expand([str(tmp_path)], ENDINGS)

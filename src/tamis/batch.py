@@ -97,7 +97,10 @@ def _inside(folder: Path, endings: frozenset[str]) -> list[Path]:
 
 
 def _is_one(path: Path, endings: frozenset[str]) -> bool:
-    return path.suffix.lower() in endings and not path.name.startswith(".") and path.is_file()
+    if path.suffix.lower() not in endings or path.name.startswith("."):
+        return False
+    # A link to what is not there is an input that fails, and none that goes unnoticed.
+    return path.is_file() or (path.is_symlink() and not path.exists())
 
 
 def plan(inputs: Sequence[Path], folder: Path, ending: str) -> list[Item]:

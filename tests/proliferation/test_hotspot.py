@@ -109,3 +109,17 @@ def test_on_a_slide_it_holds_what_it_held(seed: int, size_um: tuple[float, float
     for place, side in zip((moved.x_um, moved.y_um), size_um, strict=True):
         beyond = max(half - place, place + half - side)
         assert beyond <= max(0.0, half - side / 2) + 0.01
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_circle_is_centred_on_what_it_holds(seed: int) -> None:
+    """So its centre lies on the slide, as a point between points does."""
+    mitoses = scattered(3 + 4 * seed, seed, spread=900)
+    found = hot_spot(mitoses, 2.0, "circle")
+    assert found is not None
+    held = [
+        m for m in mitoses if math.hypot(m.x_um - found.x_um, m.y_um - found.y_um) <= found.size_um / 2 + 1e-3
+    ]
+    assert len(held) == found.count
+    assert min(m.x_um for m in held) <= found.x_um <= max(m.x_um for m in held)
+    assert min(m.y_um for m in held) <= found.y_um <= max(m.y_um for m in held)

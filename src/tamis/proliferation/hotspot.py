@@ -2,7 +2,7 @@
 
 A best window can be moved until it touches points: a square until some point lies on its left edge and one on its top
 edge; a circle until two points lie on its rim, or one (Chazelle & Lee 1986). So it is enough to look at those. Points on
-the edge count. Squares stand parallel to the slide's edges and may reach beyond the slide.
+the edge count. Squares stand parallel to the slide's edges and may reach beyond the slide; `HotSpot.on_slide` moves them back.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -65,7 +66,7 @@ def hot_spot(mitoses: Sequence[Mitosis], area_mm2: float = 2.0, shape: Shape = "
         x, y, count = _best_square(points, size)
     elif shape == "circle":
         size = math.sqrt(area_mm2 * 4 / math.pi) * 1000
-        x, y, count = _best_circle(points, size / 2)
+        x, y, count = _centred(points, *_best_circle(points, size / 2), size / 2)
     else:
         raise ValueError(f"a hot spot is a square or a circle, not {shape!r}")
     return HotSpot(x, y, size, shape, count)
@@ -116,6 +117,19 @@ def _best_circle(points: NDArray[np.float64], radius: float) -> tuple[float, flo
             best = count
             centre = order[i] + radius * np.array([math.cos(at), math.sin(at)])
     return float(centre[0]), float(centre[1]), best
+
+
+def _centred(
+    points: NDArray[np.float64], x: float, y: float, count: int, radius: float
+) -> tuple[float, float, int]:
+    """The same circle moved to the middle of the smallest one around what it holds, which lies between the points."""
+    away = points - (x, y)
+    held = away[np.hypot(away[:, 0], away[:, 1]) <= radius * (1 + 1e-6)]
+    (dx, dy), _ = cv2.minEnclosingCircle(held.astype(np.float32))
+    moved = np.hypot(*(held - (dx, dy)).T)
+    if len(held) != count or moved.max() > radius * (1 + 1e-6):  # where rounding decides, as it was found
+        return x, y, count
+    return x + dx, y + dy, count
 
 
 def _most_overlapping(low: NDArray[np.float64], high: NDArray[np.float64]) -> tuple[int, float]:

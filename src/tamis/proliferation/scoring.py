@@ -78,7 +78,7 @@ def inputs(arguments: Sequence[str]) -> list[str]:
             found.append(argument)
         elif path.is_dir():
             series = [p for p in sorted(path.iterdir()) if p.is_dir() and _is_series(p)]
-            files = [p for p in path.iterdir() if p.is_file() and p.suffix.lower() in ENDINGS]
+            files = [p for p in path.iterdir() if not p.is_dir() and p.suffix.lower() in ENDINGS]
             if files or not series:
                 found += [str(p) for p in expand([argument], ENDINGS)]
             found += [str(p) for p in series]
