@@ -24,7 +24,7 @@ LEAST_OD, MOST_OD = 0.02, 0.035  # of the threshold: noise of glass stays below 
 SMOOTHING_UM = 8.0
 CLOSING_UM = 24.0  # gaps between cells are tissue; fat cells (50-100 um) and lumina are not
 SMALLEST_MM2 = 0.01
-MOST_MASK_PX = 1 << 25  # beyond, the mask is coarser than asked: a whole 75 x 26 mm glass at 8 um fits, in 1.5 GiB
+MOST_MASK_PX = 1 << 25  # beyond, the mask is coarser than asked: a whole 75 x 26 mm glass at 8 um fits; 1 GiB
 DARK = 60  # half of a brightfield slide is never darker than this in every channel
 
 
