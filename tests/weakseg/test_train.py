@@ -136,6 +136,16 @@ def test_batches_are_balanced_and_depend_on_their_step_alone(dataset: Path) -> N
         assert torch.equal(one, other)
 
 
+def test_areas_alone_train_without_negatives(dataset: Path, tmp_path: Path) -> None:
+    write_table(
+        dataset,
+        ["name", "label", "area", "um_per_px"],
+        [[f"field_{i}", "1", f"0.{i + 1}", "2"] for i in range(8)],
+    )
+    run(dataset, tmp_path / "run", "--set", "negatives=false", "--set", "mil=false")
+    export.load_network(tmp_path / "run")
+
+
 def test_another_recipe_in_the_same_folder_is_refused(dataset: Path, tmp_path: Path) -> None:
     run(dataset, tmp_path / "run")
     with pytest.raises(UsageError, match="another recipe"):

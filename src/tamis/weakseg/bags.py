@@ -84,7 +84,8 @@ def batches(
     samples: Sequence[Sample], recipe: Recipe, network: SideOutputNetwork, bank: Bank, seed: int
 ) -> Callable[[int], Iterator[Bags]]:
     """Half positives, half negatives, each class in its own shuffled rounds; every batch depends on its step alone."""
-    members = classes(samples)
+    positives, negatives = classes(samples)
+    members = positives, negatives if recipe.negatives else positives
 
     def stream(first: int) -> Iterator[Bags]:
         step = first

@@ -31,6 +31,8 @@ class Recipe:
     steps: int = 400
     batch: int = 6
     """Half of it positives, half negatives."""
+    negatives: bool = True
+    """False draws positives alone, for areas without any image of no cancer (with mil=false)."""
     learning_rate: float = 3e-3
     weight_decay: float = 0.05
     ema_decay: float = 0.98

@@ -166,7 +166,8 @@ def _fitted(
         v = mean(maps[-1].detach(), bags.inside)
         positive = bags.positive > 0
         numbers["area_on_positives"] = float(v[positive].mean())
-        numbers["area_on_negatives"] = float(v[~positive].mean())
+        if recipe.negatives:
+            numbers["area_on_negatives"] = float(v[~positive].mean())
         return value, numbers
 
     config = FitConfig(
@@ -273,7 +274,8 @@ def main(options: argparse.Namespace) -> None:
         torch.set_num_threads(options.threads)
     recipe = changed(RECIPES[options.recipe], options.set)
     dataset = read_dataset(options.dataset)
-    require_both_classes(dataset)
+    if recipe.negatives:
+        require_both_classes(dataset)
     store(recipe, options.output)
     settings: dict[str, Any] = {"seed": options.seed, "precision": options.precision}
     if options.folds:
