@@ -20,7 +20,7 @@ $TRAIN second --grounds --work $WORK
 
 # Export and figures on test cases. Threshold and bound were fixed on composed slides of validation cases:
 #   python benchmarks/proliferation_operating_point.py --work work/mitosis-b --count 8
-.venv/bin/python -m tamis.proliferation.publish_mitosis --threshold 0.75 --least 1.5 --work $WORK
+.venv/bin/python -m tamis.proliferation.publish_mitosis --threshold 0.9 --field-threshold 0.5 --least 1.5 --work $WORK
 
 # Unseen cases in unseen grounds: detection with and without candidates, then 60 whole slides (resumable, about two hours).
 .venv/bin/python benchmarks/proliferation_detect.py --count 8 --size 6144 --dense 2

@@ -132,9 +132,9 @@ def test_what_is_published_loads_and_says_what_it_is(
     monkeypatch.setattr(publish_mitosis, "read_fields", lambda path: fields)
     to = work / "detector"
     arguments = ["--work", str(work), "--to", str(to), "--checkpoint", "n0", "n1", "--least", "-1"]
-    publish_mitosis.main([*arguments, "--threshold", "0.6"])
+    publish_mitosis.main([*arguments, "--threshold", "0.6", "--field-threshold", "0.4"])
     detector = Detector.published(folder=to)
-    assert (detector.threshold, detector.least_candidate) == (0.6, -1)
+    assert (detector.threshold, detector.field_threshold, detector.least_candidate) == (0.6, 0.4, -1)
     record = weights.load(to / f"{NETWORK}.json")
     assert "research" in record.licence and record.score["darkest third"]["mitoses"] > 0
     assert weights.load(to / f"{CANDIDATES}.json").score["mitoses_kept"] == 1

@@ -68,6 +68,7 @@ class Detector:
         least_candidate: float,
         thorough_candidate: float = -4.0,
         *,
+        field_threshold: float | None = None,
         threads: int = 1,
     ) -> None:
         options = onnxruntime.SessionOptions()
@@ -77,6 +78,8 @@ class Detector:
         self.scorer = scorer
         self.threshold = threshold
         """Probability from which a nucleus counts as a mitosis; fixed on validation cases."""
+        self.field_threshold = threshold if field_threshold is None else field_threshold
+        """The same in a picture of at most THOROUGH_MM2: somebody chose it, and there is less in it to be mistaken."""
         self.least_candidate = least_candidate
         """Log-odds of the last sieve below which the network does not look."""
         self.thorough_candidate = thorough_candidate
@@ -93,6 +96,7 @@ class Detector:
             network.operating_point["threshold"],
             candidates.operating_point["least_log_odds"],
             candidates.operating_point["thorough_log_odds"],
+            field_threshold=network.operating_point.get("field_threshold"),
             threads=threads,
         )
 
@@ -161,14 +165,15 @@ def detect(
 ) -> list[Mitosis]:
     """Mitoses of the regions, or of all tissue, likeliest first.
 
-    threshold  least probability; by default the operating point of the published network
+    threshold  least probability; by default the network's operating point, of a slide or of a field
 
     Raises InputError for a fluorescence slide.
     """
     detector = detector or published_detector()
     effort = effort or Effort()
-    threshold = detector.threshold if threshold is None else threshold
     small = math.prod(slide.size_um) <= THOROUGH_MM2 * 1e6
+    if threshold is None:
+        threshold = detector.field_threshold if small else detector.threshold
     least = detector.thorough_candidate if small else detector.least_candidate
     found: list[Mitosis] = []
     for x_um, y_um, width_px, height_px in _blocks(slide, regions):

@@ -85,6 +85,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         type=float,
         help="fixed on composed validation slides, where mitoses are rarer than among the labelled nuclei",
     )
+    parser.add_argument(
+        "--field-threshold", type=float, help="for pictures of at most 0.3 mm2 (default: the same)"
+    )
     parser.add_argument("--least", type=float, default=LEAST_LOG_ODDS, help="log-odds of the candidates")
     parser.add_argument("--to", type=Path, default=FOLDER)
     parser.add_argument(
@@ -102,12 +105,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     scorer = CandidateScorer.load(scorer_bytes)
     fields = read_fields(options.data)
     made_from = [sha256_of(options.work / f"{name}.pt") for name in options.checkpoint]
+    asked = [options.threshold, options.field_threshold]
     kept = options.work / "scores.json"
     scores = json.loads(kept.read_text()) if kept.exists() else {}
-    if (scores.get("checkpoints"), scores.get("asked")) != (made_from, options.threshold):
+    if (scores.get("checkpoints"), scores.get("asked")) != (made_from, asked):
         detector = Detector(content, scorer, 0.5, options.least)
-        scores = _measured(detector, fields, options.threshold)
-        scores |= {"checkpoints": made_from, "asked": options.threshold}
+        scores = _measured(detector, fields, *asked)
+        scores |= {"checkpoints": made_from, "asked": asked}
         kept.write_text(json.dumps(scores, indent=2))
     print(table(scores))
     sieves = candidates_score(part_of(fields, "validation"), scorer, options.least)
@@ -118,14 +122,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     _write(networks, content, scorer_bytes, scores, options.least, sieves, options.to, fields)
 
 
-def _measured(detector: Detector, fields: Sequence[Field], threshold: float | None) -> dict[str, Any]:
+def _measured(
+    detector: Detector, fields: Sequence[Field], threshold: float | None, of_fields: float | None
+) -> dict[str, Any]:
     validation = score_nuclei(detector, part_of(fields, "validation"))
     threshold = best_threshold(validation) if threshold is None else threshold
+    of_fields = threshold if of_fields is None else of_fields
     test = score_nuclei(detector, part_of(fields, "test"))
     return {
         "threshold": threshold,
-        "validation": figures(validation, threshold),
-        "test": figures(test, threshold),
+        "field_threshold": of_fields,
+        "validation": figures(validation, of_fields, threshold),
+        "test": figures(test, of_fields, threshold),
         "cases": {part: len({f.case for f in part_of(fields, part)}) for part in PARTS},
     }
 
@@ -199,8 +207,8 @@ NEGATIVES = {
 }
 
 
-def figures(scored: Sequence[Scored], threshold: float) -> dict[str, Any]:
-    """For each kind of negatives: AP, AUC, F1 at the threshold, and AUC of darkness, with intervals over cases."""
+def figures(scored: Sequence[Scored], threshold: float, of_slides: float | None = None) -> dict[str, Any]:
+    """For each kind of negatives: AP, AUC, F1 at both thresholds, and AUC of darkness, with intervals over cases."""
     report: dict[str, Any] = {}
     for name, kinds in NEGATIVES.items():
         chosen = [s for s in scored if s.kind == "mitosis" or s.kind in kinds]
@@ -215,17 +223,20 @@ def figures(scored: Sequence[Scored], threshold: float) -> dict[str, Any]:
             "auc": _interval(units, lambda s: _ranked(roc_auc_score, s)),
             "auc_of_darkness": _interval(units, lambda s: _ranked(roc_auc_score, s, darkness=True)),
             "f1": _interval(units, lambda s: _f1(s, threshold)),
+            "f1_of_slides": _interval(units, lambda s: _f1(s, threshold if of_slides is None else of_slides)),
         }
     return report
 
 
 def table(scores: dict[str, Any]) -> str:
-    lines = [f"threshold {scores['threshold']} (validation); cases {scores['cases']}"]
+    lines = [
+        f"threshold {scores['threshold']}, of fields {scores['field_threshold']} (validation); cases {scores['cases']}"
+    ]
     for part in ("validation", "test"):
         for name, row in scores[part].items():
             shown = "  ".join(
                 f"{key} {row[key]['value']:.3f} [{row[key]['low']:.3f}, {row[key]['high']:.3f}]"
-                for key in ("average_precision", "f1", "auc", "auc_of_darkness")
+                for key in ("average_precision", "f1", "f1_of_slides", "auc", "auc_of_darkness")
             )
             lines.append(f"{part:10} against {name:14} {row['mitoses']:4} : {row['negatives']:4}  {shown}")
     return "\n".join(lines)
@@ -303,7 +314,7 @@ def _write(
             TRAINED_ON,
             "runs/proliferation_mitosis.sh",
             {"window_px": 128, "pooled_px": 64, "input": "uint8 RGB [n, height, width, 3]", "mirrored": 4},
-            {"threshold": threshold},
+            {"threshold": threshold, "field_threshold": scores["field_threshold"]},
             um_per_px=0.25,
             score={"on": f"test cases of split_cases(seed={SPLIT_SEED})", **compact},
             golden=f"{NETWORK}.golden.npz",
