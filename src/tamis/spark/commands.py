@@ -137,6 +137,7 @@ def demo(folder: Path) -> None:
     """The shipped model completes a prompt; then dense against Spark on layers of Gemma-2 2B's size, random weights."""
     from tamis import native
     from tamis.spark.engine import Engine
+    from tamis.spark.presets import parameters
     from tamis.spark.published import shipped
 
     with Engine.open(shipped()) as engine:
@@ -145,7 +146,7 @@ def demo(folder: Path) -> None:
     tokens, layers = max(1, counts.tokens), config["num_hidden_layers"]
     isa = native.chosen()
     path = "portable Python code" if isa is None else f"{list(native.instruction_sets())[isa]} kernels"
-    print(f"the shipped model (1.2 M parameters, on {path}) continues a prompt:")
+    print(f"the shipped model ({parameters(config) / 1e6:.1f} M parameters, on {path}) continues a prompt:")
     print(f"  {PROMPT}{made.text}")
     print(
         f"  active: {counts.active / tokens / layers:.0f} of {config['intermediate_size']} neurons a layer, "

@@ -14,6 +14,7 @@ import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import numpy as np
@@ -122,6 +123,10 @@ def main() -> None:
             "loss": round(found["loss"], 4),
             "bits_per_byte": round(found["bits_per_byte"], 4),
             "tokens": found["tokens"],
+            "active_share": round(mean(layer["active_share"] for layer in found["layers"]), 4),
+            "attended_keys_beyond_k": round(
+                mean(x["attended_keys_mean_beyond_k"] for x in found["layers"]), 2
+            ),
             "parameters": parameters(read_config(folder)),
             "steps": steps,
         },
