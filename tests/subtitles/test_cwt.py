@@ -123,3 +123,9 @@ def test_rows_are_in_doubt_only_where_more_than_a_line_was_measured() -> None:
 def test_what_no_style_fits_may_be_a_line_of_its_own_size() -> None:
     large = measured("大一些的文字", 44)
     assert any(abs(fit.scw / 44 - 1) < 0.08 and abs(fit.centre - 122) < 4 for fit in taught().rows(large))
+
+
+def test_a_line_may_have_the_size_of_the_line_beside_it_in_the_cue() -> None:
+    small, large = taught(30), measured("大一些的文字", 44)
+    assert any(abs(fit.scw / 41 - 1) < 0.03 for fit in small.rows(large, [41.0]))
+    assert not any(abs(fit.scw / 41 - 1) < 0.03 for fit in small.rows(large))

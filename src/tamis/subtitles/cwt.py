@@ -12,6 +12,7 @@ The paper names the transform and what it yields; its formula is not public, thi
 from __future__ import annotations
 
 from collections import Counter, deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
@@ -38,7 +39,7 @@ MOST_AGAINST = 3.0  # nats by which one sign speaks against a style at most
 NEARBY = 10  # lines before and after, over which the weight of a style falls to a third
 LINE_PITCH = 1.4  # distance of two lines of a cue, in ink heights: 1.25 to 1.6
 # Ink heights of what may hold more, or less, than one clear line; and how far apart, in SCW, its possible rows are looked at.
-TALL, ROW_STEP, MOST_ROWS = (1.25, 3.6), 0.36, 8
+LOW, TALL, ROW_STEP, MOST_ROWS = 0.75, (1.25, 3.6), 0.36, 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,25 +240,34 @@ class Scale:
         bounds = np.linspace(measure.top, measure.bottom, count + 1).round().astype(int).tolist()
         return [self._line(measure, a, b, style.high, scw) for a, b in pairwise(bounds)]
 
-    def rows(self, measure: Measure) -> list[Fit]:
-        """Every row on which a line of the clip's styles may stand in what is too high for one line: two lines close to each
-        other, a line that texture or a drawing touches. And what was measured as a line of its own style, where no style
-        fits. Too many to be right; who reads them tells which are.
+    def rows(self, measure: Measure, others: Sequence[float] = ()) -> list[Fit]:
+        """Every other line that may stand in what was measured: in each of the clip's styles, one line where its height fits,
+        and rows of lines where it is too high for one, as that of two lines close to each other is, or of a line that
+        texture touches; one of its own size where no style fits. Too many to be right; who reads them tells which are.
 
-        Empty for what is as high as one line."""
+        Empty for what is as high as a line of the only style.
+
+        others: SCW of the lines of the same cue, which are mostly set in one size."""
+        likely, number = self._style(measure)
+        styles = list(self._styles)
+        for scw in others:
+            if all(abs(scw / (s.pitch * s.high / RATIO) ** 0.5 - 1) > AGREE for s in styles):
+                styles.append(Style(scw, RATIO, 0.0))
+        top, bottom = measure.origin[1] + measure.top, measure.origin[1] + measure.bottom
+        middle = (top + bottom) / 2
         fits = []
         if all(abs(measure.height / style.high - 1) > HEIGHTS_AGREE for style in self._styles):
             shaped = RATIOS[0] < measure.height / measure.pitch < RATIOS[1]
             own = (measure.height * (measure.pitch if shaped else measure.height / RATIO) / RATIO) ** 0.5
-            middle = measure.origin[1] + (measure.top + measure.bottom) / 2
             fits.append(self._row(measure, middle, measure.height, own))
-        for style in self._styles:
-            if measure.height < TALL[0] * style.high:
-                continue
+        for style in styles:
             scw = (style.pitch * style.high / RATIO) ** 0.5
-            top, bottom = measure.origin[1] + measure.top, measure.origin[1] + measure.bottom
-            centres = [row for row in self._usual_rows(scw) if top < row < bottom]
-            if measure.height < TALL[1] * style.high:
+            centres: list[float] = []
+            if measure.height >= TALL[0] * style.high:
+                centres = [row for row in self._usual_rows(scw) if top < row < bottom]
+            elif measure.height > LOW * style.high and (style is not likely or number > 1):
+                centres = [self._usual(middle, scw)]
+            if TALL[0] * style.high <= measure.height < TALL[1] * style.high:
                 first, last = top + 0.4 * scw, bottom - 0.1 * scw
                 count = min(MOST_ROWS, max(2, round((last - first) / (ROW_STEP * scw)) + 1))
                 grid = np.linspace(first, last, count).tolist()

@@ -291,8 +291,12 @@ class Detector:
 
     def _cue(self, held: _Held) -> CueImage:
         assert self._scale is not None  # set when the lines were measured
-        lines = [self._strip(line, fit) for line in held.lines for fit in self._scale.fit(line.measure)]
-        others = [self._strip(line, fit) for line in held.lines for fit in self._scale.rows(line.measure)]
+        fits = [self._scale.fit(line.measure) for line in held.lines]
+        lines = [self._strip(line, fit) for line, own in zip(held.lines, fits, strict=True) for fit in own]
+        others = []
+        for line, own in zip(held.lines, fits, strict=True):
+            beside = [fit.scw for other in fits if other is not own for fit in other]
+            others += [self._strip(line, fit) for fit in self._scale.rows(line.measure, beside)]
         lines.sort(key=lambda image: (image.box[1], image.box[0]))
         ended = held.ended
         signs = ended.contrast, ended.share, ended.prior

@@ -186,11 +186,12 @@ def _apart(looked: list[Looked], recogniser: Recogniser) -> list[Looked]:
 
 
 def _every_other(images: Sequence[LineImage]) -> tuple[list[LineImage], list[LineImage]]:
-    """Rows that lie COARSE apart, and those between them."""
+    """Rows that lie COARSE apart, and those between them; rows of letters of other sizes say nothing about each other."""
     first: list[LineImage] = []
     between: list[LineImage] = []
     for image in sorted(images, key=lambda image: _middle(image.box)):
-        beside = (o for o in first if min(o.box[2], image.box[2]) > max(o.box[0], image.box[0]))
+        alike = (o for o in first if abs(o.scw / image.scw - 1) < SAME_SIZE)
+        beside = (o for o in alike if min(o.box[2], image.box[2]) > max(o.box[0], image.box[0]))
         close = any(abs(_middle(o.box) - _middle(image.box)) < COARSE * image.scw for o in beside)
         (between if close else first).append(image)
     return first, between
