@@ -171,7 +171,7 @@ def test_a_broken_image_is_one_line_and_the_others_finish(
 
 def test_a_field_and_a_slide_have_their_own_thresholds(tmp_path: Path) -> None:
     chosen = fixed(0.6)
-    chosen.threshold, chosen.field_threshold = 0.7, 0.5
+    chosen.threshold, chosen.field_threshold, chosen.least_candidate = 0.7, 0.5, -4.0
     for side, found in ((1000, 1), (2400, 0)):  # 0.06 and 0.36 mm2
         with open_slide(save(tmp_path / f"{side}.png", blobs([(300, 300)], side, side)), mpp=0.25) as slide:
             assert len(detect(slide, detector=chosen)) == found
