@@ -204,23 +204,17 @@ def _detected(
     slide: Slide, regions: list[Region] | None, settings: Settings
 ) -> tuple[list[Mitosis], dict[str, Any]]:
     from tamis.proliferation import detect
-    from tamis.proliferation.candidates import CandidateScorer
 
     folder = settings.detector or detect.FOLDER
     network, candidates = (load(folder / f"{name}.json") for name in (detect.NETWORK, detect.CANDIDATES))
-    other = None  # the published detector is kept between slides
-    if settings.detector is not None:
-        other = detect.Detector(
-            read(network),
-            CandidateScorer.load(read(candidates)),
-            network.operating_point["threshold"],
-            candidates.operating_point["least_log_odds"],
-        )
-    threshold = settings.threshold
-    if threshold is None:
-        threshold = network.operating_point["threshold"]
+    if settings.detector is None:
+        detector = detect.published_detector()  # kept between slides
+    else:
+        detector = detect.Detector.published(folder=folder)
+    # A score is a slide's, however small the slide: the threshold of fields that somebody chose is too low for it.
+    threshold = detector.threshold if settings.threshold is None else settings.threshold
     effort = detect.Effort()
-    found = detect.detect(slide, regions, threshold=threshold, detector=other, effort=effort)
+    found = detect.detect(slide, regions, threshold=threshold, detector=detector, effort=effort)
     return found, {
         "name": network.name,
         "sha256": network.sha256,
