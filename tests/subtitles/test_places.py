@@ -64,6 +64,11 @@ def test_a_name_in_the_corner_is_a_logo() -> None:
     assert not kept(line("中文台", 8, middle=1200, row=50))
 
 
+def test_one_character_away_from_home_needs_a_clear_ground() -> None:
+    lone = line("以", 8, row=230)
+    assert kept(lone) and not kept(replace(lone, decided=0.6))
+
+
 def test_two_lines_of_other_words_in_a_corner_are_no_logo() -> None:
     first = replace(line("左边的字幕", 8, middle=150), box=(50, 630, 250, 670))
     second = replace(line("然后又换了一句", 12, middle=150), box=(50, 630, 330, 670))
