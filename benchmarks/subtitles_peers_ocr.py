@@ -6,8 +6,8 @@ Tamis's. Four frames a second. Writes
     {"interval_s", "cpu_s", "frames": [{"time_s", "lines": [{"text", "score", "box": [left, top, right, bottom]}]}]}
 
 PP-OCRv6 small sees the whole frame with `Det.limit_type=max`, its longest side at most 1280: by default RapidOCR would
-enlarge it, at three to six times the CPU and without better text; at 736 it costs 0.4 of that and loses commas. Tesseract is told the language and given what suits it best: the lower part of
-the frame, white letters made black on white.
+enlarge it, at three to six times the CPU and without better text; at 736 it costs 0.4 of that and loses commas. Tesseract is
+told the language and given what suits it best: the lower part of the frame, white letters made black on white.
 """
 
 from __future__ import annotations
