@@ -64,7 +64,7 @@ def test_a_name_in_the_corner_is_a_logo() -> None:
     assert not kept(line("中文台", 8, middle=1200, row=50))
 
 
-def test_one_character_away_from_home_needs_a_clear_ground() -> None:
+def test_few_characters_away_from_home_need_a_clear_ground() -> None:
     lone = line("以", 8, row=230)
     assert kept(lone) and not kept(replace(lone, decided=0.6))
 

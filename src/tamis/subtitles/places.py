@@ -138,7 +138,7 @@ class Places:
             return False
         if home:
             return True
-        if line.centred < CENTRED or (line.rich < 2 and line.decided < DECIDED):
+        if line.centred < CENTRED or (line.rich < SURE_CHARACTERS and line.decided < DECIDED):
             return False  # of many rows and sizes that a drawing was looked at in, some show characters
         return line.rich >= 1 and not self._in_corner(line) and not self._comes_again(line)
 
