@@ -33,6 +33,7 @@ LARGEST = 0.075  # of the frame's width: letters of subtitles are smaller, mostl
 LEAST_WEIGHT = 0.15  # `Measure.weight` of a style: one line of four clear characters
 AGREE = 0.06  # relative difference of two pitches that are the same
 HEIGHTS_AGREE = 0.12  # the same of two ink heights
+OWN_HEIGHT = 0.2  # by which a line's height differs from every style's when it may be of none: single characters reach 0.16
 MOST_LINES = 3
 EMPTY = 0.35  # of the ink of a full row: what stands between two lines, or less
 MOST_AGAINST = 3.0  # nats by which one sign speaks against a style at most
@@ -256,7 +257,7 @@ class Scale:
         top, bottom = measure.origin[1] + measure.top, measure.origin[1] + measure.bottom
         middle = (top + bottom) / 2
         fits = []
-        if all(abs(measure.height / style.high - 1) > HEIGHTS_AGREE for style in self._styles):
+        if all(abs(measure.height / style.high - 1) > OWN_HEIGHT for style in self._styles):
             shaped = RATIOS[0] < measure.height / measure.pitch < RATIOS[1]
             own = (measure.height * (measure.pitch if shaped else measure.height / RATIO) / RATIO) ** 0.5
             fits.append(self._row(measure, middle, measure.height, own))
