@@ -228,7 +228,9 @@ def start(folder: Path, jobs: int) -> subprocess.Popen[bytes]:
     script = folder / "batch.py"
     script.write_text(BATCH)
     command = [sys.executable, script, Path(__file__).parent, folder, str(jobs)]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, start_new_session=True)
+    # Where the tests run in the background Ctrl-C may be ignored, and children inherit that.
+    heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    return subprocess.Popen(command, stderr=subprocess.PIPE, start_new_session=True, preexec_fn=heed)
 
 
 def wait_until(condition: partial[bool], process: subprocess.Popen[bytes]) -> None:

@@ -6,59 +6,96 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from tamis.proliferation.detect import FOLDER, NETWORK
+from tamis.weights import load
 
 PROGRAM = Path(__file__).resolve().parents[2] / "benchmarks" / "proliferation_composed.py"
 
 
-def put(folder: Path, n: int, planted: int, missed: int, false: int) -> None:
-    """One composed slide with `planted` mitoses, and a result that misses and invents some."""
-    places = [(100.0 * i + 50, 200.0) for i in range(planted)]
-    truth = {
-        "mitotic_score": 1 if planted < 6 else 2 if planted < 11 else 3,
+def scored(seed: int, planted: int, missed: int, false: int) -> dict[str, Any]:
+    """The journal's line of a slide with `planted` mitoses, all in the hot spot, and what a reader missed and invented."""
+    weights = load(FOLDER / f"{NETWORK}.json")
+    found = planted - missed + false
+
+    def mitotic_score(count: int) -> int:
+        return 1 if count < 6 else 2 if count < 11 else 3
+
+    return {
+        "weights": weights.sha256,
+        "threshold": weights.operating_point["threshold"],
+        "size_px": 512,
+        "cases": "test",
+        "repeats": 2,
+        "seed": seed,
+        "planted": planted,
+        "planted_lookalikes": 1,
+        "found": found,
+        "hits": planted - missed,
+        "false": {"expert": false, "ground": 0},
+        "mitotic_score": mitotic_score(planted),
         "pam50_proliferation": planted / 10,
         "hot_spot_count": planted,
-        "objects": [{"x_um": x, "y_um": y, "kind": "mitosis"} for x, y in places]
-        + [{"x_um": 10.0, "y_um": 900.0, "kind": "expert"}],
+        "count": found,
+        "count_low": found - 3,
+        "count_high": found + 3,
+        "called": mitotic_score(found),
+        "per_mm2": found / 2,
+        "pam50_predicted": None,
+        "tissue_mm2": 2.0,
+        "features": [float(found)] * 21,
+        "detector": {
+            "seconds_reading": 1.0,
+            "seconds_candidates": 2.0,
+            "seconds_network": 1.0,
+            "share_of_pixels_seen": 0.05,
+            "windows": 100,
+        },
+        "cpu_s_composing": 1.0,
+        "cpu_s_scoring": 4.0,
+        "megabytes": 1.0,
+        "peak_gib": 0.5,
     }
-    found = places[missed:] + [(50.0, 1000.0 + 20 * i) for i in range(false)]
-    record = {
-        "count": len(found),
-        "count_low": len(found) - 3,
-        "count_high": len(found) + 3,
-        "mitotic_score": 1 if len(found) < 6 else 2 if len(found) < 11 else 3,
-        "mitoses_per_mm2": len(found) / 2,
-        "features": {},
-        "provenance": {"um_per_px": 0.25},
-    }
-    points = [{"geometry": {"type": "Point", "coordinates": [x / 0.25, y / 0.25]}} for x, y in found]
-    (folder / "slides").mkdir(exist_ok=True)
-    result = folder / "results" / f"s{n}"
-    result.mkdir(parents=True)
-    (folder / "slides" / f"s{n}.truth.json").write_text(json.dumps(truth))
-    (result / "score.json").write_text(json.dumps(record))
-    (result / "mitoses.geojson").write_text(json.dumps({"features": points}))
 
 
-@pytest.fixture
-def printed(tmp_path: Path) -> str:
-    pytest.importorskip("sklearn")
-    for n, (planted, missed, false) in enumerate([(3, 0, 0), (8, 1, 0), (14, 0, 1), (20, 2, 0)]):
-        put(tmp_path, n, planted, missed, false)
+def report(work: Path, lines: list[dict[str, Any]]) -> subprocess.CompletedProcess[str]:
+    (work / "journal.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     command = [
         sys.executable,
         str(PROGRAM),
-        str(tmp_path / "slides"),
-        str(tmp_path / "results"),
-        "--scores-only",
+        "--work",
+        str(work),
+        "--size",
+        "512",
+        "--repeats",
+        "2",
+        "--report",
     ]
-    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=120).stdout
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
 
 
-def test_what_was_planted_is_compared_with_what_was_found(printed: str) -> None:
-    assert "4 composed slides (real pixels, synthetic layout); scores 1 2 3: [1, 1, 2]" in printed
+SLIDES = [
+    scored(n, *slide) for n, slide in enumerate([(3, 0, 0), (8, 1, 0), (14, 0, 1), (20, 2, 0)])
+]  # (planted, missed, false)
+
+
+def test_what_was_planted_is_compared_with_what_was_found(tmp_path: Path) -> None:
+    pytest.importorskip("sklearn")
+    printed = report(tmp_path, SLIDES).stdout
+    assert "4 composed slides (real pixels, synthetic layout) of 512 px" in printed
+    assert "scores 1 2 3: [1, 1, 2]" in printed
     assert "precision 0.977, recall 0.933; 45 planted" in printed  # 42 of 43 found are planted
     assert "mean error -0.50, mean absolute 1.00" in printed
     assert "lies in the interval on 100% of the slides" in printed
     assert "kappa, tupac                         1.000" in printed
+    assert "200 CPU s per cm2 of tissue" in printed  # 4 s on 2 mm2
+
+
+def test_slides_of_other_weights_are_not_counted(tmp_path: Path) -> None:
+    pytest.importorskip("sklearn")
+    done = report(tmp_path, [*SLIDES[:3], SLIDES[3] | {"weights": "0" * 64}])
+    assert done.returncode == 1
+    assert done.stderr == "3 slides are scored with these weights: at least four are needed.\n"

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -209,7 +210,11 @@ def test_ctrl_c_in_a_batch_is_a_sentence_and_resume_does_the_rest(films: Path) -
     for path in (films / "films").iterdir():
         path.write_text("slow")
     command = [sys.executable, str(TOY), "subtitles", "read", "films", "-o", "out"]
-    process = subprocess.Popen(command, cwd=films, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    # Where the tests run in the background Ctrl-C may be ignored, and children inherit that.
+    heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    process = subprocess.Popen(
+        command, cwd=films, stderr=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=heed
+    )
     deadline = time.monotonic() + 60
     while not list(films.glob("out/[0-9]*.srt")) and time.monotonic() < deadline:
         time.sleep(0.05)
