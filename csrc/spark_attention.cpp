@@ -177,11 +177,13 @@ void Engine::make_room() {
       continue;
     }
     if (step_->position[b] - held < held_[1]) continue;
-    for (int i = 0; i < c.layers; i++)
+    // Who jumps ahead in a cache filled by tamis_spark_fill_cache sees tokens that were never put in: those are not there to move.
+    const int moved = std::min(low, held + held_[1]) - seen;
+    for (int i = 0; moved > 0 && i < c.layers; i++)
       for (int h = 0; layers_[i].sliding && h < c.kv_heads; h++) {
         const Cached to = cached(i, slot, h, held), from = cached(i, slot, h, seen);
-        memmove(to.k1, from.k1, (low - seen) * predictor_dim_ * width);
-        memmove(to.k2v, from.k2v, (low - seen) * (gate_dim_ + value_dim_) * width);
+        memmove(to.k1, from.k1, moved * predictor_dim_ * width);
+        memmove(to.k2v, from.k2v, moved * (gate_dim_ + value_dim_) * width);
       }
     first_[slot] = seen;
   }

@@ -153,6 +153,18 @@ def test_sliding_layers_hold_their_window_only() -> None:
 
 
 @needs_kernels
+def test_several_windows_may_be_jumped_over() -> None:
+    """A benchmark starts far into a cache that was filled for it: what sliding layers never held is not read (sanitizers)."""
+    packed = pack(*model("spark", "spark", sliding_window=5), Recipe("f32"))
+    native = decoder_module.Native(packed, len(SETS) - 1, threads=1, context=64, slots=1, rows=1)
+    native.library.tamis_spark_fill_cache(native.handle, 7)
+    logits = np.empty((1, packed.config["vocab_size"]), np.float32)
+    for position in (63, 20, 63):
+        native.run([1], [0], [position], [0], logits)
+        assert np.isfinite(logits).all()
+
+
+@needs_kernels
 def test_results_do_not_depend_on_threads() -> None:
     packed = pack(*model("spark", "spark"), Recipe("bf16"))
     tokens = tokens_of(30)
