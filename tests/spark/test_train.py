@@ -17,6 +17,7 @@ torch = pytest.importorskip("torch", reason="training needs the extra: pip insta
 pytest.importorskip("transformers")
 pytest.importorskip("tokenizers")
 
+from tamis.cli import main  # noqa: E402
 from tamis.errors import InputError, UsageError  # noqa: E402
 from tamis.spark.evaluate import describe, evaluate  # noqa: E402
 from tamis.spark.train import Recipe, train  # noqa: E402
@@ -116,6 +117,17 @@ def test_a_run_starts_from_another_model_with_its_tokens(whole: Path, text: Path
         torch.set_num_threads(before)
     assert losses(tmp_path)[1] < losses(whole)[1] - 0.1
     assert (tmp_path / "tokenizer.json").read_bytes() == (whole / "tokenizer.json").read_bytes()
+
+
+@pytest.mark.parametrize("fast", [False, True])
+def test_products_that_the_processor_lacks_are_told(
+    fast: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("tamis.training.fast_bfloat16", lambda: fast)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    absent = str(tmp_path / "absent.txt")
+    assert main(["spark", "train", absent, "-o", str(tmp_path / "run"), "--precision", "bfloat16"]) == 1
+    assert ("no instruction for bfloat16" in capsys.readouterr().err) is not fast
 
 
 def test_what_cannot_be_trained_is_told(text: Path, tmp_path: Path) -> None:
