@@ -34,6 +34,28 @@ def test_reads_labels_areas_and_masks(dataset: Path) -> None:
     assert check_dataset(dataset)[1] == []
 
 
+def test_columns_have_other_names_too(dataset: Path) -> None:
+    table = [[f"field_{i}.png", f"case {i // 2}", "cancer" if i < 4 else "no_cancer", ""] for i in range(8)]
+    table[0][3] = "0.4"
+    write_table(dataset, ["file", "Slide", "label", "tumor_fraction"], table)
+    found = read_dataset(dataset)
+    assert [image.patient for image in found.images[:3]] == ["case 0", "case 0", "case 1"]
+    assert found.images[0].area_low == pytest.approx(0.4)
+
+
+def test_a_column_under_its_own_name_counts_before_others(dataset: Path) -> None:
+    table = [[f"scan {i}", f"field_{i}", "cancer" if i < 4 else "no_cancer"] for i in range(8)]
+    write_table(dataset, ["image", "name", "label"], table)
+    assert [image.name for image in read_dataset(dataset).images[:2]] == ["field_0", "field_1"]
+
+
+def test_one_patient_alone_cannot_be_split(dataset: Path) -> None:
+    table = [[f"field_{i}", "only", "cancer" if i < 4 else "no_cancer"] for i in range(8)]
+    write_table(dataset, ["name", "patient", "label"], table)
+    with pytest.raises(InputError, match="leave their column empty"):
+        folds(read_dataset(dataset), 2, seed=0)
+
+
 @pytest.mark.parametrize(
     ("text", "low", "high"),
     [

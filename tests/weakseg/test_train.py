@@ -67,8 +67,9 @@ def test_every_recipe_trains_and_can_be_exported(
 
 
 def test_a_second_training_on_own_maps(dataset: Path, tmp_path: Path) -> None:
-    run(dataset, tmp_path / "run", "--set", "self_training=3")
-    assert (tmp_path / "run" / "fold-all" / "second.pt").exists()
+    run(dataset, tmp_path / "run", "--set", "self_training=3", "--set", "rounds=2")
+    for number in (2, 3):
+        assert (tmp_path / "run" / "fold-all" / f"training-{number}.pt").exists()
     export.load_network(tmp_path / "run")
 
 

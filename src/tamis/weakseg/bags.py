@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -20,6 +22,7 @@ from tamis.weakseg.losses import Bags
 from tamis.weakseg.maps import to_working_size
 from tamis.weakseg.networks import SideOutputNetwork
 from tamis.weakseg.recipe import Recipe
+from tamis.writing import replacing
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +36,18 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """An augmented image, padded, as the heads of a frozen trunk see it. Sizes are those of the maps."""
+    """An augmented image, padded, as what is trained sees it. Sizes are those of the maps."""
 
     features: list[Tensor]
+    """Of the stages that are not trained, in half precision."""
     inside: Tensor
     truth: Tensor | None
     flip_x: bool = False
     flip_y: bool = False
+
+    def kept(self) -> list[Tensor]:
+        """The features as a batch of one."""
+        return [feature[None].float() for feature in self.features]
 
 
 def load_samples(images: Sequence[LabelledImage], recipe: Recipe) -> list[Sample]:
@@ -106,9 +114,40 @@ def batches(
     return stream
 
 
-def variants(samples: Sequence[Sample], recipe: Recipe, network: SideOutputNetwork, seed: int) -> Bank:
+class Features:
+    """What the frozen stages of a network make of images; with a folder, once for all runs.
+
+    A file is named by the hash of the weights and the pixels, so that nothing else can be read back by mistake.
+    """
+
+    def __init__(self, network: SideOutputNetwork, folder: Path | None = None) -> None:
+        self.network = network
+        self.folder = folder
+        self._weights = sha256(str((network.kept, type(network.trunk).__name__)).encode())
+        for value in network.trunk.state_dict().values():
+            self._weights.update(value.contiguous().numpy().tobytes())
+
+    def of(self, image: NDArray[np.uint8]) -> list[Tensor]:
+        """[H, W, 3] -> [C, h, w] a stage, in half precision."""
+        path = None
+        if self.folder is not None:
+            digest = self._weights.copy()
+            digest.update(str(image.shape).encode() + image.tobytes())
+            path = self.folder / f"{digest.hexdigest()[:32]}.pt"
+            if path.exists():
+                found: list[Tensor] = torch.load(path, weights_only=True)
+                return found
+        with torch.inference_mode():
+            made = [feature[0].half() for feature in self.network.begin(torch.from_numpy(image)[None])]
+        if path is not None:
+            with replacing(path) as beside:
+                torch.save(made, beside)
+        return made
+
+
+def variants(samples: Sequence[Sample], recipe: Recipe, features: Features, seed: int) -> Bank:
     """The features of `recipe.variants` flips and stains of each image, in half precision, padded to one size."""
-    height, width = common_size([sample.image for sample in samples], network.stride)
+    height, width = common_size([sample.image for sample in samples], features.network.stride)
     shake = shake_stain if recipe.stained else shake_light
     bank = []
     for index, sample in enumerate(samples):
@@ -118,23 +157,22 @@ def variants(samples: Sequence[Sample], recipe: Recipe, network: SideOutputNetwo
             flips = {"transpose": False, "flip_x": k % 2 == 1, "flip_y": k // 2 % 2 == 1}
             image = turn(shake(sample.image, generator) if k else sample.image, **flips)
             truth = None if sample.truth is None else turn(sample.truth, **flips)
-            seen = seen_by(image, truth, height, width, network)
+            seen = seen_by(image, truth, height, width, features)
             versions.append(replace(seen, flip_x=flips["flip_x"], flip_y=flips["flip_y"]))
         bank.append(versions)
     return bank
 
 
 def seen_by(
-    image: NDArray[Any], truth: NDArray[Any] | None, height: int, width: int, network: SideOutputNetwork
+    image: NDArray[Any], truth: NDArray[Any] | None, height: int, width: int, features: Features
 ) -> Variant:
-    with torch.inference_mode():
-        features = network.features(torch.from_numpy(padded(image, height, width))[None])
+    stride = features.network.map_stride
     inside = np.zeros((height, width), bool)
     inside[: image.shape[0], : image.shape[1]] = True
     return Variant(
-        [feature[0].half() for feature in features],
-        _shrunk_mask(inside, network.map_stride),
-        None if truth is None else shrunk_truth(padded(truth, height, width), network.map_stride),
+        features.of(padded(image, height, width)),
+        _shrunk_mask(inside, stride),
+        None if truth is None else shrunk_truth(padded(truth, height, width), stride),
     )
 
 
@@ -175,7 +213,9 @@ def _bags(labels: Sequence[LabelledImage], images: Tensor | None, taken: Sequenc
     truths = [variant.truth for variant in taken if variant.truth is not None]
     features = None
     if images is None:
-        features = [torch.stack(stage).float() for stage in zip(*(v.features for v in taken), strict=True)]
+        stages = [torch.stack(stage).float() for stage in zip(*(v.features for v in taken), strict=True)]
+        # A third less for a step of the heads than in the layout that they were stacked in.
+        features = [stage.contiguous(memory_format=torch.channels_last) for stage in stages]
     return Bags(
         images=images,
         features=features,

@@ -205,7 +205,8 @@ def _check(options: argparse.Namespace) -> int:
         }
         print(json.dumps(record, ensure_ascii=False))
     else:
-        print("\n".join(faults))
+        for fault in faults:
+            print(fault)
         unit = "patients are named" if dataset.patients_known else "no patients: folds are split by image"
         print(
             f"{options.dataset}: {count} sound images, {positives} with cancer ({areas} with an area), {count - positives} "

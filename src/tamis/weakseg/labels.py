@@ -7,6 +7,7 @@
 label: cancer, malignant, positive, 1; or no_cancer, non_cancer, benign, normal, negative, 0.
 area, of positives: a fraction (0.3), a percentage (30%), or an interval (0.2-0.5, 20-50%). Tenths are fine: that is the method.
 patient: images of one patient are never parted by cross-validation.
+Columns may also be called file or image, tumor_fraction, slide or case, and mpp.
 """
 
 from __future__ import annotations
@@ -25,7 +26,17 @@ from tamis.weakseg.images import ENDINGS, image_size_px, read_mask
 
 POSITIVE = frozenset({"cancer", "malignant", "positive", "tumor", "tumour", "1", "yes", "true"})
 NEGATIVE = frozenset({"no_cancer", "non_cancer", "benign", "normal", "negative", "0", "no", "false"})
-COLUMNS = ("name", "label", "area", "patient", "um_per_px", "split")
+OTHER_NAMES = {
+    "file": "name",
+    "filename": "name",
+    "image": "name",
+    "tumor_fraction": "area",
+    "tumour_fraction": "area",
+    "slide": "patient",
+    "case": "patient",
+    "mpp": "um_per_px",
+}
+"""Of columns, as tables in use have them; counted only where the column itself is absent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,9 +137,13 @@ def _rows(folder: Path) -> tuple[list[LabelledImage], list[str]]:
     try:
         with table.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
-            header = [column.strip().lower() for column in reader.fieldnames or []]
+            header = _columns([column.strip().lower() for column in reader.fieldnames or []])
             rows = [
-                {key.strip().lower(): (value or "").strip() for key, value in row.items() if key}
+                {
+                    column: (value or "").strip()
+                    for column, value in zip(header, row.values(), strict=False)
+                    if column
+                }
                 for row in reader
             ]
     except FileNotFoundError:
@@ -167,6 +182,15 @@ def _rows(folder: Path) -> tuple[list[LabelledImage], list[str]]:
             f"{table}: {len(unlabelled)} images have no line ({some}); label them or take them out."
         )
     return images, faults
+
+
+def _columns(header: Sequence[str]) -> list[str]:
+    """The header in the names that are used here."""
+    named = []
+    for column in header:
+        known = OTHER_NAMES.get(column, column)
+        named.append(column if known in header or known in named else known)
+    return named
 
 
 def _files(folder: Path) -> dict[str, Path]:
@@ -271,8 +295,11 @@ def folds(dataset: Dataset, count: int, seed: int) -> list[list[int]]:
         if len(names) < count:
             unit = "patients" if dataset.patients_known else "images"
             kind = "cancer" if positive else "no cancer"
+            way_out = "ask for fewer folds"
+            if dataset.patients_known and len(names) < 2:
+                way_out = "leave their column empty to split by image, which scores too well"
             raise InputError(
-                f"{dataset.folder}: {len(names)} {unit} with {kind}, and {count} folds; ask for fewer folds."
+                f"{dataset.folder}: {len(names)} {unit} with {kind}, and {count} folds; {way_out}."
             )
         generator.shuffle(names)
         # Onto the emptiest fold each time, so that large patients do not pile up.

@@ -55,12 +55,24 @@ class VggTrunk(nn.Module):
             stages.append(nn.Sequential(*layers))
         self.stages = nn.ModuleList(stages)
 
-    def forward(self, x: Tensor) -> list[Tensor]:
+    def forward(self, x: Tensor, stages: int = 3) -> list[Tensor]:
+        """Features of the first `stages` stages."""
         features = []
-        for stage in self.stages:
+        for stage in self.stages[:stages]:
             x = stage(x)
             features.append(x)
         return features
+
+    def finish(self, seen: list[Tensor]) -> list[Tensor]:
+        """Features of the first stages -> of all."""
+        features = list(seen)
+        for stage in self.stages[len(seen) :]:
+            features.append(stage(features[-1]))
+        return features
+
+    def freeze(self, stages: int) -> None:
+        """Leave the first `stages` stages as they are in training."""
+        self.stages[:stages].requires_grad_(False)
 
     def convolutions(self) -> list[nn.Conv2d]:
         return [module for module in self.modules() if isinstance(module, nn.Conv2d)]
@@ -139,7 +151,8 @@ class Lite0Trunk(nn.Module):
             groups.append(nn.Sequential(*blocks))
         self.groups = nn.ModuleList(groups)
 
-    def forward(self, x: Tensor) -> list[Tensor]:
+    def forward(self, x: Tensor, stages: int = 3) -> list[Tensor]:
+        """All features, whatever `stages`: outputs are not what its groups go on from."""
         x = F.pad(x, (self.lead, 0, self.lead, 0), mode="replicate")[..., : x.shape[2], : x.shape[3]]
         x = self.stem(x)
         seen = []
@@ -147,6 +160,17 @@ class Lite0Trunk(nn.Module):
             x = group(x)
             seen.append(x)
         return [F.avg_pool2d(seen[1], 2), seen[2], seen[4]]
+
+    def finish(self, seen: list[Tensor]) -> list[Tensor]:
+        return seen
+
+    def freeze(self, stages: int) -> None:
+        """Leave the trunk as it is in training: all of it or nothing."""
+        if 0 < stages < len(self.strides):
+            raise UsageError(
+                "kept_stages goes with trunk=vgg; the light trunk is frozen whole or trained whole."
+            )
+        self.requires_grad_(not stages)
 
     def convolutions(self) -> list[nn.Conv2d]:
         return [module for module in self.modules() if isinstance(module, nn.Conv2d)]
@@ -190,6 +214,7 @@ class SideOutputNetwork(nn.Module):
         super().__init__()
         self.trunk = TRUNKS[trunk]()
         self.sides = sides
+        self.kept = 0  # first stages that are not trained: see `keep`
         self.outputs = nn.ModuleList(side_output(c, width, start_bias) for c in self.trunk.channels[-sides:])
         self.scales = FEATURE_SCALE[trunk][-sides:]
         self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1))
@@ -217,11 +242,29 @@ class SideOutputNetwork(nn.Module):
         """Image pixels that a pixel of the maps is wide."""
         return self.trunk.strides[0]
 
+    def keep(self, stages: int) -> None:
+        """Freeze the first `stages` stages of the trunk: `begin` computes them alone, `finish` the others."""
+        self.kept = stages
+        self.trunk.freeze(stages)
+
     def features(self, images: Tensor) -> list[Tensor]:
         """Images [B, H, W, 3] in [0, 255] -> what each side output reads, shallow first, of the order of 1."""
+        return self._scaled(self.trunk(self._normalised(images)))
+
+    def begin(self, images: Tensor) -> list[Tensor]:
+        """Images -> what the frozen stages make of them; all stages, where none is frozen."""
+        return self.trunk(self._normalised(images), self.kept or len(self.trunk.strides))  # type: ignore[no-any-return]
+
+    def finish(self, begun: list[Tensor]) -> list[Tensor]:
+        """What `begin` made -> features."""
+        return self._scaled(self.trunk.finish(begun))
+
+    def _normalised(self, images: Tensor) -> Tensor:
         x = (images.permute(0, 3, 1, 2).float() - cast(Tensor, self.mean)) / cast(Tensor, self.std)
-        x = x.contiguous(memory_format=torch.channels_last)
-        return [f / scale for f, scale in zip(self.trunk(x)[-self.sides :], self.scales, strict=True)]
+        return x.contiguous(memory_format=torch.channels_last)
+
+    def _scaled(self, features: list[Tensor]) -> list[Tensor]:
+        return [f / scale for f, scale in zip(features[-self.sides :], self.scales, strict=True)]
 
     def maps(self, features: list[Tensor]) -> list[Tensor]:
         """Features -> probabilities [B, h, w] of each side output, shallow first, then fused."""

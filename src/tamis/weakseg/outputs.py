@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import imagecodecs
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
@@ -17,6 +18,8 @@ from tamis.writing import replacing
 TILE_PX = 256
 SMALLEST_LEVEL_PX = 256
 OVERLAY_MAX_PX = 2048
+DEFLATE_LEVEL = 4
+"""Of libdeflate: a third of the time of zlib's usual 6, and a tenth larger."""
 STEPS = 255
 """Probabilities are kept in steps of 1/255: a byte a pixel on the way, and floats that compress tenfold at the end."""
 OUTLINE = (200, 0, 0)
@@ -60,12 +63,15 @@ def write_probability(kept: NDArray[np.uint8], path: Path, um_per_px: float | No
             )
 
 
-def _tiles(level: NDArray[np.uint8]) -> Iterator[NDArray[np.float32]]:
+def _tiles(level: NDArray[np.uint8]) -> Iterator[bytes]:
+    """Deflated as TIFF wants it."""
+    values = (np.arange(STEPS + 1) / STEPS).astype(np.float32)
     for y in range(0, level.shape[0], TILE_PX):
         for x in range(0, level.shape[1], TILE_PX):
-            tile = level[y : y + TILE_PX, x : x + TILE_PX].astype(np.float32) / STEPS
-            rest = TILE_PX - tile.shape[0], TILE_PX - tile.shape[1]
-            yield np.pad(tile, ((0, rest[0]), (0, rest[1])))
+            tile = np.zeros((TILE_PX, TILE_PX), np.uint8)
+            part = level[y : y + TILE_PX, x : x + TILE_PX]
+            tile[: part.shape[0], : part.shape[1]] = part
+            yield imagecodecs.deflate_encode(values[tile].tobytes(), level=DEFLATE_LEVEL)
 
 
 def _halved(level: NDArray[np.uint8]) -> NDArray[np.uint8]:

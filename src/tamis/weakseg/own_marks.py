@@ -80,7 +80,7 @@ def among_alike(p: Plane, features: Plane) -> Plane:
 
 def _turned_back(network: SideOutputNetwork, version: Variant, size: Sequence[int]) -> Plane:
     with torch.inference_mode():
-        fused: Tensor = network.maps([feature[None].float() for feature in version.features])[-1][0]
+        fused: Tensor = network.maps(network.finish(version.kept()))[-1][0]
     stride = network.map_stride
     enlarged = cv2.resize(fused.numpy(), (fused.shape[1] * stride, fused.shape[0] * stride))
     return np.asarray(
@@ -91,9 +91,9 @@ def _turned_back(network: SideOutputNetwork, version: Variant, size: Sequence[in
 def _features(network: SideOutputNetwork, version: Variant) -> Plane:
     """Of all stages at the size of the maps, [h, w, C]."""
     size = version.inside.shape
-    stages = [
-        F.interpolate(feature[None].float(), size=size, mode="bilinear") for feature in version.features
-    ]
+    with torch.inference_mode():
+        features = network.finish(version.kept())
+    stages = [F.interpolate(feature, size=size, mode="bilinear") for feature in features]
     found: Plane = torch.cat(stages, 1)[0].permute(1, 2, 0).numpy()
     return found
 

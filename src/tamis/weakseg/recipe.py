@@ -26,6 +26,8 @@ class Recipe:
     """Working resolution; None takes images as they are (where no um/px exists, as in many radiographs)."""
     frozen: bool = True
     """Whether the trunk stays as it was pretrained: its features are then computed once, for `variants` of each image."""
+    kept_stages: int = 0
+    """How many of the first stages of a VGG stay as pretrained while the others are trained; computed once, as above."""
     variants: int = 6
     """Augmented versions of each image whose features are kept, the image itself among them."""
     steps: int = 400
@@ -41,17 +43,20 @@ class Recipe:
     pretrained: str = "package"
     self_training: int = 0
     """Steps of a second training, on what the first network marks in its training images (`own_marks`); 0 for none."""
+    rounds: int = 1
+    """How often that is done: each time on the marks of the network before."""
 
 
 RECIPES = {
     "cdws": Recipe(),
     "cdws_twice": Recipe(self_training=300),
+    "cdws_thrice": Recipe(self_training=300, rounds=2),
     "full": Recipe(objective=Objective(mil=False, area=False, pixels=True)),
     "dws": Recipe(objective=Objective(area=False)),
     "mil": Recipe(sides=1, objective=Objective(area=False)),
 }
-"""Constrained DWS-MIL, once and with a second training on its own marks; the same network with pixel truth; without the
-areas; one output and image labels alone."""
+"""Constrained DWS-MIL, once and with a second and a third training on its own marks; the same network with pixel truth; without
+the areas; one output and image labels alone."""
 VGG = {"trunk": "vgg", "width": 0, "frozen": False, "learning_rate": 2e-4, "batch": 4, "weight_decay": 0.01}
 """What `--set trunk=vgg` brings along: the paper's own network, trained whole."""
 

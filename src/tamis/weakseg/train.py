@@ -28,6 +28,7 @@ from tamis.pooling import mean
 from tamis.training import FitConfig, fast_bfloat16, fit
 from tamis.weakseg.bags import (
     Bank,
+    Features,
     Sample,
     Variant,
     batches,
@@ -51,8 +52,7 @@ def build(recipe: Recipe, seed: int = 0) -> SideOutputNetwork:
     torch.manual_seed(seed)
     network = SideOutputNetwork(recipe.trunk, sides=recipe.sides, width=recipe.width, fusion=recipe.fusion)
     load_pretrained(network, recipe.pretrained)
-    if recipe.frozen:
-        network.trunk.requires_grad_(False)
+    network.keep(len(network.trunk.strides) if recipe.frozen else recipe.kept_stages)
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
@@ -72,34 +72,39 @@ def train_network(
     """
     network = _fitted(samples, recipe, folder / "checkpoint.pt", bank, seed, precision, report)
     if recipe.self_training:
-        network = _second(network, samples, recipe, folder, bank, seed, precision, report)
+        for number in range(2, 2 + recipe.rounds):
+            checkpoint = folder / f"training-{number}.pt"
+            network = _again(network, samples, recipe, checkpoint, bank, seed, precision, report)
     calibrate(network, samples, bank, recipe)
     torch.save(network.state_dict(), folder / "network.pt.part")
     (folder / "network.pt.part").replace(folder / "network.pt")
     return network
 
 
-def _second(
+def _again(
     network: SideOutputNetwork,
     samples: Sequence[Sample],
     recipe: Recipe,
-    folder: Path,
+    checkpoint: Path,
     bank: Bank,
     seed: int,
     precision: str,
     report: Callable[[dict[str, float]], None] | None,
 ) -> SideOutputNetwork:
-    """Trained from the start, on what the first network marks in its own training images (tamis.weakseg.own_marks)."""
-    if not recipe.frozen:
-        raise UsageError("self_training goes with a frozen trunk: set frozen=true, or self_training=0.")
-    second = replace(
+    """Trained from the start, on what the network before marks in its own training images (tamis.weakseg.own_marks)."""
+    if not bank:
+        raise UsageError(
+            "self_training goes with a frozen trunk: set frozen=true or kept_stages=2, or self_training=0."
+        )
+    taught = replace(
         recipe,
         steps=recipe.self_training,
         objective=Objective(mil=False, area=False, pixels=True),
         self_training=0,
+        rounds=1,
     )
     own = marked_bank(network, samples, bank)
-    return _fitted(samples, second, folder / "second.pt", own, seed, precision, report)
+    return _fitted(samples, taught, checkpoint, own, seed, precision, report)
 
 
 def calibrate(network: SideOutputNetwork, samples: Sequence[Sample], bank: Bank, recipe: Recipe) -> None:
@@ -139,9 +144,9 @@ def _inside_map(network: SideOutputNetwork, sample: Sample, variant: Variant | N
     """The fused probabilities of one training image, uncalibrated, outside its padding."""
     if variant is None:
         height, width = common_size([sample.image], network.stride)
-        variant = seen_by(sample.image, None, height, width, network)
+        variant = seen_by(sample.image, None, height, width, Features(network))
     with torch.inference_mode():
-        return network.maps([feature[None].float() for feature in variant.features])[-1][0][variant.inside]
+        return network.maps(network.finish(variant.kept()))[-1][0][variant.inside]
 
 
 def _fitted(
@@ -159,8 +164,11 @@ def _fitted(
     def loss(model: nn.Module, bags: Bags) -> tuple[Tensor, dict[str, float]]:
         assert isinstance(model, SideOutputNetwork)
         with torch.autocast("cpu", torch.bfloat16, enabled=half):
-            features = bags.features if bags.images is None else model.features(bags.images)
-            assert features is not None
+            if bags.images is not None:
+                features = model.features(bags.images)
+            else:
+                assert bags.features is not None
+                features = model.finish(bags.features)
             maps = model.maps(features)
         value, numbers = objective_loss(maps, bags, recipe.objective)
         v = mean(maps[-1].detach(), bags.inside)
@@ -187,9 +195,14 @@ def _fitted(
     return fitted.model
 
 
-def make_bank(samples: Sequence[Sample], recipe: Recipe, seed: int) -> Bank:
-    """Features of every variant of every sample, once for all folds; nothing where the trunk is trained."""
-    return variants(samples, recipe, build(recipe, seed), seed) if recipe.frozen else []
+def make_bank(samples: Sequence[Sample], recipe: Recipe, seed: int, kept: Path | None = None) -> Bank:
+    """Features of every variant of every sample, once for all folds; nothing where the whole trunk is trained.
+
+    kept  a folder in which they are left for, or found from, another run with the same trunk, variants and seed
+    """
+    if not (recipe.frozen or recipe.kept_stages):
+        return []
+    return variants(samples, recipe, Features(build(recipe, seed), kept), seed)
 
 
 def predict(network: SideOutputNetwork | Mean, image: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -210,12 +223,13 @@ def cross_validate(
     seed: int,
     precision: str,
     only: Sequence[int] = (),
+    kept: Path | None = None,
 ) -> None:
     """Train on all folds but one, map the images of that one; for each fold of `only` (default: all)."""
     held_out = folds(dataset, count, seed=0)  # the same folds whatever the seed of the training
     waiting = [index for index in only or range(count) if not (run / f"fold-{index}" / "finished").exists()]
     samples = load_samples(dataset.images, recipe) if waiting else []
-    bank = make_bank(samples, recipe, seed) if waiting else []
+    bank = make_bank(samples, recipe, seed, kept) if waiting else []
     for index in waiting:
         kept = [i for i in range(len(samples)) if i not in set(held_out[index])]
         network = train_network(
@@ -237,9 +251,11 @@ def cross_validate(
         (run / f"fold-{index}" / "finished").touch()
 
 
-def train_all(dataset: Dataset, recipe: Recipe, run: Path, *, seed: int, precision: str) -> None:
+def train_all(
+    dataset: Dataset, recipe: Recipe, run: Path, *, seed: int, precision: str, kept: Path | None = None
+) -> None:
     samples = load_samples(dataset.images, recipe)
-    bank = make_bank(samples, recipe, seed)
+    bank = make_bank(samples, recipe, seed, kept)
     train_network(samples, recipe, run / "fold-all", bank=bank, seed=seed, precision=precision, report=_tell)
 
 
@@ -261,6 +277,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--precision", choices=["auto", "float32", "bfloat16"], default="auto")
     parser.add_argument("--threads", type=int, default=0, help="of PyTorch; 0 leaves its default")
     parser.add_argument(
+        "--features",
+        type=Path,
+        metavar="DIR",
+        help="leave what a frozen trunk makes of the images here, and read it back in other runs",
+    )
+    parser.add_argument(
         "--set",
         action="append",
         default=[],
@@ -277,7 +299,11 @@ def main(options: argparse.Namespace) -> None:
     if recipe.negatives:
         require_both_classes(dataset)
     store(recipe, options.output)
-    settings: dict[str, Any] = {"seed": options.seed, "precision": options.precision}
+    settings: dict[str, Any] = {
+        "seed": options.seed,
+        "precision": options.precision,
+        "kept": options.features,
+    }
     if options.folds:
         unit = "patient" if dataset.patients_known else "image"
         print(
