@@ -253,7 +253,7 @@ class SideOutputNetwork(nn.Module):
 
     def begin(self, images: Tensor) -> list[Tensor]:
         """Images -> what the frozen stages make of them; all stages, where none is frozen."""
-        return self.trunk(self._normalised(images), self.kept or len(self.trunk.strides))  # type: ignore[no-any-return]
+        return self.trunk(self._normalised(images), self.kept or len(self.trunk.strides))
 
     def finish(self, begun: list[Tensor]) -> list[Tensor]:
         """What `begin` made -> features."""

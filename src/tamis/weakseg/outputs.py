@@ -71,7 +71,7 @@ def _tiles(level: NDArray[np.uint8]) -> Iterator[bytes]:
             tile = np.zeros((TILE_PX, TILE_PX), np.uint8)
             part = level[y : y + TILE_PX, x : x + TILE_PX]
             tile[: part.shape[0], : part.shape[1]] = part
-            yield imagecodecs.deflate_encode(values[tile].tobytes(), level=DEFLATE_LEVEL)
+            yield bytes(imagecodecs.deflate_encode(values[tile].tobytes(), level=DEFLATE_LEVEL))
 
 
 def _halved(level: NDArray[np.uint8]) -> NDArray[np.uint8]:

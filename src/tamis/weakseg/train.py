@@ -195,14 +195,14 @@ def _fitted(
     return fitted.model
 
 
-def make_bank(samples: Sequence[Sample], recipe: Recipe, seed: int, kept: Path | None = None) -> Bank:
+def make_bank(samples: Sequence[Sample], recipe: Recipe, seed: int, features: Path | None = None) -> Bank:
     """Features of every variant of every sample, once for all folds; nothing where the whole trunk is trained.
 
-    kept  a folder in which they are left for, or found from, another run with the same trunk, variants and seed
+    features  a folder in which they are left for, or found from, another run with the same trunk, variants and seed
     """
     if not (recipe.frozen or recipe.kept_stages):
         return []
-    return variants(samples, recipe, Features(build(recipe, seed), kept), seed)
+    return variants(samples, recipe, Features(build(recipe, seed), features), seed)
 
 
 def predict(network: SideOutputNetwork | Mean, image: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -223,13 +223,13 @@ def cross_validate(
     seed: int,
     precision: str,
     only: Sequence[int] = (),
-    kept: Path | None = None,
+    features: Path | None = None,
 ) -> None:
     """Train on all folds but one, map the images of that one; for each fold of `only` (default: all)."""
     held_out = folds(dataset, count, seed=0)  # the same folds whatever the seed of the training
     waiting = [index for index in only or range(count) if not (run / f"fold-{index}" / "finished").exists()]
     samples = load_samples(dataset.images, recipe) if waiting else []
-    bank = make_bank(samples, recipe, seed, kept) if waiting else []
+    bank = make_bank(samples, recipe, seed, features) if waiting else []
     for index in waiting:
         kept = [i for i in range(len(samples)) if i not in set(held_out[index])]
         network = train_network(
@@ -252,10 +252,10 @@ def cross_validate(
 
 
 def train_all(
-    dataset: Dataset, recipe: Recipe, run: Path, *, seed: int, precision: str, kept: Path | None = None
+    dataset: Dataset, recipe: Recipe, run: Path, *, seed: int, precision: str, features: Path | None = None
 ) -> None:
     samples = load_samples(dataset.images, recipe)
-    bank = make_bank(samples, recipe, seed, kept)
+    bank = make_bank(samples, recipe, seed, features)
     train_network(samples, recipe, run / "fold-all", bank=bank, seed=seed, precision=precision, report=_tell)
 
 
@@ -302,7 +302,7 @@ def main(options: argparse.Namespace) -> None:
     settings: dict[str, Any] = {
         "seed": options.seed,
         "precision": options.precision,
-        "kept": options.features,
+        "features": options.features,
     }
     if options.folds:
         unit = "patient" if dataset.patients_known else "image"
