@@ -11,8 +11,9 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --co
 FONTS := fonts-arphic-bkai00mp fonts-arphic-bsmi00lp fonts-arphic-gbsn00lp fonts-arphic-gkai00mp \
   fonts-arphic-ukai fonts-arphic-uming fonts-baekmuk fonts-cns11643-kai fonts-cns11643-sung fonts-cwtex-fs \
   fonts-cwtex-heib fonts-cwtex-kai fonts-cwtex-ming fonts-cwtex-yen fonts-droid-fallback fonts-hanazono \
-  fonts-ipaexfont-gothic fonts-lxgw-wenkai fonts-morisawa-bizud-gothic fonts-nanum fonts-noto-cjk \
-  fonts-noto-cjk-extra fonts-smiley-sans fonts-unfonts-core fonts-vlgothic fonts-wqy-microhei fonts-wqy-zenhei
+  fonts-ipaexfont-gothic fonts-lexi-gulim fonts-lxgw-wenkai fonts-morisawa-bizud-gothic fonts-motoya-l-cedar \
+  fonts-nanum fonts-noto-cjk fonts-noto-cjk-extra fonts-sawarabi-gothic fonts-smiley-sans fonts-unfonts-core \
+  fonts-vlgothic fonts-woowa-bm fonts-wqy-microhei fonts-wqy-zenhei
 
 .PHONY: demo test check sanitize bench llama fonts clean
 

@@ -24,6 +24,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 
 import av
@@ -32,7 +33,7 @@ import numpy as np
 from numpy.typing import NDArray
 from subtitles_footage import FOOTAGE, Frame, footage
 from subtitles_looks import ass_file
-from subtitles_plan import COUNTS, MATERIAL, Clip, Planned, event, plan
+from subtitles_plan import COUNTS, MATERIAL, Clip, Planned, event, plan, texts
 from subtitles_sentences import FONTS, Sentences
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -246,23 +247,30 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("group", choices=sorted(COUNTS))
     parser.add_argument("-o", "--out", type=Path, default=ROOT / "work" / "clips")
-    parser.add_argument("--only", default="", help="render clips whose name contains this")
+    parser.add_argument("--only", default="", help="render clips whose LANGUAGE-NUMBER begins so")
+    parser.add_argument("--first", type=int, help="render only so many clips of each language")
     options = parser.parse_args(arguments)
-    os.nice(5)  # inherited by ffmpeg
     cv2.setNumThreads(1)
     data, out = DATA / "subtitles", options.out / options.group
     out.mkdir(parents=True, exist_ok=True)
     counts = COUNTS[options.group]
-    sentences = {
-        language: Sentences(data, "zh-hant" if language == "none" else language, MATERIAL[options.group])
-        for language in counts
-    }
+
+    @cache
+    def sentences(language: str) -> Sentences:
+        if options.group != "test":
+            return Sentences(data, language, MATERIAL[options.group])
+        former = Sentences(data, language, "former")
+        return Sentences(data, language, "test", texts("former", language, former))
+
     # Languages in turn, so that a set cut short still has all of them.
-    for number in range(max(counts.values())):
+    for number in range(options.first or max(counts.values())):
         for language in [language for language, count in counts.items() if number < count]:
-            clip = plan(options.group, language, number, sentences[language])
-            if options.only not in clip.name or (out / f"{clip.name}.truth.json").exists():
+            done = any(out.glob(f"{language}-{number:02d}-*.truth.json"))
+            if done or not f"{language}-{number:02d}".startswith(options.only):
                 continue
+            clip = plan(
+                options.group, language, number, sentences("zh-hant" if language == "none" else language)
+            )
             render(clip, options.group, data, out)
             print(
                 f"{clip.name}: {len(clip.cues)} cues, {float(clip.frames / clip.rate):.1f} s", file=sys.stderr

@@ -20,8 +20,10 @@ from subtitles_sentences import Face
 Frame = NDArray[np.uint8]
 Size = tuple[int, int]  # width, height
 
+HELD_OUT = ("bikes.mp4", "mdn_la_rabbit.mp4", "tree.avi")
 FOOTAGE = {
-    "test": ("bikes.mp4", "mdn_la_rabbit.mp4", "tree.avi"),
+    "test": HELD_OUT,
+    "former": HELD_OUT,
     "dev": ("mdn_la_pig.mp4", "mdn_friday.mp4"),
 }
 

@@ -40,6 +40,7 @@ DATA = Path(os.environ.get("TAMIS_DATA", ROOT.parent / "shared" / "data")) / "su
 SETS = {
     "dev": ROOT / "work" / "clips" / "dev",
     "test": ROOT / "work" / "clips" / "test",
+    "former": ROOT / "work" / "clips" / "former",
     "real": DATA / "real_clips",
 }
 

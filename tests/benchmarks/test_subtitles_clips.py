@@ -25,6 +25,8 @@ from subtitles_plan import (
 )
 from subtitles_sentences import FACES
 
+from tamis.subtitles.typefaces import TEST_FACES
+
 DATA = (
     Path(os.environ.get("TAMIS_DATA", Path(__file__).resolve().parents[3] / "shared" / "data")) / "subtitles"
 )
@@ -54,9 +56,13 @@ def test_kept_frames_follow_the_expression() -> None:
 
 
 def test_faces_and_footage_of_the_groups_are_disjoint() -> None:
-    files = {g: {face.file for faces in FACES[g].values() for face in faces} for g in ("dev", "test")}
-    assert not files["dev"] & files["test"]
+    files = {g: {face.file for faces in FACES[g].values() for face in faces} for g in FACES}
+    assert not files["dev"] & (files["test"] | files["former"])
     assert not set(FOOTAGE["dev"]) & set(FOOTAGE["test"])
+    for language in ("ja", "ko"):
+        assert not set(FACES["test"][language]) & set(FACES["former"][language])
+    for name in files["test"] | files["former"]:
+        assert any(part in name for part in TEST_FACES), name  # no training line is set in it
 
 
 def test_every_theme_occurs_in_the_chinese_test_clips() -> None:
@@ -137,6 +143,22 @@ def test_sentences_can_be_drawn_and_are_unseen() -> None:
         assert all(drawn(face, c) for c in line)
         if len(line) >= 8:
             assert not any(line in other for other in train)
+
+
+@needs_tools
+def test_lines_of_the_former_test_set_are_not_drawn_again() -> None:
+    from subtitles_sentences import Sentences
+
+    face = FACES["test"]["ja"][0]
+    if not face.path.exists():
+        pytest.skip(f"{face.path} is not installed")
+    fresh = Sentences(DATA, "ja", "test")
+    rng = np.random.default_rng(7)
+    seen = {fresh.draw(rng, face, 12, "film") for _ in range(60)}
+    rng = np.random.default_rng(7)
+    others = Sentences(DATA, "ja", "test", seen)
+    again = {others.draw(rng, face, 12, "film") for _ in range(60)}
+    assert not {line for line in again & seen if len(line) >= Sentences.min_unique}
 
 
 @needs_tools

@@ -120,3 +120,25 @@ def test_what_stands_far_away_is_left_out() -> None:
 
 def test_a_line_without_a_sure_character_stays_as_it_is() -> None:
     assert trimmed("...", [0.3] * 3, [0.1] * 3) == "..."
+
+
+def test_a_mark_that_ends_no_line_is_scenery() -> None:
+    assert trimmed("旋律（", [0.9] * 3, [0.9] * 3) == "旋律"
+    assert trimmed("，旋律", [0.9] * 3, [0.9] * 3) == "旋律"
+    assert trimmed("（旋律）", [0.9] * 4, [0.9] * 4) == "（旋律）"
+
+
+def test_neighbours_of_one_wording_are_no_logo() -> None:
+    first, then = line("祝你一切顺利", 0, row=400), line("祝你一切胜利", 1, row=400)
+    later = line("祝他一切胜利", 2, row=400)
+    for one in (first, then, later):
+        assert Places([first, then, later], 1280).are_subtitles([one], LEAST) == [True]
+    doubtful = replace(then, evidence=0.55)
+    assert Places([first, doubtful], 1280).are_subtitles([first], LEAST) == [False]
+    assert Places([first, replace(then, text=first.text)], 1280).are_subtitles([first], LEAST) == [False]
+
+
+def test_hatching_reads_as_few_characters_again_and_again() -> None:
+    assert not kept(line("國國國國目国國國國國個國", 8, row=300), [])
+    assert kept(line("國國國國目国國國國國個國", 8))  # where subtitles stand, somebody may laugh
+    assert kept(line("哈哈哈", 8, row=300), [])

@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from fractions import Fraction
 
 import numpy as np
-from drawn import RATE, Shown, clip, footage, panning
+from drawn import EM, RATE, Shown, clip, footage, panning
 
+from tamis.subtitles.lines import Group
 from tamis.subtitles.reel import Reel, Shot
-from tamis.subtitles.track import Ended
-from tamis.subtitles.tracker import MOST_TRACKS, Tracker
+from tamis.subtitles.track import Ended, Points, Track
+from tamis.subtitles.tracker import MOST_TRACKS, Tracker, _covered, _replaces
 
 EVERY = 3
 
@@ -117,3 +118,26 @@ def test_a_short_line_that_comes_with_a_scene_cut_is_found_on_the_rows_of_the_li
 
     texts = [Shown("前面有一句话在里", 11, 40), Shown("嗯", 40, 64)]
     assert (40, 64) in spans(followed(90, texts, cluttered)[0])
+
+
+def test_when_one_part_of_a_line_changes_the_other_part_ends_and_begins_with_it() -> None:
+    texts = [
+        Shown("我们走吧", 11, 45, left=100),
+        Shown("我们走吗", 45, 80, left=100),
+        Shown("右边还是那样", 11, 80, left=100 + 6 * EM),
+    ]
+    ended, _ = followed(100, texts)
+    right = [line for line in ended if line.points.box()[0] > 250]
+    assert spans(right) == [(11, 45), (45, 80)]
+
+
+def test_a_small_group_does_not_take_the_place_of_a_long_line_that_has_lost_its_ground() -> None:
+    rng = np.random.default_rng(2)
+    y, x = (rng.integers(0, side, 1000).astype(np.int32) for side in (28, 400))
+    track = Track(Points(y, x, np.resize([1, -1], 1000).astype(np.int32), np.full(1000, 80, np.int32)), 1)
+    track.alive = x > 220  # 45 % of the strokes stand
+    for count, verdict in ((60, False), (400, True)):
+        group = Group(0, 0, 40 if count == 60 else 400, 28, count, 1e4)
+        inside = _covered(track, group)
+        assert inside is not None
+        assert _replaces(group, track, inside) is verdict

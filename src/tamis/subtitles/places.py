@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 
 Box = tuple[int, int, int, int]
 
@@ -24,10 +25,17 @@ SURE, SURE_CHARACTERS = 0.6, 3  # evidence and rich characters of a line that sh
 # SCW by which rows, middles and left sides may differ, and the share by which the size may. A misread end moves the
 # middle; left sides that nearly agree are common by chance.
 ROW, MIDDLE, SIDE, SIZE = 0.3, 0.75, 0.25, 0.15
+# Marks that begin, or end, no line: what they were read from is scenery.
+NEVER_FIRST, NEVER_LAST = frozenset("，。、；：,;:)）」』》〉】〕"), frozenset("(（「『《〈【〔")
 SURELY_ONE, LIKELY = 0.4, 0.2  # evidence of single characters
 LETTER = 0.5  # P(centre) of one that is no punctuation: which one it is may be in doubt
 GAP = 3.0  # SCW between two characters of a line: wider than the spaces between clauses
 CORNER = 0.3  # of the frame's width: a line whose middle is farther from the frame's is in a corner
+AT_ONCE_S = Fraction(1, 5)  # between two lines of which one follows the other
+LONG, VARIED = (
+    8,
+    0.5,
+)  # characters of a long line; share of different ones among them: 0.7 and more in sentences
 CENTRED, DECIDED = 0.7, 0.7  # of a line that stands where subtitles stand and is surely text, whichever text
 
 
@@ -59,6 +67,10 @@ def body(
         first -= 1
     while last + 1 < len(texts) and goes_on(last, last + 1):
         last += 1
+    while texts[first] in NEVER_FIRST and first < sure[0]:
+        first += 1
+    while texts[last] in NEVER_LAST and last > sure[-1]:
+        last -= 1
     return slice(first, last + 1)
 
 
@@ -129,7 +141,7 @@ class Places:
         return [self._is_subtitle(line, h, least) for line, h in zip(cue, home, strict=True)]
 
     def _is_subtitle(self, line: Standing, home: bool, least: Thresholds) -> bool:
-        if not line.text:
+        if not line.text or (not home and _monotonous(line.text)):
             return False
         if home and line.rich >= 1:
             surely_text = line.centred >= CENTRED and line.decided >= DECIDED
@@ -152,15 +164,31 @@ class Places:
         )
 
     def _comes_again(self, line: Standing) -> bool:
-        return any(
-            _apart(line, other) and _alike(line.text, other.text) and _same_place(line, other)
+        """Whether the same words stand there at other times. Surely read lines that follow each other at once and differ are
+        neighbours of one wording: what a logo shows stays the same."""
+        again = [
+            other
             for other in self._lines
-        )
+            if _apart(line, other) and _alike(line.text, other.text) and _same_place(line, other)
+        ]
+        run = sorted([*again, line], key=lambda one: one.start)
+        sure = all(one.evidence >= SURE for one in run)
+        return bool(again) and not (sure and all(_succeeds(a, b) for a, b in pairwise(run)))
+
+
+def _monotonous(text: str) -> bool:
+    """Whether a long line goes on and on in the same few characters, as hatching and grids do when they are read."""
+    return len(text) >= LONG and len(set(text)) < VARIED * len(text)
 
 
 def _apart(a: Standing, b: Standing) -> bool:
     """Whether two lines are not shown at one time."""
     return a.end <= b.start or b.end <= a.start
+
+
+def _succeeds(before: Standing, after: Standing) -> bool:
+    """Whether a line takes the place of one before it, in other words."""
+    return after.start - before.end <= AT_ONCE_S and before.text != after.text
 
 
 def _alike(a: str, b: str) -> bool:

@@ -173,6 +173,7 @@ class Track:
     full: float = 0.0  # contrast when fully shown
     prior: float = 0.0  # contrast just before the start, as a share of `full`
     replaced: Ended | None = None  # the line of which it changed a part
+    parted: list[tuple[Track, Ended]] = field(default_factory=list)  # tracks that were parted with that line
 
     def __post_init__(self) -> None:
         self.box = self.points.box()

@@ -48,6 +48,8 @@ BRIEF = 6  # samples: a line that goes sooner is suspect where others come and g
 RESTLESS = 3  # so many others
 # Share of points whose brighter, or whose darker, side is as bright as before: text that stands on another ground.
 STILL_THERE = 0.7
+SMALL = 0.1  # share of a line's points, fewer than which do not take its place
+PARTS_APART = 3  # line heights between two parts of one line, at most
 FEW = 8  # points, fewer than which say nothing
 FLOOD = 0.03  # share of newborn pixels in the picture, beyond which the scene itself has changed
 
@@ -175,19 +177,22 @@ class Tracker:
             else:
                 ended = self._end(track, inside & ~track.alive)
             if ended is not None:
-                self._part_siblings(track, ended.end)
+                new.parted += self._part_siblings(track, ended.end)
         newborn[new.points.y, new.points.x] = 0
         self._operator.claim(new.points.y[new.fresh], new.points.x[new.fresh])
         new.observe(self._picture)
         self.tracks.append(new)
 
-    def _part_siblings(self, track: Track, end: Fraction) -> None:
-        """A line of a cue was replaced: the cue ends, and with it the lines above and below that stay for the next cue."""
+    def _part_siblings(self, track: Track, end: Fraction) -> list[tuple[Track, Ended]]:
+        """A line of a cue was replaced: the cue ends, and with it what stays for the next cue, the lines above and below and
+        other parts of the same line. Returns those and what was handed on of them."""
+        parted = []
         for other in self.tracks:
-            together = abs(other.born - track.born) <= 1 and _stacked(other, track)
+            together = abs(other.born - track.born) <= 1 and (_stacked(other, track) or _beside(other, track))
             if together and other.start is not None and other.weak == 0:
-                self._hand_on(other, end)
+                parted.append((other, self._hand_on(other, end)))
                 other.start, other.prior, other.born = end, 0.0, self.sample
+        return parted
 
     def _extend(self, track: Track, newborn: Plane) -> None:
         """Takes in newborn pixels on the line's rows that are too few to be a group: punctuation, thin characters."""
@@ -232,7 +237,7 @@ class Tracker:
         # Points that still have their full step are text that has lost its background; chance agreement is looser.
         full = stood & (np.abs(now - track.points.step) <= 0.3 * track.points.step)
         n = int(np.count_nonzero(full))
-        if n >= max(30, 0.3 * len(stood), 0.75 * np.count_nonzero(stood)) and track.age > SETTLED:
+        if n >= max(30, 0.3 * len(stood), 0.6 * np.count_nonzero(stood)) and track.age > SETTLED:
             track.keep(stood)
         else:
             self._end(track, ~track.alive)
@@ -269,6 +274,10 @@ class Tracker:
             return  # nothing of the text before is left to be followed
         self._ended.remove(before)
         track.restore(before)
+        for other, part in track.parted:
+            if other in self.tracks and part in self._ended and other.start == part.end:
+                self._ended.remove(part)
+                other.start, other.prior, other.born = part.start, part.prior, part.born
 
     def _settle(self, track: Track) -> None:
         """Finds the first visible frame while the frames around it are still remembered."""
@@ -343,6 +352,14 @@ def _stacked(a: Track, b: Track) -> bool:
     return bool(not beside and high < 1.35 * min(a.height, b.height) and -0.2 * high < gap < 0.8 * high)
 
 
+def _beside(a: Track, b: Track) -> bool:
+    """Whether two tracks may be parts of one line, which a text before it, or a wide space, had divided."""
+    high = max(a.height, b.height)
+    rows = min(a.box[3], b.box[3]) - max(a.box[1], b.box[1])
+    gap = max(a.box[0], b.box[0]) - min(a.box[2], b.box[2])
+    return rows >= 0.8 * high and gap <= PARTS_APART * high
+
+
 def _covered(track: Track, group: Group) -> Flags | None:
     """The points of a track within a group's box; None when there are too few to matter."""
     left, top, right, bottom = track.box
@@ -362,7 +379,8 @@ def _replaces(group: Group, track: Track, inside: Flags) -> bool | None:
     alive_in = int(np.count_nonzero(track.alive & inside)) / n_in
     beside = None if group.count < 0.5 * n_in else False
     if _share(track) < STANDS:
-        return alive_in < STANDS or beside
+        # A ground that changes hides strokes, too: whether a long line has gone, a small group does not tell.
+        return (alive_in < STANDS and group.count >= SMALL * len(track.points)) or beside
     if track.age <= PRUNED and group.count < 0.7 * len(track.points):
         return beside
     # The rest of the line stands: only a whole character that changed makes it another cue (走吧！ -> 走吗！).
