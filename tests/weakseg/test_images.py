@@ -46,6 +46,15 @@ def test_sixteen_bit_grey_is_stretched(tmp_path: Path, ending: str) -> None:
     assert (np.diff(image[..., 0].ravel().astype(int)) >= 0).all()
 
 
+@pytest.mark.parametrize("white", [255, 1023, 4095, 65535])
+def test_colours_of_sixteen_bits_keep_their_stain(tmp_path: Path, white: int) -> None:
+    eight = COLOUR.copy()
+    eight[0, 0] = 255
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, np.rint(eight * (white / 255)).astype(np.uint16), photometric="rgb")
+    assert np.abs(read_image(path).astype(int) - eight).max() <= 1
+
+
 def test_transparent_lies_on_white(tmp_path: Path) -> None:
     pixels = np.zeros((4, 4, 4), np.uint8)
     cv2.imwrite(str(tmp_path / "a.png"), pixels)

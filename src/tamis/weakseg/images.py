@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from tamis.errors import InputError
 
+cv2.setLogLevel(2)  # errors alone: what is wrong with a file is told once, in a sentence of ours
 # Read when OpenCV first decodes: it must let through what our own limit lets through.
 os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(1 << 40))
 
@@ -41,6 +42,9 @@ BROKEN = (
     zlib.error,
 )
 """What following damaged bytes leads a parser to, besides its own format's exception: collected by damaging files at random."""
+
+COLOUR_WHITES = (255, 1023, 4095, 16383, 65535)
+"""Values of white in colours stored with 16 bits."""
 
 Rgb = NDArray[np.uint8]
 
@@ -100,9 +104,15 @@ def spacing_um(path: Path) -> float | None:
 
 
 def to_eight_bits(pixels: NDArray[np.generic]) -> Rgb:
-    """uint8 stays. Other values: the 0.5th percentile becomes 0 and the 99.5th 255, over all channels together."""
+    """uint8 stays, and so do the colours of 16 bits, whose white is the end of the smallest range that holds them (10, 12,
+    14 or 16 bits). Other values: the 0.5th percentile becomes 0 and the 99.5th 255.
+    """
     if pixels.dtype == np.uint8:
         return np.ascontiguousarray(pixels, dtype=np.uint8)
+    if pixels.dtype == np.uint16 and pixels.ndim == 3 and pixels.shape[2] >= 3:
+        highest = int(pixels.max())
+        white = next(end for end in COLOUR_WHITES if highest <= end)
+        return np.rint(pixels * np.float32(255 / white)).astype(np.uint8)
     values = np.nan_to_num(pixels.astype(np.float32), posinf=0, neginf=0)
     low, high = np.percentile(values[:: max(1, len(values) // 512)], [0.5, 99.5])
     if high <= low:
