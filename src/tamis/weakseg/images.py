@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from tamis.errors import InputError
 
-cv2.setLogLevel(2)  # errors alone: what is wrong with a file is told once, in a sentence of ours
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)  # errors alone: what is wrong with a file is told once, in a sentence of ours
 # Read when OpenCV first decodes: it must let through what our own limit lets through.
 os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(1 << 40))
 
