@@ -411,6 +411,9 @@ def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
         (["generate", "absent.spark", "x"], "absent.spark does not exist", 1),
         (["export", "absent", "out.spark"], "absent is no folder", 1),
         (["bench", "--parts", "nothing"], "part 'nothing' is unknown", 2),
+        (["bench", "--rounds", "0"], "--rounds is 0", 2),
+        (["bench", "--threads", "0"], "--threads is 0", 2),
+        (["bench", "--contexts", "8", "--against", "llama.cpp"], "at contexts beyond 9 tokens", 2),
     ],
 )
 def test_wrong_usage(

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from tamis import native
 from tamis.errors import UsageError
 from tamis.spark import bindings
-from tamis.spark.bench_llama import against_llama, require_llama
+from tamis.spark.bench_llama import TOKENS, against_llama, require_llama
 from tamis.spark.decoder import Native, cache_bytes, cores, require_memory
 from tamis.spark.engine import CHUNK_ROWS
 from tamis.spark.packed import Packed, Recipe, plan, row_parts
@@ -52,6 +52,11 @@ class Settings:
         for dtype in self.dtypes:
             if dtype not in bindings.TYPES:
                 raise UsageError(f"The type {dtype!r} is unknown: it is one of {', '.join(bindings.TYPES)}.")
+        for name in ("rounds", "threads", "layers"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise UsageError(f"--{name} is {value}; at least 1 was expected.")
+        if self.against is not None and min(self.contexts) <= TOKENS + 1:
+            raise UsageError(f"llama.cpp is measured at contexts beyond {TOKENS + 1} tokens.")
 
 
 @dataclass(slots=True)
