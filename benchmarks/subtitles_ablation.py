@@ -17,19 +17,17 @@ from subtitles_report import Answer, Clip, clips, plain, score
 from tamis import weights
 from tamis.agreement import bootstrap
 from tamis.subtitles.evaluate import HEADLINE, ClipScore
-from tamis.subtitles.published import CLASSES, FOLDER, TRUNKS, default_recogniser
+from tamis.subtitles.published import FOLDER, TRUNKS, default_recogniser, recogniser
 from tamis.subtitles.reader import Settings, default_settings, read
-from tamis.subtitles.recognise import ClassVectors, Recogniser
+from tamis.subtitles.recognise import Recogniser
 
 
 def arms() -> Iterator[tuple[str, Recogniser, Settings]]:
     record = weights.load(FOLDER / f"{TRUNKS}.json")
-    trunks = weights.read(record)
-    vectors = ClassVectors.load(weights.read(weights.load(FOLDER / f"{CLASSES}.json")))
     whole, settings = default_recogniser(), default_settings()
     yield "whole reader", whole, settings
     for number, name in enumerate(record.preprocessing["members"].split(", ")):
-        yield f"{name} alone", Recogniser(trunks, vectors, members=[number]), settings
+        yield f"{name} alone", recogniser([number]), settings
     yield "no language model", whole, replace(settings, language_models=False)
     yield "one frame a cue", whole, replace(settings, merged_frames=False)
 
@@ -62,8 +60,8 @@ def main() -> None:
     if options.real:
         chosen += clips("real", "animation", "")
     print(f"{len(chosen)} clips\n{'':<20} {'end to end, %':>23}  found missed invented")
-    for name, recogniser, settings in arms():
-        print(line(name, [read_with(clip, recogniser, settings) for clip in chosen]), flush=True)
+    for name, reader, settings in arms():
+        print(line(name, [read_with(clip, reader, settings) for clip in chosen]), flush=True)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import pytest
 from tamis.subtitles.detect import LineImage
 from tamis.subtitles.lattice import Lattice
 from tamis.subtitles.layout import Sizes, arrange, characters, decided, overlap
-from tamis.subtitles.recognise import Sighting
+from tamis.subtitles.recognise import Glance, Sighting
 
 SCW = 30.0
 
@@ -36,7 +36,15 @@ class Toy:
     def __init__(self, *rows: float) -> None:
         self.rows = rows
 
-    def sight(self, strip: np.ndarray) -> Sighting:
+    def glance(self, strip: np.ndarray) -> Glance:
+        self.glances = getattr(self, "glances", 0) + 1
+        return Glance(self.seen(strip), np.zeros(0, np.float32), np.zeros(0, np.float32))
+
+    def sight(self, strip: np.ndarray, glance: Glance | None = None) -> Sighting:
+        self.sights = getattr(self, "sights", 0) + 1
+        return self.seen(strip)
+
+    def seen(self, strip: np.ndarray) -> Sighting:
         centre = (256 * int(strip[0, 0, 0]) + int(strip[0, 0, 1])) / 10
         self.off = min(abs(centre - row) for row in self.rows) / SCW
         m = np.array([max(0.05, 1 - self.off)] * 3, np.float32)
@@ -76,6 +84,13 @@ def test_what_shows_no_characters_is_no_line() -> None:
     assert arrange([image(50)], [image(60)], Toy(300)) == []  # type: ignore[arg-type]
 
 
+def test_one_member_looks_at_every_row_and_all_at_those_that_stay() -> None:
+    toy = Toy(102, 143)
+    offered = [image(row) for row in (100, 109, 118, 127, 136, 145)]
+    assert len(arrange([image(122, scw=60.0)], offered, toy)) == 2  # type: ignore[arg-type]
+    assert toy.sights <= 3 < toy.glances
+
+
 def test_lines_side_by_side_do_not_exclude_each_other() -> None:
     assert overlap(image(100), image(110))
     assert not overlap(image(100), image(136))
@@ -92,7 +107,7 @@ def test_undecided_centres_are_scenery() -> None:
 class Narrow(Toy):
     """Knows letters only when they are cut at 0.88 of their measured size."""
 
-    def sight(self, strip: np.ndarray) -> Sighting:
+    def seen(self, strip: np.ndarray) -> Sighting:
         size = int(strip[0, 0, 2]) / 4
         self.off = 0.02 if abs(size / (0.88 * SCW) - 1) < 0.03 else 0.3 * abs(size / (0.88 * SCW) - 1)
         m = np.full(3, 0.95, np.float32)

@@ -64,3 +64,13 @@ def test_dark_text_takes_the_maximum_turned_round() -> None:
     bright, dark = (cut_strip(merged, 0, 60, 30, 32, polarity) for polarity in (1, -1))
     assert (bright[0] == 100).all() and (bright[1] == 10).all()
     assert (dark[0] == 155).all() and (dark[1] == 55).all()
+
+
+def test_a_strip_shows_the_same_whatever_the_size_of_the_picture_around_it() -> None:
+    rng = np.random.default_rng(3)
+    parts = [rng.integers(0, 255, (200, 500), dtype=np.uint8) for _ in range(3)]
+    whole = Merged(*parts, (0, 0, 500, 200))
+    near = Merged(*(p[60:140, 80:420] for p in parts), (80, 60, 420, 140))
+    for scw in (20.0, 45.0):
+        one, other = (cut_strip(m, 120.5, 380.2, 101.3, scw, 1).astype(int) for m in (whole, near))
+        assert np.abs(one - other).max() <= 1

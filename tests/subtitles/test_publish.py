@@ -28,7 +28,8 @@ def test_onnx_equals_pytorch_at_any_width(members: list[Member], tmp_path: Path)
     ensemble = Ensemble(members).eval()
     head = io.BytesIO()
     np.savez(head, **quantised_head(members[0]))  # type: ignore[arg-type]
-    recogniser = Recogniser(to_onnx(ensemble), ClassVectors.load(head.getvalue()))
+    graphs = [to_onnx(Ensemble([member]).eval()) for member in members]
+    recogniser = Recogniser(graphs[0], ClassVectors.load(head.getvalue()), others=graphs[1])
     for width in (32, 100, 612):
         strip = np.random.default_rng(width).integers(0, 255, (2, 40, width)).astype(np.uint8)
         features, states = recogniser.look(strip)
@@ -36,6 +37,10 @@ def test_onnx_equals_pytorch_at_any_width(members: list[Member], tmp_path: Path)
             f, s = ensemble(torch.from_numpy(strip[None].astype(np.float32) / 255))
         assert np.abs(features - f.mean(0).T.numpy()).max() < 0.01 * float(f.abs().max())
         assert np.abs(states - s.mean(0).T.numpy()).max() < 0.01
+        glance = recogniser.glance(strip)
+        assert np.abs(glance.states[0] - s[0].numpy()).max() < 0.01  # the first alone
+        after = recogniser.look(strip, glance)
+        assert np.array_equal(after[0], features) and np.array_equal(after[1], states)
 
 
 def test_int8_rows_stay_within_half_a_step(members: list[Member]) -> None:

@@ -18,9 +18,10 @@ import numpy as np
 from tamis.subtitles import scripts
 from tamis.subtitles.cue import Box
 from tamis.subtitles.detect import LineImage
-from tamis.subtitles.recognise import Recogniser, Sighting
+from tamis.subtitles.recognise import Glance, Recogniser, Sighting
 
 LEAST_DECIDED = 0.35  # lines below are dropped before their classes are scored; see `decided`
+DOUBT = 0.05  # by which the first member may be less decided than all
 SOME = 0.5  # `characters` of a line that is looked at more closely
 APART = 0.8  # SCW between the rows of two lines, at least
 CLEAR = 0.93  # `sureness` of lines whose size cannot be far off
@@ -37,17 +38,43 @@ MOVES = (-0.24, -0.12, 0.12, 0.24)  # SCW by which a chosen row is moved
 
 @dataclass(eq=False)
 class Looked:
-    """A line and what the networks see in it. offered: not where the strokes told, see `CueImage.others`."""
+    """A line and what the networks see in it. offered: not where the strokes told, see `CueImage.others`.
+
+    One member looks first, and lines are compared by what it sees. The others, twice as much work, look at lines that may
+    be text and stay.
+    """
 
     image: LineImage
-    sighting: Sighting
     recogniser: Recogniser
     offered: bool = False
 
     @cached_property
+    def glance(self) -> Glance:
+        """What the first member sees."""
+        return self.recogniser.glance(self.image.pixels)
+
+    @cached_property
+    def sighting(self) -> Sighting:
+        """What all members see."""
+        return self.recogniser.sight(self.image.pixels, self.glance)
+
+    @cached_property
+    def likely(self) -> float:
+        """`sureness` of the first member: not cheap, asked for only where lines are compared."""
+        return sureness(self.glance.sighting, self.recogniser)
+
+    @cached_property
     def sure(self) -> float:
-        """`sureness`, which is not cheap: asked for only where lines are compared."""
+        """`sureness` of all."""
         return sureness(self.sighting, self.recogniser)
+
+    @property
+    def decided(self) -> float:
+        return decided(self.glance.sighting)
+
+    @property
+    def characters(self) -> float:
+        return characters(self.glance.sighting)
 
 
 @dataclass(eq=False)
@@ -86,17 +113,16 @@ class Sizes:
         image: as it was measured; looked: perhaps in a size that was learnt before.
         """
         style = self._style(image.scw)
-        if characters(looked.sighting) < LEAST_CHARACTERS or (style is not None and style.lines >= ENOUGH):
+        if looked.characters < LEAST_CHARACTERS or (style is not None and style.lines >= ENOUGH):
             return False
         if looked.image is not image:
-            looked = Looked(image, self._recogniser.sight(image.pixels), self._recogniser)
-        sure = {1.0: looked.sure}
+            looked = Looked(image, self._recogniser)
+        sure = {1.0: looked.likely}
         if sure[1.0] < HOPELESS:
             return False  # scenery in any size
-        if sure[1.0] < CLEAR:
+        if looked.sure < CLEAR:
             for scale in SCALES:
-                other = self._recogniser.sight(image.cut(0.0, scale).pixels)
-                sure[scale] = sureness(other, self._recogniser)
+                sure[scale] = Looked(image.cut(0.0, scale), self._recogniser).likely
         if max(sure.values()) < LEAST_SURE:
             return False  # scenery
         if style is None:
@@ -139,8 +165,7 @@ def arrange(
     sizes = sizes or Sizes(recogniser)
 
     def look(image: LineImage, offered: bool) -> Looked:
-        cut = sizes.cut(image)
-        return Looked(cut, recogniser.sight(cut.pixels), recogniser, offered)
+        return Looked(sizes.cut(image), recogniser, offered)
 
     def look_and_learn(image: LineImage) -> Looked:
         line = look(image, False)
@@ -156,26 +181,25 @@ def arrange(
     # Scenery shows itself at every other row: those between are looked at only beside one that may be text.
     first, between = _every_other(doubtful)
     looked += [look(image, True) for image in first]
-    hopeful = [
-        line for line in looked if decided(line.sighting) >= HOPEFUL and characters(line.sighting) > SOME
-    ]
+    hopeful = [line for line in looked if line.decided >= HOPEFUL and line.characters > SOME]
     near = [image for image in between if any(overlap(image, line.image) for line in hopeful)]
     looked += [look(image, True) for image in near]
-    looked = [line for line in looked if decided(line.sighting) >= LEAST_DECIDED]
-    chosen = _apart(looked, recogniser)
+    looked = [line for line in looked if line.decided >= LEAST_DECIDED - DOUBT]
+    chosen = _apart(looked)
     if any(line.offered for line in chosen):
-        chosen = _apart([centred(line, recogniser) for line in chosen], recogniser)
+        chosen = _apart([centred(line, recogniser) for line in chosen])
+    chosen = [line for line in chosen if decided(line.sighting) >= LEAST_DECIDED]
     return sorted(chosen, key=lambda line: (line.image.box[1], line.image.box[0]))
 
 
-def _apart(looked: list[Looked], recogniser: Recogniser) -> list[Looked]:
+def _apart(looked: list[Looked]) -> list[Looked]:
     """The lines without those that overlap one which shows more characters, more surely."""
     if not any(overlap(a.image, b.image) for i, a in enumerate(looked) for b in looked[:i]):
         return looked
 
     def worth(line: Looked) -> float:
-        count = characters(line.sighting)
-        sure = line.sure if count > SOME else 0.0
+        count = line.characters
+        sure = line.likely if count > SOME else 0.0
         return sure * count if sure else min(0.0, count) - 1
 
     chosen: list[Looked] = []
@@ -198,18 +222,17 @@ def _every_other(images: Sequence[LineImage]) -> tuple[list[LineImage], list[Lin
 
 
 def _is_clear(line: Looked) -> bool:
+    if line.decided < CLEAR - DOUBT or line.characters <= SOME or line.likely < HOPELESS:
+        return False
     return decided(line.sighting) >= CLEAR and characters(line.sighting) > SOME and line.sure >= CLEAR
 
 
 def centred(line: Looked, recogniser: Recogniser) -> Looked:
     """A line that was offered, moved up or down to where the classes of its characters are surest."""
-    if not line.offered or characters(line.sighting) <= SOME or line.sure < HOPELESS:
+    if not line.offered or line.characters <= SOME or line.likely < HOPELESS:
         return line  # no text: scenery is as good as any
-    moved = [line]
-    for down in MOVES:
-        image = line.image.cut(down, 1.0)
-        moved.append(Looked(image, recogniser.sight(image.pixels), recogniser, offered=True))
-    return max(moved, key=lambda line: line.sure)
+    moved = [Looked(line.image.cut(down, 1.0), recogniser, offered=True) for down in MOVES]
+    return max([line, *moved], key=lambda line: line.likely)
 
 
 def sureness(sighting: Sighting, recogniser: Recogniser) -> float:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import ceil, floor
 from typing import cast
 
 import cv2
@@ -20,6 +21,7 @@ from tamis.subtitles.strip import EM, HEIGHT
 Plane = NDArray[np.uint8]
 Box = tuple[int, int, int, int]
 
+BLUR = 0.4  # sigma in px of the strip, before a picture is made smaller
 MOST_AVERAGED = 16
 MOST_EXTREME = 40
 
@@ -67,21 +69,32 @@ def cut_strip(merged: Merged, left: float, right: float, centre: float, scw: flo
     zoom = EM / scw
     width = max(EM, round((right - left) * zoom))
     x0, y0 = left - merged.box[0], centre - merged.box[1]
+    # Only what the strip shows, and what its edges are averaged with.
+    high, wide = merged.mean.shape
+    reach = ceil(3 * BLUR / zoom) + 2
+    first, last = floor(y0 - HEIGHT / 2 / zoom) - reach, ceil(y0 + HEIGHT / 2 / zoom) + reach
+    top, bottom = min(max(0, first), high - 1), max(min(high, last), 1)
+    near = min(max(0, floor(x0) - reach), wide - 1)
+    far = max(min(wide, ceil(x0 + width / zoom) + reach), 1)
+    part = np.s_[top : max(bottom, top + 1), near : max(far, near + 1)]
     # From strip to picture, so that pixel centres meet.
     matrix = np.array(
-        [[1 / zoom, 0, 0.5 / zoom + x0 - 0.5], [0, 1 / zoom, (0.5 - HEIGHT / 2) / zoom + y0 - 0.5]],
+        [
+            [1 / zoom, 0, 0.5 / zoom + x0 - 0.5 - near],
+            [0, 1 / zoom, (0.5 - HEIGHT / 2) / zoom + y0 - 0.5 - top],
+        ],
         np.float32,
     )
     if polarity > 0:
-        channels = merged.mean, merged.low
+        channels = merged.mean[part], merged.low[part]
     else:
-        channels = cv2.bitwise_not(merged.mean), cv2.bitwise_not(merged.high)
+        channels = cv2.bitwise_not(merged.mean[part]), cv2.bitwise_not(merged.high[part])
     return np.stack([_resample(c, matrix, (width, HEIGHT), 1 / zoom) for c in channels])
 
 
 def _resample(image: Plane, matrix: NDArray[np.float32], size: tuple[int, int], step: float) -> Plane:
     """Affine resampling that averages when it shrinks (step > 1 picture px per strip px)."""
     if step > 1.3:
-        image = cv2.GaussianBlur(image, (0, 0), 0.4 * step)
+        image = cv2.GaussianBlur(image, (0, 0), BLUR * step)
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     return cv2.warpAffine(image, matrix, size, flags=flags, borderMode=cv2.BORDER_REPLICATE)

@@ -1,4 +1,5 @@
-"""Turn trained members into the files that ship: one ONNX graph of all trunks, and the class vectors as int8 rows.
+"""Turn trained members into the files that ship: an ONNX graph of the first trunk, one of the others, and the class vectors
+as int8 rows.
 
     python -m tamis.subtitles.publish CHECKPOINT... [--head HEAD] [--to FOLDER]
 
@@ -10,7 +11,7 @@ from __future__ import annotations
 import argparse
 import io
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from tamis.errors import TrainingError
 from tamis.onnx_weights import half_precision
 from tamis.subtitles.characters import classes
 from tamis.subtitles.networks import Recogniser as Member
-from tamis.subtitles.published import CLASSES, FOLDER, TRUNKS
+from tamis.subtitles.published import CLASSES, FIRST, FOLDER, TRUNKS
 from tamis.subtitles.recognise import ClassVectors, Recogniser
 from tamis.subtitles.strip import EM, HEIGHT, STRIDE
 from tamis.subtitles.synthesis import MARGIN_Y
@@ -111,11 +112,11 @@ def publish(checkpoints: Sequence[Path], folder: Path, shard: Path, head: Path |
         shared = {name.removeprefix("head."): value for name, value in load_weights(head).items()}
         members[0].head.load_state_dict(shared)
     ensemble = Ensemble(members).eval()
-    trunks = to_onnx(ensemble)
+    first, others = to_onnx(Ensemble(members[:1]).eval()), to_onnx(Ensemble(members[1:]).eval())
     vectors = io.BytesIO()
     np.savez(vectors, **quantised_head(members[0]))  # type: ignore[arg-type]
 
-    recogniser = Recogniser(trunks, ClassVectors.load(vectors.getvalue()))
+    recogniser = Recogniser(first, ClassVectors.load(vectors.getvalue()), others=others)
     with np.load(shard, allow_pickle=False) as stored:
         golden_strip = np.ascontiguousarray(stored["pixels"][0][:, MARGIN_Y:-MARGIN_Y])
     features, _ = recogniser.look(golden_strip)
@@ -129,7 +130,8 @@ def publish(checkpoints: Sequence[Path], folder: Path, shard: Path, head: Path |
     lattice = recogniser.lattice(recogniser.sight(golden_strip))
 
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{TRUNKS}.onnx").write_bytes(trunks)
+    (folder / f"{FIRST}.onnx").write_bytes(first)
+    (folder / f"{TRUNKS}.onnx").write_bytes(others)
     (folder / f"{CLASSES}.npz").write_bytes(vectors.getvalue())
     np.savez_compressed(
         folder / f"{TRUNKS}.golden.npz",
@@ -157,10 +159,23 @@ def publish(checkpoints: Sequence[Path], folder: Path, shard: Path, head: Path |
             "stride_px": STRIDE,
             "range": "[0, 1]",
             "members": names,
+            "graph": f"of all but the first, which has its own, {FIRST}",
         },
         operating_point=dict(kept.operating_point) if kept else {},
         golden=f"{TRUNKS}.golden.npz",
         **common,
+    )
+    first_record = replace(
+        trunk_record,
+        name=FIRST,
+        file=f"{FIRST}.onnx",
+        preprocessing={
+            **trunk_record.preprocessing,
+            "members": checkpoints[0].stem,
+            "graph": "of one member",
+        },
+        operating_point={},
+        golden="",
     )
     head_record = weights.Weights(
         name=CLASSES,
@@ -169,7 +184,7 @@ def publish(checkpoints: Sequence[Path], folder: Path, shard: Path, head: Path |
         preprocessing={"input": "mean feature vector of the trunks"},
         **common,
     )
-    for record in (trunk_record, head_record):
+    for record in (first_record, trunk_record, head_record):
         path = weights.publish(record, folder)
         print(f"{path.name}: {(folder / asdict(record)['file']).stat().st_size / 1e6:.2f} MB")
     print(f"largest difference between ONNX and PyTorch: {difference:.5f}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import fields
 from functools import cache
 from pathlib import Path
@@ -15,17 +16,25 @@ if TYPE_CHECKING:
     from tamis.subtitles.recognise import Recogniser
 
 FOLDER = Path(__file__).parent / "weights"
-TRUNKS, CLASSES = "characters.ensemble", "characters.classes"
+# The ensemble's first member, which is run alone where it is enough, and the others.
+FIRST, TRUNKS, CLASSES = "characters.first", "characters.ensemble", "characters.classes"
 Point = TypeVar("Point")
 
 
 @cache
 def default_recogniser() -> Recogniser:
     """The published ensemble."""
+    return recogniser()
+
+
+def recogniser(members: Sequence[int] | None = None) -> Recogniser:
+    """The published ensemble, or some of its members."""
     from tamis.subtitles.recognise import ClassVectors, Recogniser
 
-    trunks, classes = (weights.load(FOLDER / f"{name}.json") for name in (TRUNKS, CLASSES))
-    return Recogniser(weights.read(trunks), ClassVectors.load(weights.read(classes)))
+    first, others, classes = (
+        weights.read(weights.load(FOLDER / f"{name}.json")) for name in (FIRST, TRUNKS, CLASSES)
+    )
+    return Recogniser(first, ClassVectors.load(classes), others=others, members=members)
 
 
 @cache

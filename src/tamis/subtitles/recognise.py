@@ -89,37 +89,72 @@ def log_softmax(scores: Float) -> Float:
     return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
 
 
+@dataclass(frozen=True)
+class Glance:
+    """What the first member alone sees in a strip: a third of the work, enough to tell which rows hold text at all.
+
+    features [1, F, T] and states [1, 4, T], so that the member need not look again when the others do.
+    """
+
+    sighting: Sighting
+    features: Float
+    states: Float
+
+
 class Recogniser:
-    """The ensemble. `members` picks some of the designs, for the ablation table; None means all."""
+    """The ensemble: the graph of its first member, and that of the others, which may be missing.
+
+    `members` picks some of the designs, for the ablation table; None means all.
+    """
 
     def __init__(
-        self, trunks: bytes, classes: ClassVectors, *, members: Sequence[int] | None = None, threads: int = 1
+        self,
+        first: bytes,
+        classes: ClassVectors,
+        *,
+        others: bytes | None = None,
+        members: Sequence[int] | None = None,
+        threads: int = 1,
     ) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
-        self.session = onnxruntime.InferenceSession(trunks, options, providers=["CPUExecutionProvider"])
+        graphs = [graph for graph in (first, others) if graph is not None]
+        self._sessions = [
+            onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+            for graph in graphs
+        ]
         self.classes = classes
         self._scripts: dict[bytes, tuple[NDArray[np.int64], Float, Float]] = {}
         self.members = list(members) if members is not None else None
 
-    def look(self, strip: NDArray[np.uint8]) -> tuple[Float, Float]:
-        """Features [T, F] and state probabilities [T, 4] (outside, centre, part, space) of one strip [2, 40, W]."""
-        padded = -strip.shape[2] % STRIDE
-        pixels = np.pad(strip, ((0, 0), (0, 0), (0, padded)), mode="edge")[None].astype(np.float32) / 255
-        features, states = self.session.run(None, {"strip": pixels})  # (K, F, T), (K, 4, T)
+    def look(self, strip: NDArray[np.uint8], glance: Glance | None = None) -> tuple[Float, Float]:
+        """Features [T, F] and state probabilities [T, 4] (outside, centre, part, space) of one strip [2, 40, W].
+
+        glance: at the same strip, when there was one.
+        """
+        pixels = _pixels(strip)
+        seen = [session.run(None, {"strip": pixels}) for session in self._sessions[glance is not None :]]
+        if glance is not None:
+            seen.insert(0, (glance.features, glance.states))
+        features, states = (np.concatenate(part) for part in zip(*seen, strict=True))  # (K, F, T), (K, 4, T)
         if self.members is not None:
             features, states = features[self.members], states[self.members]
         return features.mean(0).T, states.mean(0).T
 
-    def sight(self, strip: NDArray[np.uint8]) -> Sighting:
-        """Where characters may be in one strip [2, 40, W] uint8, and their feature vectors."""
-        features, states = self.look(strip)
-        centres, positions, mass = candidate_centres(states[:, 1])
-        around = np.clip(centres[:, None] + np.array([-1, 0, 1]), 0, len(features) - 1)
-        share = states[around, 1] + 1e-6  # neighbours that look like the centre too have a say
-        vectors = (features[around] * (share / share.sum(1, keepdims=True))[:, :, None]).sum(1)
-        return Sighting(positions * (STRIDE / EM), mass, space_odds(states[:, 3], positions), vectors)
+    def glance(self, strip: NDArray[np.uint8]) -> Glance:
+        """What the first member alone sees in one strip [2, 40, W] uint8."""
+        features, states = self._sessions[0].run(None, {"strip": _pixels(strip)})
+        # Without the first member, as in the ablation table, all that are there must look.
+        seen = (features.mean(0).T, states.mean(0).T) if self.members is None else self.look(strip)
+        return Glance(_sighting(*seen), features, states)
+
+    def sight(self, strip: NDArray[np.uint8], glance: Glance | None = None) -> Sighting:
+        """Where characters may be in one strip [2, 40, W] uint8, and their feature vectors.
+
+        glance: at the same strip, when there was one.
+        """
+        return _sighting(*self.look(strip, glance))
 
     def lattice(
         self, sighting: Sighting, *, allowed: NDArray[np.bool_] | None = None, temperature: float = 1.0
@@ -224,6 +259,20 @@ class Recogniser:
             best = np.argpartition(-joint, BEST - 1, axis=1)[:, :BEST]
             number, joint = np.take_along_axis(number, best, 1), np.take_along_axis(joint, best, 1)
         return number, joint
+
+
+def _pixels(strip: NDArray[np.uint8]) -> Float:
+    """[1, 2, 40, a multiple of STRIDE] in [0, 1]."""
+    padded = -strip.shape[2] % STRIDE
+    return np.pad(strip, ((0, 0), (0, 0), (0, padded)), mode="edge")[None].astype(np.float32) / 255
+
+
+def _sighting(features: Float, states: Float) -> Sighting:
+    centres, positions, mass = candidate_centres(states[:, 1])
+    around = np.clip(centres[:, None] + np.array([-1, 0, 1]), 0, len(features) - 1)
+    share = states[around, 1] + 1e-6  # neighbours that look like the centre too have a say
+    vectors = (features[around] * (share / share.sum(1, keepdims=True))[:, :, None]).sum(1)
+    return Sighting(positions * (STRIDE / EM), mass, space_odds(states[:, 3], positions), vectors)
 
 
 def _largest_of_row(scores: Float) -> NDArray[np.int64]:
