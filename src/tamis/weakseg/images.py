@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from tamis.errors import InputError
 
-cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)  # errors alone: what is wrong with a file is told once, in a sentence of ours
+# Errors alone: what is wrong with a file is told once, in a sentence of ours.
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
 # Read when OpenCV first decodes: it must let through what our own limit lets through.
 os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(1 << 40))
 
@@ -112,7 +113,7 @@ def to_eight_bits(pixels: NDArray[np.generic]) -> Rgb:
     if pixels.dtype == np.uint16 and pixels.ndim == 3 and pixels.shape[2] >= 3:
         highest = int(pixels.max())
         white = next(end for end in COLOUR_WHITES if highest <= end)
-        return np.rint(pixels * np.float32(255 / white)).astype(np.uint8)
+        return np.rint(pixels.astype(np.float32) * (255 / white)).astype(np.uint8)
     values = np.nan_to_num(pixels.astype(np.float32), posinf=0, neginf=0)
     low, high = np.percentile(values[:: max(1, len(values) // 512)], [0.5, 99.5])
     if high <= low:
