@@ -99,6 +99,13 @@ def test_a_fragment_beside_the_whole_is_dropped() -> None:
     assert {cue.text for cue in kept} == {"整整一句话", "下", "上"} and kept[-1] == later
 
 
+def test_a_drawing_that_outlives_the_text_in_front_of_it_is_no_cue() -> None:
+    text, drawing, following = _cue(0, 48, "一句完整的话"), _cue(36, 120, "完整话"), _cue(100, 140, "接着一句话")
+    assert without_fragments([text, drawing, following]) == [text, following]
+    late = _cue(46, 90, "马上接着")  # two frames of one cue and the next are an error of measurement
+    assert without_fragments([text, late]) == [text, late]
+
+
 def _lattice(mass: list[float], p: list[float]) -> Lattice:
     n = len(mass)
     return Lattice(

@@ -34,6 +34,9 @@ from tamis.subtitles.search import Reading, SearchWeights, decode
 from tamis.subtitles.video import Frame, Video, open_video
 
 
+MOST_SHARED_S = Fraction(2, 5)  # by which the times of one cue and the next on its spot may be off
+
+
 @dataclass(frozen=True)
 class SeenLine:
     """A line once looked at: its image is gone, what may stand in it is kept."""
@@ -335,12 +338,14 @@ def stacked(cues: Sequence[Cue]) -> list[Cue]:
 
 
 def without_fragments(cues: Sequence[Cue]) -> list[Cue]:
-    """Cues of which no two stand on the same spot at the same time: of such a pair the one with more characters stays.
+    """Cues of which no two stand on the same spot at the same time: of such a pair the one with more characters, more surely
+    read, stays.
 
-    A track that began late, or lost a part of its line, gives a fragment beside the whole.
+    A track that began late, or lost a part of its line, gives a fragment beside the whole; so does a drawing that stays
+    when the text in front of it goes.
     """
     kept: list[Cue] = []
-    for cue in sorted(cues, key=lambda cue: -len(cue.text)):
+    for cue in sorted(cues, key=lambda cue: -len(cue.text) * (0.1 + cue.confidence)):
         if not any(_same_time(cue, other) and _same_spot(cue, other) for other in kept):
             kept.append(cue)
     return sorted(kept, key=lambda cue: (cue.start, cue.end))
@@ -348,7 +353,7 @@ def without_fragments(cues: Sequence[Cue]) -> list[Cue]:
 
 def _same_time(first: Cue, second: Cue) -> bool:
     shared = min(first.end, second.end) - max(first.start, second.start)
-    return 2 * shared > min(first.end - first.start, second.end - second.start)
+    return shared > MOST_SHARED_S or 2 * shared > min(first.end - first.start, second.end - second.start)
 
 
 def _same_spot(first: Cue, second: Cue) -> bool:

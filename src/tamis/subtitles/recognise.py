@@ -264,7 +264,8 @@ class Recogniser:
 def _pixels(strip: NDArray[np.uint8]) -> Float:
     """[1, 2, 40, a multiple of STRIDE] in [0, 1]."""
     padded = -strip.shape[2] % STRIDE
-    return np.pad(strip, ((0, 0), (0, 0), (0, padded)), mode="edge")[None].astype(np.float32) / 255
+    pixels = np.pad(strip, ((0, 0), (0, 0), (0, padded)), mode="edge")[None]
+    return pixels.astype(np.float32) / np.float32(255)
 
 
 def _sighting(features: Float, states: Float) -> Sighting:
