@@ -45,6 +45,13 @@ def slide_pixels() -> np.ndarray:
     return pixels
 
 
+def test_pixels_far_coarser_than_the_networks_are_refused(tmp_path: Path) -> None:
+    picture = save(tmp_path / "radiograph.png", phantom(60, 40, seed=1, um_per_px=1.0)[0])
+    with pytest.raises(InputError, match=r"radiograph\.png: a pixel is 1000 um wide"):
+        segment_file(picture, tmp_path / "out", toy_network(tmp_path / "toy"), mpp=1000.0)
+    assert not list((tmp_path / "out").iterdir())
+
+
 def test_a_picture_gives_four_files(tmp_path: Path) -> None:
     image, _ = phantom(300, 200, seed=1, um_per_px=1.0)
     picture = save(tmp_path / "field.v2.png", image)

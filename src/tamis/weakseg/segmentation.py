@@ -38,6 +38,7 @@ TISSUE_UM_PER_PX = 8.0
 LARGEST_LUMEN_MM2 = 0.1
 SMALLEST_UM2 = 500.0  # a part or hole of less is ten cells: not drawn as a polygon, but counted in the area
 SIMPLIFY_PX = 1.0
+COARSEST = 4.0  # pixels, in the network's; a voxel of a millimetre would be cut into 650,000 of them
 
 
 class Regions(Protocol):
@@ -81,6 +82,7 @@ def segment_file(
         open_source(here, mpp, scaled=network.geometry.um_per_px is not None) as source,
         tempfile.TemporaryDirectory(prefix=".tamis-", dir=_made(folder)) as scratch,
     ):
+        _require_fine(source.um_per_px, network.geometry.um_per_px, str(path))
         kept, um_per_px, tissue = _map(source, network, Path(scratch) / "map", whole, progress, str(path))
         mask = _mask(kept, chosen)
         stem = folder / path.stem
@@ -169,6 +171,16 @@ def _map(
         return kept, um_per_px, None
     _blank(kept, tissue[0])
     return kept, um_per_px, tissue[0]
+
+
+def _require_fine(um_per_px: float | None, of_network: float | None, name: str) -> None:
+    """Raises InputError for pixels so coarse that what the network looks for cannot be in them."""
+    if um_per_px is not None and of_network is not None and um_per_px > COARSEST * of_network:
+        raise InputError(
+            f"{name}: a pixel is {um_per_px:.4g} um wide, and this network looks at {of_network:.4g} um (pixels of "
+            f"{COARSEST * of_network:.3g} um at most): give the true size with --mpp, or train for this scale "
+            "(--set um_per_px=...)."
+        )
 
 
 def _require_tissue(picture: Picture, name: str) -> None:
