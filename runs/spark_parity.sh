@@ -55,6 +55,7 @@ for seed in $seeds; do
       sparkffn) train sparkffn "$seed" --ffn spark --attention softmax ;;
       spark) train spark "$seed" --ffn spark --attention spark ;;
       exact) train exact "$seed" --set topk_method=exact ;;
+      free) train free "$seed" --set gate_rows=free ;;
       normal) train normal "$seed" --set theta_shift=none ;;
       hard) train hard "$seed" --set ffn_cut=hard ;;
       stopgradient) train stopgradient "$seed" --set theta_gradient=false ;;

@@ -131,6 +131,34 @@ def test_training_finds_the_shift_that_keeps_the_share() -> None:
         assert 0.85 < keys <= 1.02
 
 
+@pytest.mark.parametrize(("ffn", "matrix"), [("spark", "predictor"), ("gated", "gate_proj")])
+def test_training_keeps_rows_equally_long_where_told_to(ffn: str, matrix: str) -> None:
+    tokens = torch.randint(0, 61, (2, 16), generator=torch.Generator().manual_seed(0))
+    model = random_model(ffn=ffn, gate_rows="equal")
+    weights = [getattr(layer.mlp, matrix).weight for layer in model.model.layers]
+    before = [weight.detach().clone() for weight in weights]
+    model(tokens)
+    assert all(torch.equal(weight, old) for weight, old in zip(weights, before, strict=True))
+    model.config.gate_rows = "free"
+    model.train()(tokens)
+    assert all(torch.equal(weight, old) for weight, old in zip(weights, before, strict=True))
+    model.config.gate_rows = "equal"
+    model(tokens, labels=tokens).loss.backward()
+    for weight, old in zip(weights, before, strict=True):
+        length = weight.detach().norm(dim=1)
+        torch.testing.assert_close(length, old.norm() / len(old) ** 0.5 * torch.ones_like(length))
+        torch.testing.assert_close(weight / length[:, None], old / old.norm(dim=1, keepdim=True))
+        assert weight.grad is not None and weight.grad.isfinite().all()
+
+
+def test_new_spark_models_learn_with_equal_rows_and_learned_ones_keep_theirs() -> None:
+    from tamis.spark.presets import arrange
+
+    assert arrange("tiny")["gate_rows"] == "equal"
+    assert arrange("tiny", ffn="gated")["gate_rows"] == "free"
+    assert SparkConfig().gate_rows == "free"
+
+
 @pytest.mark.parametrize(
     "changes",
     [{"topk_method": "exact"}, {"ffn_cut": "hard"}, {"theta_gradient": False}, {"attention_gate": "none"}],

@@ -116,6 +116,8 @@ def test_a_run_starts_from_another_model_with_its_tokens(whole: Path, text: Path
     finally:
         torch.set_num_threads(before)
     assert losses(tmp_path)[1] < losses(whole)[1] - 0.1
+    rows = [json.loads((folder / "config.json").read_text())["gate_rows"] for folder in (whole, tmp_path)]
+    assert rows == ["equal", "free"]
     assert (tmp_path / "tokenizer.json").read_bytes() == (whole / "tokenizer.json").read_bytes()
 
 

@@ -49,8 +49,9 @@ _WHOLE = ("ffn_predictor_size", "ffn_active", "attention_predictor_size", "atten
 ABLATIONS = {
     "topk_method": ("statistical", "exact"), "ffn_cut": ("soft", "hard"), "theta_gradient": (True, False),
     "attention_gate": ("softplus", "none"), "theta_shift": ("tracked", "none"),
+    "gate_rows": ("free", "equal"),
 }  # fmt: skip
-"""Fields that change the mathematics, the first value being the architecture's."""
+"""Fields that change the mathematics, or how it is learned; the first value is meant where there is none."""
 
 
 def complete(stored: Any, source: Path | str = "the configuration") -> dict[str, Any]:

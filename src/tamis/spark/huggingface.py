@@ -83,6 +83,8 @@ class SparkConfig(PreTrainedConfig):
     theta_gradient: bool = True
     attention_gate: str = "softplus"
     theta_shift: str = "tracked"
+    gate_rows: str = "free"
+    """equal while training a new Spark model (`presets.arrange`); what has been trained keeps its rows."""
 
     def __post_init__(self, **kwargs: Any) -> None:
         given = {name: value for name, value in vars(self).items() if value is not None}

@@ -15,11 +15,13 @@ tests hold this file to) and in the native engine:
   the predictor's scores only;
 - every query head chooses its own keys; the largest score always survives;
 - rotary embeddings turn each part separately; a sliding layer sees `sliding_window` keys, the token's own included;
-- theta = mean + std (Qn(1 - k/n) + shift), `shift` a constant of the layer that training tracks (class Threshold).
+- theta = mean + std (Qn(1 - k/n) + shift), `shift` a constant of the layer that training tracks (class Threshold);
+- while training the rows of the predictor are kept equally long (FFN.even).
 
 Axes: B sequences, T new tokens, N keys (cached and new), D hidden, F neurons, H query heads, G key-value heads, E head_dim.
 Settings beyond those of `presets.py` are ablations, refused by the engine: topk_method "exact", ffn_cut "hard" (x instead
-of x - theta), theta_gradient False, attention_gate "none" (no softplus). theta_shift "none" keeps the shift at 0.
+of x - theta), theta_gradient False, attention_gate "none" (no softplus). theta_shift "none" keeps the shift at 0,
+gate_rows "free" leaves rows as long as they become; the engine needs to know of neither.
 """
 
 from __future__ import annotations
@@ -147,6 +149,17 @@ class FFN(Threshold):
         if self.training and self.spark:
             self.track(gate.flatten(0, 1)[::EVERY_TOKEN], self.c.ffn_active)
         return self.down_proj(gate * up)  # [B, T, F] -> [B, T, D]
+
+    @torch.no_grad()
+    def even(self) -> None:
+        """Make all rows of the matrix before the activation equally long: the root mean square of what they are.
+
+        A threshold compares neurons with each other, and who passes it learns and grows: left alone, a sixth to a third of
+        the neurons soon never pass again. Lengths cost nothing elsewhere, as up_proj scales each neuron too.
+        """
+        weight = (self.predictor if self.spark else self.gate_proj).weight.data
+        length = weight.norm(dim=1, keepdim=True)
+        weight *= length.square().mean().sqrt() / length.clamp(min=1e-12)
 
     def cut(self, scores: Tensor) -> Tensor:
         """About k of F neurons, the rest 0."""
@@ -310,6 +323,10 @@ class Decoder(nn.Module):
         cache: Cache | None = None,
     ) -> Tensor:
         """embedded, positions [B, T] -> [B, T, D]. `see(layer, window)` says what is visible."""
+        if self.training and self.c.gate_rows == "equal":
+            for part in self.modules():
+                if isinstance(part, FFN):
+                    part.even()
         # Gemma rounds sqrt(D) to the dtype of the weights.
         x = embedded * torch.tensor(math.sqrt(self.c.hidden_size), dtype=embedded.dtype)
         turns = Turns(positions, self.c.rope_theta, x.dtype)

@@ -56,6 +56,7 @@ def arrange(preset: str, *, ffn: str = "spark", attention: str = "spark", **chan
     config = (
         {"model_type": "tamis_spark"} | dict(PRESETS[preset]) | {"ffn": ffn, "attention": attention} | changes
     )
+    config.setdefault("gate_rows", "equal" if ffn == "spark" else "free")
     if ffn == "spark":
         config["intermediate_size"] = config["intermediate_size"] * 3 // 2
         config.setdefault("ffn_active", max(1, round(ACTIVE_SHARE * config["intermediate_size"])))

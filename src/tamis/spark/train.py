@@ -173,7 +173,9 @@ def prepare_text(recipe: Recipe) -> None:
 def build(recipe: Recipe) -> SparkForCausalLM:
     """The model at its start, the same in every process."""
     tokenizer = open_tokenizer(recipe.output / "tokenizer.json")
-    config = arrange(recipe.preset, ffn=recipe.ffn, attention=recipe.attention, **recipe.changes)
+    # Rows that have been learned are left as long as they are.
+    changes = ({} if recipe.start is None else {"gate_rows": "free"}) | recipe.changes
+    config = arrange(recipe.preset, ffn=recipe.ffn, attention=recipe.attention, **changes)
     if tokenizer.get_vocab_size() > config["vocab_size"]:
         raise InputError(
             f"The tokenizer has {tokenizer.get_vocab_size()} tokens, the model {config['vocab_size']}: "
