@@ -143,7 +143,12 @@ class _Weights:
 
     def _pack(self, config: Mapping[str, Any], recipe: Recipe) -> Packed:
         wanted = plan(config, recipe)
-        starts, size = wanted.offsets()
+        starts, _ = wanted.offsets()
+        widths = {"f32": 4, "bf16": 2, "int8": 1}
+        needed = dict.fromkeys(widths, 0)
+        for dtype, shape in wanted.tensors.values():
+            if dtype in widths:  # not the sums of rows
+                needed[dtype] += int(np.prod(shape)) * widths[dtype]
         tensors: dict[str, Any] = {}
         for name, (dtype, shape) in wanted.tensors.items():
             numbers = int(np.prod(shape))
@@ -158,8 +163,8 @@ class _Weights:
             elif name.endswith(("norm", "norms")):
                 tensors[name] = np.ones(shape, np.float32)
             else:
-                width = {"f32": 4, "bf16": 2, "int8": 1}[dtype]
-                data = self._buffer(dtype, size if recipe.head is None and recipe.predictor is None else 0)
+                width = widths[dtype]
+                data = self._buffer(dtype, needed[dtype])
                 at = starts[name] % max(1, len(data) - numbers * width) // 64 * 64
                 numpy_type = {"f32": np.float32, "bf16": np.uint16, "int8": np.int8}[dtype]
                 tensors[name] = data[at : at + numbers * width].view(numpy_type).reshape(shape)
@@ -183,11 +188,9 @@ class _Weights:
         return total
 
     def _buffer(self, dtype: str, size: int) -> NDArray[np.uint8]:
-        """Random numbers of a type, enough for a whole model: normal, of variance 1 / hidden size."""
+        """Random numbers of a type, enough for a whole model of it: normal, of variance 1 / hidden size."""
         if dtype in self.buffers and len(self.buffers[dtype]) >= size:
             return self.buffers[dtype]
-        if size == 0:
-            size = plan(self.config("dense"), Recipe(dtype)).offsets()[1]
         self.tell(f"random {dtype} weights, {size / 1e9:.1f} GB ...")
         require_memory(size, f"random {dtype} weights")
         rng = np.random.default_rng(1)
