@@ -56,7 +56,7 @@ def test_observers_count_what_the_reference_counts() -> None:
     tokens = np.random.default_rng(3).integers(0, 61, 18)
     active, attended = [], []
     for layer in model.model.layers:
-        layer.mlp.observer = lambda count: active.append(int(count[0, -1]))
+        layer.mlp.observer = lambda passed: active.append(int(passed[0, -1].sum()))
         layer.self_attn.observer = lambda count: attended.append(tuple(count[0, :, :, -1].flatten().tolist()))
     with torch.no_grad():
         model(torch.from_numpy(tokens)[None])
@@ -67,6 +67,19 @@ def test_observers_count_what_the_reference_counts() -> None:
     assert tuple(active) == state.active
     assert tuple(attended) == state.attended
     assert max(state.active) < 40 and max(max(heads) for heads in state.attended) < 18
+
+
+def test_neurons_that_hardly_any_token_uses_are_counted() -> None:
+    from tamis.spark.evaluate import report
+
+    model = random_model(ffn="spark", attention="spark")
+    tokens = np.random.default_rng(0).integers(0, 61, 401)
+    before = [layer["idle_neurons"] for layer in report(model, tokens, 401, 20)["layers"]]
+    with torch.no_grad():
+        for layer, idle in zip(model.model.layers, (5, 0, 9), strict=True):
+            layer.mlp.predictor.weight[:idle] = 0  # theta lies above 0
+    found = [layer["idle_neurons"] for layer in report(model, tokens, 401, 20)["layers"]]
+    assert before == [0, 0, 0] and found == [5, 0, 9]
 
 
 @pytest.mark.parametrize("attention", ["softmax", "spark"])

@@ -102,6 +102,7 @@ def test_evaluate_counts_loss_and_activity(whole: Path, text: Path) -> None:
     for layer in found["layers"]:
         assert 0 < layer["active_neurons_mean"] <= layer["active_neurons_max"] <= 192
         assert layer["attended_keys_mean"] <= layer["visible_keys_mean"]
+        assert 0 <= layer["idle_neurons"] < 192 - layer["active_neurons_max"]
     assert found["mflop_per_token_counted"] == pytest.approx(found["mflop_per_token_formula"], rel=0.2)
     assert len(describe(found)) == 3 + 2 + 2
 

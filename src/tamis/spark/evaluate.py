@@ -25,6 +25,9 @@ from tamis.spark.checkpoint import complete, read_model
 from tamis.spark.huggingface import SparkForCausalLM, open_gemma2
 from tamis.spark.tokens import end_token, open_tokenizer, read_documents
 
+IDLE = 1e-3
+"""A neuron that fewer tokens use, as a share, learns next to nothing."""
+
 
 @dataclass
 class Count:
@@ -55,6 +58,8 @@ class Activity:
     crowded: list[Count]
     """Attended where more than k keys were visible: there the threshold has to choose."""
     visible: list[Count]
+    uses: list[Tensor]
+    """How many tokens used each neuron."""
 
 
 @contextmanager
@@ -62,7 +67,12 @@ def watching(model: SparkForCausalLM) -> Iterator[Activity]:
     """Count what is active while the block runs. Slower: the fused operators do not tell."""
     layers = list(model.model.layers)
     config = model.config
-    seen = Activity(*([Count() for _ in layers] for _ in range(4)))
+    counts = ([Count() for _ in layers] for _ in range(4))
+    seen = Activity(*counts, [torch.zeros(config.intermediate_size, dtype=torch.int64) for _ in layers])
+
+    def ffn(i: int, active: Tensor) -> None:
+        seen.neurons[i].add(active.sum(-1))
+        seen.uses[i] += active.flatten(0, -2).sum(0).cpu()
 
     def attention(i: int, window: int | None, counts: Tensor) -> None:
         t = counts.shape[-1]  # whole sequences without a cache: query q sees q + 1 keys
@@ -73,7 +83,7 @@ def watching(model: SparkForCausalLM) -> Iterator[Activity]:
 
     try:
         for i, layer in enumerate(layers):
-            layer.mlp.observer = seen.neurons[i].add
+            layer.mlp.observer = partial(ffn, i)
             window = config.sliding_window if layer.local else None
             layer.self_attn.observer = partial(attention, i, window)
         yield seen
@@ -122,12 +132,15 @@ def report(model: SparkForCausalLM, tokens: NDArray[Any], size_bytes: int, conte
                 "active_neurons_mean": n.mean,
                 "active_neurons_max": n.max,
                 "active_share": n.mean / config["intermediate_size"],
+                "idle_neurons": int((uses < IDLE * n.n).sum()),
                 "attended_keys_mean": k.mean,
                 "attended_keys_max": k.max,
                 "attended_keys_mean_beyond_k": None if math.isnan(c.mean) else c.mean,
                 "visible_keys_mean": v.mean,
             }
-            for n, k, c, v in zip(seen.neurons, seen.keys, seen.crowded, seen.visible, strict=True)
+            for n, k, c, v, uses in zip(
+                seen.neurons, seen.keys, seen.crowded, seen.visible, seen.uses, strict=True
+            )
         ],
         "mflop_per_token_counted": found / 1e6,
         "mflop_per_token_formula": expected / 1e6,
@@ -194,12 +207,13 @@ def describe(found: dict[str, Any]) -> list[str]:
     lines = [
         f"{found['tokens']} tokens, {found['bytes']} bytes, context {found['context']}",
         f"loss {found['loss']:.4f} nats a token, {found['bits_per_byte']:.4f} bits per byte",
-        "layer  active neurons: mean   share   max    attended keys: mean  max  beyond k",
+        "layer  active neurons: mean   share   max  idle    attended keys: mean  max  beyond k",
     ]
     for i, layer in enumerate(found["layers"]):
         beyond = layer["attended_keys_mean_beyond_k"]
         lines.append(
             f"{i:5d}  {layer['active_neurons_mean']:20.1f}  {layer['active_share']:6.2%}  {layer['active_neurons_max']:4d}  "
+            f"{layer['idle_neurons']:4d}  "
             f"{layer['attended_keys_mean']:19.1f}  {layer['attended_keys_max']:3d}  "
             + ("       -" if beyond is None else f"{beyond:8.1f}")
         )

@@ -122,7 +122,7 @@ class Threshold(nn.Module):
 
 class FFN(Threshold):
     observer: Callable[[Tensor], None] | None = None
-    """Told how many neurons are active, [B, T], when someone counts."""
+    """Told which neurons are active, [B, T, F], when someone counts."""
 
     def __init__(self, c: Any) -> None:
         super().__init__()
@@ -145,7 +145,7 @@ class FFN(Threshold):
             scores, up = self.gate_proj(q), self.up_proj(q)
         gate = F.gelu(scores, approximate="tanh")
         if self.observer is not None:
-            self.observer(gate.count_nonzero(-1))
+            self.observer(gate != 0)
         if self.training and self.spark:
             self.track(gate.flatten(0, 1)[::EVERY_TOKEN], self.c.ffn_active)
         return self.down_proj(gate * up)  # [B, T, F] -> [B, T, D]
