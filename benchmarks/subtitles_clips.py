@@ -241,6 +241,15 @@ def render(clip: Clip, group: str, data: Path, out: Path) -> None:
         (folder / "truth.json").replace(out / f"{clip.name}.truth.json")
 
 
+def former_lines(data: Path, language: str, out: Path) -> list[str]:
+    """The lines of the former test set, which shall not be drawn again; kept in `out`, for planning takes a while."""
+    path = out / f"former.{language}.json"
+    if not path.exists():
+        lines = texts("former", language, Sentences(data, language, "former"))
+        path.write_text(json.dumps(sorted(lines), ensure_ascii=False), encoding="utf-8")
+    return list(json.loads(path.read_text(encoding="utf-8")))
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -257,10 +266,8 @@ def main(arguments: list[str] | None = None) -> int:
 
     @cache
     def sentences(language: str) -> Sentences:
-        if options.group != "test":
-            return Sentences(data, language, MATERIAL[options.group])
-        former = Sentences(data, language, "former")
-        return Sentences(data, language, "test", texts("former", language, former))
+        used = former_lines(data, language, options.out) if options.group == "test" else []
+        return Sentences(data, language, MATERIAL[options.group], used)
 
     # Languages in turn, so that a set cut short still has all of them.
     for number in range(options.first or max(counts.values())):
