@@ -9,7 +9,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from tamis.errors import InputError  # noqa: E402
+from tamis.errors import InputError, UsageError  # noqa: E402
 from tamis.weakseg.networks import FIXED_FUSION, SideOutputNetwork  # noqa: E402
 from tamis.weakseg.phantom import phantom  # noqa: E402
 from tamis.weakseg.pretrained import (  # noqa: E402
@@ -121,6 +121,26 @@ def test_caffe_input_reverses_the_channels() -> None:
     weight = np.arange(27, dtype=np.float32).reshape(1, 3, 3, 3)
     ((turned, _),) = caffe_input([(weight, np.zeros(1, np.float32))])
     np.testing.assert_allclose(turned[0, 0], weight[0, 2] * 58.395)
+
+
+@pytest.mark.parametrize(("trunk", "stages"), [("vgg", 1), ("vgg", 2), ("vgg", 3), ("lite0", 3)])
+def test_kept_stages_are_computed_once_and_not_trained(trunk: str, stages: int) -> None:
+    torch.manual_seed(0)
+    network = SideOutputNetwork(trunk)
+    network.keep(stages)
+    images = torch.from_numpy(phantom(64, 48, seed=3)[0])[None]
+    begun = network.begin(images)
+    assert len(begun) == stages
+    for whole, finished in zip(network.features(images), network.finish(begun), strict=True):
+        torch.testing.assert_close(whole, finished)
+    trained = [name for name, value in network.trunk.named_parameters() if value.requires_grad]
+    assert all(name.startswith("stages.") and int(name.split(".")[1]) >= stages for name in trained)
+    assert bool(trained) is (stages < 3)
+
+
+def test_the_light_trunk_is_kept_whole_or_not_at_all() -> None:
+    with pytest.raises(UsageError, match="trunk=vgg"):
+        SideOutputNetwork("lite0").keep(1)
 
 
 def test_lite0_sees_what_its_statistics_expect() -> None:

@@ -14,11 +14,13 @@ torch = pytest.importorskip("torch")
 from saved import write_table  # noqa: E402
 
 from tamis.errors import InputError, TrainingError, UsageError  # noqa: E402
+from tamis.training import load_weights  # noqa: E402
 from tamis.weakseg import evaluate, export, train  # noqa: E402
 from tamis.weakseg.bags import batches, load_samples  # noqa: E402
 from tamis.weakseg.labels import read_dataset  # noqa: E402
 from tamis.weakseg.maps import read_map  # noqa: E402
 from tamis.weakseg.network import load  # noqa: E402
+from tamis.weakseg.networks import SideOutputNetwork  # noqa: E402
 from tamis.weakseg.own_marks import among_alike, marked_bank  # noqa: E402
 from tamis.weakseg.recipe import RECIPES, Recipe, changed  # noqa: E402
 from tamis.weakseg.train import build, make_bank  # noqa: E402
@@ -64,6 +66,24 @@ def test_every_recipe_trains_and_can_be_exported(
     with np.load(tmp_path / "weights" / "side_outputs.test.golden.npz") as golden:
         np.testing.assert_allclose(network(golden["input"]), golden["output"], atol=1e-5)
     assert network.geometry.um_per_px == 2.0
+
+
+def test_features_are_left_for_other_runs_and_read_back(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(dataset, tmp_path / "first", "--features", str(tmp_path / "features"))
+    left = sorted((tmp_path / "features").iterdir())
+    assert left
+
+    def never(*_: object) -> None:
+        raise AssertionError("computed again")
+
+    monkeypatch.setattr(SideOutputNetwork, "begin", never)
+    run(dataset, tmp_path / "second", "--features", str(tmp_path / "features"))
+    weights = [load_weights(tmp_path / name / "fold-all" / "checkpoint.pt") for name in ("first", "second")]
+    assert sorted((tmp_path / "features").iterdir()) == left
+    for name, value in weights[0].items():
+        torch.testing.assert_close(value, weights[1][name])
 
 
 def test_a_second_training_on_own_maps(dataset: Path, tmp_path: Path) -> None:

@@ -37,6 +37,10 @@ FEATURE_SCALE = {"vgg": (60.0, 10.0, 6.0), "lite0": (8.0, 6.0, 4.0)}
 """Mean activation of each stage as pretrained, on H&E. Side outputs read features divided by it: otherwise one step of
 Adam moves the logits of the first stage by ten times as much as those of the third."""
 
+PLAIN_GAIN = 10.0
+"""Of what 1x1 side outputs read: a step of Adam is of one size in every weight, so they learn ten times as fast as a trunk
+that must not be torn from what it was pretrained to."""
+
 
 class VggTrunk(nn.Module):
     """conv1_1 ... conv3_3: [B, 3, H, W] -> features [B, 64, H, W], [B, 128, H/2, W/2], [B, 256, H/4, W/4]."""
@@ -216,7 +220,7 @@ class SideOutputNetwork(nn.Module):
         self.sides = sides
         self.kept = 0  # first stages that are not trained: see `keep`
         self.outputs = nn.ModuleList(side_output(c, width, start_bias) for c in self.trunk.channels[-sides:])
-        self.scales = FEATURE_SCALE[trunk][-sides:]
+        self.scales = [scale / (1 if width else PLAIN_GAIN) for scale in FEATURE_SCALE[trunk][-sides:]]
         self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(STD).view(1, 3, 1, 1))
         self.register_buffer("offset", torch.zeros(()))  # added to the fused logits: see `calibrate` in train
