@@ -127,12 +127,16 @@ def test_own_marks_have_the_stated_area_and_turn_with_their_variant(dataset: Pat
             torch.testing.assert_close(again, versions[0].truth[:height, :width])
 
 
-def test_the_paper_s_network_is_trained_whole(dataset: Path, tmp_path: Path) -> None:
-    run(dataset, tmp_path / "run", "--set", "trunk=vgg", "--set", "width=0")
+@pytest.mark.parametrize("stages", [0, 2])
+def test_the_paper_s_network_is_trained_whole_or_in_its_last_stage(
+    dataset: Path, tmp_path: Path, stages: int
+) -> None:
+    run(dataset, tmp_path / "run", "--set", "trunk=vgg", "--set", "width=0", "--set", f"kept_stages={stages}")
     network, recipe = export.load_network(tmp_path / "run")
     assert recipe.trunk == "vgg" and not recipe.frozen
-    before = build(recipe).trunk.convolutions()[0].weight
-    assert not torch.equal(network.trunk.convolutions()[0].weight, before)
+    convolutions = zip(network.trunk.convolutions(), build(recipe).trunk.convolutions(), strict=True)
+    changed_ones = [not torch.equal(now.weight, before.weight) for now, before in convolutions]
+    assert changed_ones == [stages == 0] * 4 + [True] * 3
 
 
 def test_weak_recipes_never_read_a_mask(dataset: Path) -> None:
