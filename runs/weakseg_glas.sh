@@ -34,10 +34,11 @@ for seed in "${seeds[@]}"; do
     train cdws_twice "$seed"
     follow cdws_twice cdws_thrice "$seed" checkpoint.pt training-2.pt
     train cdws_thrice "$seed"
-    for recipe in full dws mil; do
-        train $recipe "$seed"
-    done
-    [ "$seed" = 0 ] || rm -r "$out/features-$seed"
+    train full "$seed"
+done
+for seed in "${seeds[@]}"; do
+    train dws "$seed"
+    train mil "$seed"
 done
 rows=()
 for recipe in full cdws_thrice cdws_twice cdws dws mil; do
