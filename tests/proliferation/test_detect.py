@@ -21,6 +21,7 @@ from tamis.proliferation.detect import (
     NETWORK,
     Detector,
     Effort,
+    _Chunk,
     detect,
     published_detector,
     suppress,
@@ -172,16 +173,95 @@ def test_a_broken_image_is_one_line_and_the_others_finish(
 def test_a_field_and_a_slide_have_their_own_thresholds(tmp_path: Path) -> None:
     chosen = fixed(0.6)
     chosen.threshold, chosen.field_threshold, chosen.least_candidate = 0.7, 0.5, -4.0
-    for side, found in ((1000, 1), (2400, 0)):  # 0.06 and 0.36 mm2
-        with open_slide(save(tmp_path / f"{side}.png", blobs([(300, 300)], side, side)), mpp=0.25) as slide:
+    for side, found in ((256, 1), (1000, 0), (2400, 0)):  # 0.004, 0.06 and 0.36 mm2
+        with open_slide(save(tmp_path / f"{side}.png", blobs([(128, 128)], side, side)), mpp=0.25) as slide:
             assert len(detect(slide, detector=chosen)) == found
             assert len(detect(slide, detector=chosen, threshold=0.55)) == 1
+    steps = [chosen.threshold_of(area) for area in (0.001, 0.005, 0.02, 0.06, 50)]
+    assert steps == sorted(steps) and steps[0] == steps[1] == 0.5 and steps[3] == steps[4] == 0.7
+
+
+def test_a_nucleus_cut_by_the_edge_of_the_picture_is_no_mitosis(tmp_path: Path) -> None:
+    """But one at the edge of a block is, and of padding only the tissue's side counts as an edge."""
+    picture = blobs([(3, 200), (496, 100), (250, 397), (250, 200)])
+    with open_slide(save(tmp_path / "cut.png", picture), mpp=0.25) as slide:
+        (found,) = detect(slide, threshold=0, detector=fixed())
+    assert np.hypot(found.x_um - 62.5, found.y_um - 50) < 1.5
+    padded = np.concatenate([np.zeros((400, 100, 3), np.uint8), picture], 1)
+    with open_slide(save(tmp_path / "padded and cut.png", padded), mpp=0.25) as slide:
+        assert len(detect(slide, threshold=0, detector=fixed())) == 1
+
+
+class EveryWindow:
+    """A detector that believes everything."""
+
+    def probabilities(self, windows: np.ndarray) -> np.ndarray:
+        return np.full(len(windows), 0.8)
+
+
+@pytest.mark.parametrize(
+    ("per_mm2", "odds", "kept"),
+    [
+        (2.0, ([0.1, 0.9, 0.5], [0.8, 0.2]), [1, 3]),  # of both blocks together
+        (9.0, ([0.1, 0.9, 0.5], [0.8, 0.2]), [0, 1, 2, 3, 4]),
+        (1.0, ([5.0, 6.0, 0.5], [7.0, 4.5]), [0, 1, 3, 4]),  # what is sure is seen however many there are
+        (0.0, ([0.1, 0.9, 0.5], [0.8, 0.2]), []),
+    ],
+)
+def test_the_network_sees_the_likeliest_of_so_many(
+    per_mm2: float, odds: tuple[list[float], list[float]], kept: list[int]
+) -> None:
+    effort = Effort()
+    chunk = _Chunk(EveryWindow(), per_mm2, 0.5, effort)  # type: ignore[arg-type]
+    at = 0
+    for some in odds:
+        places = np.array([(200.0 * (at + i), 0.0) for i in range(len(some))])
+        windows = np.zeros((len(some), 128, 128, 3), np.uint8)
+        chunk.add(places, np.array(some, np.float32), windows, 8e6)  # half a mm2
+        at += len(some)
+    assert chunk.found == []  # not before so much tissue is there
+    chunk.look()
+    assert [round(m.x_um / 50) for m in chunk.found] == kept
+    assert effort.windows == len(kept) and effort.seen_px == len(kept) * 128 * 128
+
+
+def test_what_the_network_saw_is_counted_once() -> None:
+    effort = Effort()
+    chunk = _Chunk(EveryWindow(), np.inf, 0.5, effort)  # type: ignore[arg-type]
+    for x in (100.0, 100.0, 164.0):
+        chunk.add(np.array([(x, 80.0)]), np.ones(1, np.float32), np.zeros((1, 128, 128, 3), np.uint8), 1e6)
+    assert effort.seen_px == (128 + 64) * 128
+    effort.next_slide()
+    assert effort.seen_px == (128 + 64) * 128
 
 
 def test_unknown_scale_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = save(tmp_path / "no scale.png", blobs([]))
     assert main(["proliferation", "detect", str(path), "--json"]) == 1
     assert "--mpp" in capsys.readouterr().err
+
+
+def test_too_coarse_a_picture_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = save(tmp_path / "thumbnail.png", blobs([(60, 60)], 128, 128))
+    assert main(["proliferation", "detect", str(path), "--mpp", "4", "--json"]) == 1
+    assert "4 um per pixel" in capsys.readouterr().err
+    assert main(["proliferation", "detect", str(path), "--mpp", "1", "--json"]) == 0
+
+
+def test_a_folder_of_dicom_files_is_one_slide(shared_data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = shared_data / "pathology" / "wsi" / "dicom_cmu_fixed"
+    assert main(["proliferation", "detect", str(folder), "--json"]) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    assert json.loads(line)["image"] == str(folder)
+
+
+def test_a_faint_stain_has_its_nuclei_too() -> None:
+    places = [(100, 100), (250, 200), (400, 300)]
+    pixels = blobs(places).astype(np.float32)
+    faint = (255 - (255 - pixels) * 0.45).astype(np.uint8)
+    found = dark_nuclei(faint)
+    assert all(np.hypot(*(found - place).T).min() < 4 for place in places)
+    assert len(dark_nuclei(faint, 0.3)) == 0
 
 
 def test_real_mitoses_are_found(shared_data: Path) -> None:

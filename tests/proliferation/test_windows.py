@@ -9,9 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
+from tamis.proliferation.augment import SOURCE_PX
 from tamis.proliferation.fields import Field, read_fields, split_cases, without_black_edges
 from tamis.proliferation.stain import RUIFROK, Shift, haematoxylin, macenko, normalise
-from tamis.proliferation.windows import Nucleus, Sampler, painted_over, setting, window
+from tamis.proliferation.windows import COMPOSED, Nucleus, Sampler, filled, painted_over, setting, window
 
 
 def field(mitoses: tuple[tuple[float, float], ...] = ((64.0, 64.0),), case: str = "a") -> Field:
@@ -68,6 +69,47 @@ def test_batches_depend_on_their_step_alone() -> None:
     second, again = next(stream), next(sampler(1))
     assert np.array_equal(second[0], again[0]) and np.array_equal(second[1], again[1])
     assert second[0].shape == (6, 128, 128, 3) and 0 < second[1].sum() < 6
+
+
+def test_real_fields_and_composed_slides_have_the_same_share_of_mitoses() -> None:
+    """Else the network could tell what is drawn more often as a mitosis by where it lies."""
+    composed = Field("c", "c", COMPOSED, field().pixels, ((64.0, 64.0),), (), ())
+    nuclei = [Nucleus(0, 64, 64, 1), Nucleus(1, 64, 64, 1, 7.0)]
+    nuclei += [Nucleus(0, 30, 64, 0, 0.1), *(Nucleus(1, 30, 64, 0) for _ in range(9))]
+    sampler = Sampler([field(), composed], nuclei, batch=8, seed=0)
+    of_slides = [
+        sum(p for n, p in zip(some, chance, strict=True) if n.field == 1)
+        for some, chance in (
+            (sampler.positives, sampler.positive_chance),
+            (sampler.negatives, sampler.chance),
+        )
+    ]
+    assert np.allclose(of_slides, 0.5)
+
+
+def test_a_neighbouring_mitosis_says_nothing() -> None:
+    """It is painted in beside mitoses and beside others alike, where a patch has its own."""
+    one, other = field(), field()
+    other.pixels[56:72, 56:72] = (10, 200, 10)
+    for label, x in ((1, 64.0), (0, 30.0)):
+        green = 0
+        for seed in range(60):
+            shown = setting(
+                one, x, 64, label, [(30.0, 64.0)], np.random.default_rng(seed), [(other.pixels, 64.0, 64.0)]
+            )
+            beside = shown.pixels[60:68, round(x) + 30 : round(x) + 38]
+            green += bool((beside[..., 1] > 190).all())
+        assert 8 < green < 34  # of 60: one in three
+
+
+def test_a_cut_is_filled_with_another_patch() -> None:
+    one, other = field(), Field("o", "a", "scanner", np.full((128, 128, 3), 77, np.uint8), (), (), ())
+    shown = setting(one, 30, 64, 0, [(30.0, 64.0)], np.random.default_rng(0))
+    seen = filled(shown, 30, 64, other, np.random.default_rng(0))
+    half = SOURCE_PX // 2
+    assert seen.shape == (SOURCE_PX, SOURCE_PX, 3)
+    assert np.array_equal(seen[half, half], shown.pixels[64, 30])
+    assert (seen[half, : half - 32] == 77).all() and (seen[half, half + 66 :] == 77).all()
 
 
 def test_black_padding_is_cut_and_places_move_along() -> None:

@@ -25,6 +25,7 @@ import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -84,7 +85,7 @@ class Composer:
         self.asked, self.repeats = mitoses, repeats
         self.size_px, self.seed, self.part = size_px, seed, part
         generator = np.random.default_rng((seed, 1))
-        fields = [f for f in part_of(read_fields(data), part) if max(f.pixels.shape) <= 128]
+        fields = _patches_of(data, part)
         textures = grounds_of(data / "breast_ucsb" / "images", part)
         self.stains = stains_of_cases(fields)
         fields = [field for field in fields if field.case in self.stains]
@@ -236,6 +237,11 @@ class Composer:
         )
         ground[place] = (ground[place] * (1 - share) + part * share + 0.5).astype(np.uint8)
         return ground, x, y
+
+
+@lru_cache(maxsize=1)  # reading them takes seconds, and slides are composed one after the other
+def _patches_of(data: Path, part: str) -> list[Field]:
+    return [f for f in part_of(read_fields(data), part) if max(f.pixels.shape) <= 128]
 
 
 def stains_of_cases(fields: Sequence[Field]) -> dict[str, Stain]:

@@ -4,7 +4,8 @@
         mitoses = detect(slide, regions)
 
 The slide is read in blocks at 0.25 um/px with a margin, so that memory does not grow with it and every nucleus is seen
-whole and once. NumPy, OpenCV and ONNX Runtime only.
+whole and once. Of every CHUNK_MM2 of stained tissue the network sees the likeliest candidates, so many per mm2: what a sieve says
+of a faint slide is lower throughout, and its order is not. NumPy, OpenCV and ONNX Runtime only.
 """
 
 from __future__ import annotations
@@ -21,10 +22,12 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from tamis import weights
+from tamis.errors import InputError
 from tamis.proliferation.candidates import CandidateScorer
 from tamis.proliferation.fields import without_black_edges
 from tamis.proliferation.mitosis import Mitosis
 from tamis.proliferation.regions import Region
+from tamis.proliferation.stain import optical_density
 from tamis.proliferation.windows import WINDOW_PX, window
 from tamis.slides import Slide, refuse_fluorescence, tissue_mask
 
@@ -34,9 +37,17 @@ UM_PER_PX = 0.25
 SUPPRESSION_UM = 7.5  # TUPAC16's distance for a hit: 30 px at 0.25 um/px
 BLOCK_PX = 1024
 SMALL_MM2 = 4.0  # a picture this small is searched whole: its tissue mask could only lose something
-THOROUGH_MM2 = (
-    0.3  # in a picture this small the network looks at nearly every dark nucleus: it costs a second
-)
+THOROUGH_MM2 = 0.3  # in a picture this small the network looks at nearly every dark nucleus: it costs seconds
+FIELD_MM2, SLIDE_MM2 = 0.005, 0.06
+"""Up to the first (280 px) a picture was cut out around something and has the threshold of fields; from the second (1,000 px)
+on mitoses are as rare in it as on a slide. Between them it goes with the logarithm of the area."""
+CHUNK_MM2 = 16.0  # its windows take 150 MB at most
+SURE = 4.0  # log-odds of a candidate that is looked at however many there are
+CUT_PX = 8
+"""Closer to the picture's edge a nucleus is cut, and mirrored it looks like a metaphase: most false ones in fields were these."""
+STAINED = 0.065  # mean decimal optical density
+CELL_PX = 16  # what the network saw is counted in squares of this side
+COARSEST_UM_PER_PX = 1.1  # a nucleus is then 7 px wide: 10x is beyond what shows chromosomes
 BATCH = 32
 HOPELESS = 0.1  # a window this unlikely at first sight is not looked at mirrored
 
@@ -47,14 +58,23 @@ class Effort:
 
     searched_px: int = 0
     """Pixels at 0.25 um/px that were read and searched for dark nuclei, margins not counted."""
-    seen_px: int = 0
-    """Pixels of `searched_px` that some window of the network covered."""
+    cells: set[tuple[int, int]] = field(default_factory=set, repr=False)
     nuclei: int = 0
     windows: int = 0
     reading_s: float = 0.0
     candidates_s: float = 0.0
     network_s: float = 0.0
     blocks: int = field(default=0, repr=False)
+
+    @property
+    def seen_px(self) -> int:
+        """Pixels that some window of the network covered, of the slides searched so far."""
+        return self.earlier_px + len(self.cells) * CELL_PX**2
+
+    earlier_px: int = 0
+
+    def next_slide(self) -> None:
+        self.earlier_px, self.cells = self.seen_px, set()
 
 
 class Detector:
@@ -69,6 +89,7 @@ class Detector:
         thorough_candidate: float = -4.0,
         *,
         field_threshold: float | None = None,
+        windows_per_mm2: float = math.inf,
         threads: int = 1,
     ) -> None:
         options = onnxruntime.SessionOptions()
@@ -79,7 +100,9 @@ class Detector:
         self.threshold = threshold
         """Probability from which a nucleus counts as a mitosis; fixed on validation cases."""
         self.field_threshold = threshold if field_threshold is None else field_threshold
-        """The same in a picture of at most THOROUGH_MM2: somebody chose it, and there is less in it to be mistaken."""
+        """The same in a picture of at most FIELD_MM2: somebody chose it, and there is less in it to be mistaken."""
+        self.windows_per_mm2 = windows_per_mm2
+        """How many of the candidates the network sees, of a mm2 of stained tissue, on average over CHUNK_MM2."""
         self.least_candidate = least_candidate
         """Log-odds of the last sieve below which the network does not look."""
         self.thorough_candidate = thorough_candidate
@@ -97,6 +120,7 @@ class Detector:
             candidates.operating_point["least_log_odds"],
             candidates.operating_point["thorough_log_odds"],
             field_threshold=network.operating_point.get("field_threshold"),
+            windows_per_mm2=candidates.operating_point.get("windows_per_mm2", math.inf),
             threads=threads,
         )
 
@@ -121,33 +145,58 @@ class Detector:
             seen[start : start + len(some)] = out[:, 0, 0]
         return seen
 
+    def threshold_of(self, area_mm2: float) -> float:
+        """The operating point of a picture or slide of this size."""
+        share = math.log(max(area_mm2, 1e-9) / FIELD_MM2) / math.log(SLIDE_MM2 / FIELD_MM2)
+        return self.field_threshold + (self.threshold - self.field_threshold) * min(1.0, max(0.0, share))
+
     def in_picture(
-        self, pixels: NDArray[np.uint8], *, least: float | None = None, effort: Effort | None = None
+        self, pixels: NDArray[np.uint8], *, least: float | None = None
     ) -> list[tuple[float, float, float]]:
         """(x_px, y_px, probability) of every candidate of a picture at 0.25 um/px, not yet suppressed or cut."""
-        effort = effort or Effort()
-        started = time.perf_counter()
-        pixels, left, top = without_black_edges(pixels)
-        places, chances, nuclei = self.scorer.candidates(pixels)
-        effort.nuclei += nuclei
-        places = places[chances >= (self.least_candidate if least is None else least)]
-        effort.candidates_s += time.perf_counter() - started
-        started = time.perf_counter()
-        found: list[tuple[float, float, float]] = []
-        if len(places):
-            windows = np.stack([window(pixels, x, y) for x, y in places])
-            scores = self.probabilities(windows)
-            found = [
-                (float(x) + left, float(y) + top, float(p)) for (x, y), p in zip(places, scores, strict=True)
-            ]
-            covered = np.zeros(pixels.shape[:2], bool)
-            half = WINDOW_PX // 2
-            for x, y in places.astype(int):
-                covered[max(0, y - half) : y + half, max(0, x - half) : x + half] = True
-            effort.seen_px += int(covered.sum())
-        effort.windows += len(places)
-        effort.network_s += time.perf_counter() - started
-        return found
+        bound = self.least_candidate if least is None else least
+        (places, _, windows), _ = candidates_of(self.scorer, pixels, bound, (True,) * 4)
+        if not len(places):
+            return []
+        scores = self.probabilities(windows)
+        return [(float(x), float(y), float(p)) for (x, y), p in zip(places, scores, strict=True)]
+
+
+def candidates_of(
+    scorer: CandidateScorer,
+    pixels: NDArray[np.uint8],
+    least: float,
+    ends: tuple[bool, bool, bool, bool],
+    inside: tuple[float, float, float, float] = (-math.inf, -math.inf, math.inf, math.inf),
+) -> tuple[tuple[NDArray[np.float64], NDArray[np.float32], NDArray[np.uint8]], int]:
+    """Candidates of a block: places [n, 2] in px, log-odds [n] from `least` on, windows [n, 128, 128, 3]; dark nuclei in all.
+
+    ends    whether the picture ends at the block's left, top, right and bottom side
+    inside  left, top, right, bottom in px: centres elsewhere are another block's
+    """
+    seen, left, top = without_black_edges(pixels)
+    places, odds, nuclei = scorer.candidates(seen)
+    height, width = seen.shape[:2]
+    # Where padding was cut off, the picture ends as well.
+    sides = (
+        ends[0] or left > 0,
+        ends[1] or top > 0,
+        ends[2] or left + width < pixels.shape[1],
+        ends[3] or top + height < pixels.shape[0],
+    )
+    x, y = places[:, 0], places[:, 1]
+    away = np.stack([x, y, width - 1 - x, height - 1 - y])[np.array(sides)].min(0, initial=np.inf)
+    centre_x, centre_y = x + left + 0.5, y + top + 0.5
+    chosen = (odds >= least) & (away >= CUT_PX)
+    chosen &= (
+        (centre_x >= inside[0]) & (centre_y >= inside[1]) & (centre_x < inside[2]) & (centre_y < inside[3])
+    )
+    places = places[chosen]
+    windows = np.stack([window(seen, u, v) for u, v in places]) if len(places) else _NO_WINDOWS
+    return (places + np.array([left, top]), odds[chosen], windows), nuclei
+
+
+_NO_WINDOWS = np.empty((0, WINDOW_PX, WINDOW_PX, 3), np.uint8)
 
 
 @cache
@@ -167,35 +216,95 @@ def detect(
 
     threshold  least probability; by default the network's operating point, of a slide or of a field
 
-    Raises InputError for a fluorescence slide.
+    Raises InputError for a fluorescence slide, and for one that is too coarse.
     """
+    if slide.um_per_px > COARSEST_UM_PER_PX:
+        raise InputError(
+            f"{slide.path} has {slide.um_per_px:g} um per pixel, at which no mitosis can be told: "
+            "expected 0.25 (40x) to 0.5 (20x)."
+        )
     detector = detector or published_detector()
     effort = effort or Effort()
-    small = math.prod(slide.size_um) <= THOROUGH_MM2 * 1e6
+    effort.next_slide()
+    area_mm2 = math.prod(slide.size_um) / 1e6
+    small = area_mm2 <= THOROUGH_MM2
     if threshold is None:
-        threshold = detector.field_threshold if small else detector.threshold
+        threshold = detector.threshold_of(area_mm2)
     least = detector.thorough_candidate if small else detector.least_candidate
-    found: list[Mitosis] = []
+    chunk = _Chunk(detector, math.inf if small else detector.windows_per_mm2, threshold, effort)
     for x_um, y_um, width_px, height_px in _blocks(slide, regions):
         started = time.perf_counter()
         margin = WINDOW_PX // 2
-        slide_width, slide_height = (side / UM_PER_PX for side in slide.size_um)
+        slide_width, slide_height = (math.ceil(side / UM_PER_PX - 1e-6) for side in slide.size_um)
         x, y = x_um / UM_PER_PX, y_um / UM_PER_PX
         # Clipped to the slide: beyond its edge windows are mirrored, as in training, and not white.
         left, top = max(0.0, x - margin), max(0.0, y - margin)
-        right = min(math.ceil(slide_width - 1e-6), x + width_px + margin)
-        bottom = min(math.ceil(slide_height - 1e-6), y + height_px + margin)
+        right, bottom = min(slide_width, x + width_px + margin), min(slide_height, y + height_px + margin)
         size = max(1, round(right - left)), max(1, round(bottom - top))
         pixels = slide.read_region(left * UM_PER_PX, top * UM_PER_PX, *size, UM_PER_PX)
         effort.reading_s += time.perf_counter() - started
         effort.searched_px += width_px * height_px
         effort.blocks += 1
-        for column, row, probability in detector.in_picture(pixels, least=least, effort=effort):
-            centre_x, centre_y = left + column + 0.5, top + row + 0.5
-            inside = x <= centre_x < x + width_px and y <= centre_y < y + height_px
-            if inside and probability >= threshold:
-                found.append(Mitosis(centre_x * UM_PER_PX, centre_y * UM_PER_PX, probability))
-    return suppress(found)
+        started = time.perf_counter()
+        ends = left <= 0, top <= 0, right >= slide_width, bottom >= slide_height
+        inside = x - left, y - top, x - left + width_px, y - top + height_px
+        (places, odds, windows), nuclei = candidates_of(detector.scorer, pixels, least, ends, inside)
+        effort.nuclei += nuclei
+        stained = float((optical_density(pixels[::8, ::8]).mean(2) > STAINED).mean())
+        effort.candidates_s += time.perf_counter() - started
+        chunk.add(places + np.array([left, top]), odds, windows, stained * width_px * height_px)
+    chunk.look()
+    return suppress(chunk.found)
+
+
+class _Chunk:
+    """Candidates of some tissue, until so much of it is there that the likeliest can be chosen."""
+
+    def __init__(self, detector: Detector, per_mm2: float, threshold: float, effort: Effort) -> None:
+        self.detector, self.per_mm2, self.threshold, self.effort = detector, per_mm2, threshold, effort
+        self.found: list[Mitosis] = []
+        self.waiting: list[tuple[NDArray[np.float64], NDArray[np.float32], NDArray[np.uint8]]] = []
+        self.mm2 = 0.0
+
+    def add(
+        self,
+        places: NDArray[np.float64],
+        odds: NDArray[np.float32],
+        windows: NDArray[np.uint8],
+        stained_px: float,
+    ) -> None:
+        self.mm2 += stained_px * UM_PER_PX**2 / 1e6
+        self.waiting.append((places, odds, windows))
+        if self.mm2 >= CHUNK_MM2 or math.isinf(self.per_mm2):
+            self.look()
+
+    def look(self) -> None:
+        """The network on the likeliest."""
+        started = time.perf_counter()
+        odds = np.concatenate([np.empty(0, np.float32), *(o for _, o, _ in self.waiting)])
+        allowed = len(odds) if math.isinf(self.per_mm2) else math.ceil(self.per_mm2 * self.mm2)
+        if allowed < len(odds):
+            bound = min(float(np.sort(odds)[-allowed - 1]) if allowed else math.inf, SURE)
+            chosen = [o > bound for _, o, _ in self.waiting]
+        else:
+            chosen = [np.ones(len(o), bool) for _, o, _ in self.waiting]
+        for (places, _, windows), some in zip(self.waiting, chosen, strict=True):
+            if not some.any():
+                continue
+            self.effort.windows += int(some.sum())
+            for (x, y), p in zip(places[some], self.detector.probabilities(windows[some]), strict=True):
+                self.effort.cells |= _cells(x, y)
+                if p >= self.threshold:
+                    self.found.append(Mitosis((x + 0.5) * UM_PER_PX, (y + 0.5) * UM_PER_PX, float(p)))
+        self.waiting, self.mm2 = [], 0.0
+        self.effort.network_s += time.perf_counter() - started
+
+
+def _cells(x: float, y: float) -> set[tuple[int, int]]:
+    """Squares of CELL_PX that the window around (x, y) covers, to the nearest."""
+    left, top = round((x - WINDOW_PX / 2) / CELL_PX), round((y - WINDOW_PX / 2) / CELL_PX)
+    side = WINDOW_PX // CELL_PX
+    return {(left + i, top + j) for i in range(side) for j in range(side)}
 
 
 def suppress(mitoses: Sequence[Mitosis], radius_um: float = SUPPRESSION_UM) -> list[Mitosis]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +17,6 @@ if TYPE_CHECKING:
 _DETECT = """Finds mitotic figures in pictures or slides stained with haematoxylin and eosin. Prints one record for each input,
 also when nothing is found: {"image":, "mitoses": [{"x_um":, "y_um":, "probability":}]}, likeliest first, from the upper
 left corner. Research use only."""
-ENDINGS = frozenset(
-    ".svs .tif .tiff .ndpi .mrxs .scn .bif .dcm .vms .vmu .svslide .png .jpg .jpeg".split()  # noqa: SIM905
-)
 
 
 def add_detect(verbs: Any, common: argparse.ArgumentParser) -> None:
@@ -26,7 +24,7 @@ def add_detect(verbs: Any, common: argparse.ArgumentParser) -> None:
         "detect", parents=[common], help="pictures or slides -> mitotic figures", description=_DETECT
     )
     parser.add_argument(
-        "inputs", nargs="+", metavar="IMAGE", help="a picture, a slide, a folder or a pattern"
+        "inputs", nargs="+", metavar="IMAGE", help="a picture, a slide, a folder, a pattern or a URL"
     )
     parser.add_argument("--mpp", type=float, metavar="UM", help="um per pixel, for pictures that do not say")
     parser.add_argument(
@@ -47,24 +45,28 @@ def _probability(text: str) -> float:
 
 
 def _detect(options: argparse.Namespace) -> int:
-    from tamis.batch import expand
     from tamis.proliferation.detect import detect
+    from tamis.proliferation.scoring import inputs
+    from tamis.remote import fetched, is_url
     from tamis.slides import open_slide
 
     failed = 0
-    for path in expand(options.inputs, ENDINGS):
+    for name in inputs(options.inputs):  # as `score` takes them: a folder of DICOM files is one slide
         try:
-            with open_slide(path, mpp=options.mpp) as slide:
+            with (
+                fetched(name) if is_url(name) else nullcontext(Path(name)) as path,
+                open_slide(path, mpp=options.mpp) as slide,
+            ):
                 mitoses = detect(slide, threshold=options.threshold)
         except TamisError as error:
             failed += 1
             print(f"tamis: {error}", file=sys.stderr)
             continue
-        _print(path, mitoses, as_json=options.json)
+        _print(name, mitoses, as_json=options.json)
     return 1 if failed else 0
 
 
-def _print(path: Path, mitoses: list[Mitosis], *, as_json: bool) -> None:
+def _print(name: str, mitoses: list[Mitosis], *, as_json: bool) -> None:
     if as_json:
         found = [
             {
@@ -74,8 +76,8 @@ def _print(path: Path, mitoses: list[Mitosis], *, as_json: bool) -> None:
             }
             for m in mitoses
         ]
-        print(json.dumps({"image": str(path), "mitoses": found}, ensure_ascii=False), flush=True)
+        print(json.dumps({"image": name, "mitoses": found}, ensure_ascii=False), flush=True)
         return
-    print(f"{path}: {len(mitoses)} mitotic figures")
+    print(f"{name}: {len(mitoses)} mitotic figures")
     for m in mitoses:
         print(f"  {m.x_um:10.1f} um  {m.y_um:10.1f} um  {m.probability:5.0%}")

@@ -89,6 +89,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--field-threshold", type=float, help="for pictures of at most 0.3 mm2 (default: the same)"
     )
     parser.add_argument("--least", type=float, default=LEAST_LOG_ODDS, help="log-odds of the candidates")
+    parser.add_argument(
+        "--windows-per-mm2", type=float, help="of stained tissue that the network sees at most (default: any)"
+    )
     parser.add_argument("--to", type=Path, default=FOLDER)
     parser.add_argument(
         "--data", type=Path, default=Path(os.environ.get("TAMIS_DATA", "../shared/data")) / "pathology"
@@ -119,7 +122,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         composed = composed_validation(options.work, options.data)
         sieves["composed"] = candidates_score(composed, scorer, options.least)
     print(json.dumps(sieves))
-    _write(networks, content, scorer_bytes, scores, options.least, sieves, options.to, fields)
+    bounds = {"least_log_odds": options.least, "thorough_log_odds": min(options.least, THOROUGH_LOG_ODDS)}
+    if options.windows_per_mm2 is not None:
+        bounds["windows_per_mm2"] = options.windows_per_mm2
+    _write(networks, content, scorer_bytes, scores, bounds, sieves, options.to, fields)
 
 
 def _measured(
@@ -277,14 +283,14 @@ def _write(
     content: bytes,
     scorer: bytes,
     scores: dict[str, Any],
-    least: float,
+    bounds: dict[str, float],
     sieves: dict[str, Any],
     folder: Path,
     fields: Sequence[Field],
 ) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     threshold = scores["threshold"]
-    detector = Detector(content, CandidateScorer.load(scorer), threshold, least)
+    detector = Detector(content, CandidateScorer.load(scorer), threshold, bounds["least_log_odds"])
     # A smooth drawing, not a real field: challenge pixels are not shipped.
     golden = golden_windows()
     real = np.stack([window(f.pixels, *f.mitoses[0]) for f in fields if f.mitoses][:16])
@@ -333,7 +339,7 @@ def _write(
                 "perceptron": "tamis.proliferation.candidates.samples_at",
                 "glance": "tamis.proliferation.candidates.glances_at",
             },
-            {"least_log_odds": least, "thorough_log_odds": min(least, THOROUGH_LOG_ODDS)},
+            bounds,
             um_per_px=0.25,
             score=sieves,
         ),

@@ -73,7 +73,7 @@ def normalise(
     amounts = np.maximum(optical_density(pixels.reshape(-1, 3)) @ np.linalg.pinv(stains), 0)
     highest = np.percentile(amounts, 99, axis=0)
     amounts *= most / np.maximum(highest, 0.05)
-    return _transmitted(amounts @ (to / np.linalg.norm(to, axis=1, keepdims=True))).reshape(pixels.shape)
+    return transmitted(amounts @ (to / np.linalg.norm(to, axis=1, keepdims=True))).reshape(pixels.shape)
 
 
 @dataclass(frozen=True)
@@ -130,9 +130,10 @@ class Shift:
         density = optical_density(pixels).reshape(-1, 3) @ matrix.astype(np.float32) + moved.astype(
             np.float32
         )
-        return _transmitted(density).reshape(pixels.shape)
+        return transmitted(density).reshape(pixels.shape)
 
 
-def _transmitted(density: NDArray[np.floating]) -> NDArray[np.uint8]:
+def transmitted(density: NDArray[np.floating]) -> NDArray[np.uint8]:
+    """Decimal optical density -> uint8, the inverse of `optical_density`."""
     light = (IO + 1) * np.power(10.0, -density) - 1
     return np.clip(light + 0.5, 0, 255).astype(np.uint8)

@@ -123,13 +123,13 @@ def _varied(samples: Tensor) -> Tensor:
     """Mirrored, turned, and as if stained more or less, in all and in each colour."""
     count = len(samples)
     turns, mirrored = int(torch.randint(4, ())), bool(torch.rand(()) < 0.5)
-    gain = torch.exp(torch.randn(count, 1) * 0.15)
+    gain = torch.exp(torch.randn(count, 1) * 0.3)
     varied = []
     for part, side in zip(torch.split(samples, [s * s for s in SIDES], 1), SIDES, strict=True):
         seen = torch.rot90(part.view(count, side, side), turns, (1, 2))
         seen = seen.flip(2) if mirrored else seen
-        own = torch.exp(torch.randn(count, 1) * 0.07)
-        varied.append(seen.reshape(count, -1) * gain * own + torch.randn(count, 1) * 0.02)
+        own = torch.exp(torch.randn(count, 1) * 0.15)
+        varied.append(seen.reshape(count, -1) * gain * own + torch.randn(count, 1) * 0.04)
     return torch.cat(varied, 1)
 
 

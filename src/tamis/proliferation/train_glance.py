@@ -33,7 +33,7 @@ from tamis.proliferation.windows import WINDOW_PX, Sampler, nuclei_of
 from tamis.training import FitConfig, Metrics, fit
 from tamis.writing import replacing
 
-STEPS, BATCH, DRAWS = 2000, 128, 130
+STEPS, BATCH, DRAWS = 2500, 128, 200
 MOVED_PX = 3  # at 0.5 um/px
 VALIDATION_SLIDES = 3
 

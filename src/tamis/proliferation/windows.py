@@ -7,31 +7,35 @@ tissue; a first network learnt exactly this, and its AUC of 0.9998 was worth not
 (`Setting`): each is cut the way some negative lies in its patch and never seen farther than 64 px; in a negative's
 window the mitoses are painted over with tissue from elsewhere in the patch, in a mitosis's window a disc where some
 negative would have had its mitosis. Beyond the cut both are mirrored, and the centre of both is moved at random.
+
+For training (`Sampler`) half of the cuts are filled up with another patch of the case instead, and one disc in three shows
+another mitosis of the case, for both kinds: in a hot spot mitoses lie beside each other, and beside nuclei that are none.
 """
 
 from __future__ import annotations
 
 import math
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from tamis.proliferation.augment import SOURCE_PX, augmented
 from tamis.proliferation.fields import Field
-from tamis.proliferation.stain import Shift
+from tamis.proliferation.stain import Stain, stain_of
 
 WINDOW_PX = 128
-CENTRE_JITTER_PX = 9.0
-CROP_SHARE = 0.3
+CROP_SHARE = 0.2
+FILLED_SHARE, NEIGHBOUR_SHARE = 0.5, 0.33
+FEATHER_PX = 6.0
+REAL_SHARE = 0.5  # of mitoses and of others alike, where there are composed slides as well
 COMPOSED = "composed"
 OWN_PX = 20.0  # a label this close to the nucleus is its own
 EDGE_PX = 8.0
 """A label closer to its patch's edge is less than half a nucleus, and mirrored it looks like two daughters."""
 DISC_PX = 21  # painted over: a mitosis and some of its cytoplasm
-SOURCE_PX = 240  # a turned, scaled and moved window fits inside: 128 * sqrt(2) * 1.16 + 2 * 9 = 228
 Box = tuple[int, int, int, int]
 """left, top, right, bottom in px."""
 
@@ -73,8 +77,12 @@ def setting(
     label: int,
     negatives: Sequence[tuple[float, float]],
     generator: np.random.Generator,
+    neighbours: Sequence[tuple[NDArray[np.uint8], float, float]] = (),
 ) -> Setting:
-    """(x, y) of `field` as every nucleus is shown. `negatives` are places of negatives in AMi-Br patches."""
+    """(x, y) of `field` as every nucleus is shown. `negatives` are places of negatives in AMi-Br patches.
+
+    neighbours  mitoses of the same case that may be painted in where tissue would be
+    """
     height, width = field.pixels.shape[:2]
     half = WINDOW_PX // 2
     box = 0, 0, width, height
@@ -95,7 +103,36 @@ def setting(
     )
     if seen[2] - seen[0] < 24 or seen[3] - seen[1] < 24:
         seen = 0, 0, width, height
-    return Setting(painted_over(field.pixels, hidden, [(x, y), *field.mitoses], generator), seen)
+    spare = [(x, y), *field.mitoses]
+    if neighbours and generator.random() < NEIGHBOUR_SHARE:
+        some = [neighbours[int(generator.integers(len(neighbours)))] for _ in hidden]
+        return Setting(painted_over(field.pixels, hidden, spare, generator, some), seen)
+    return Setting(painted_over(field.pixels, hidden, spare, generator), seen)
+
+
+def filled(
+    shown: Setting, x: float, y: float, other: Field, generator: np.random.Generator
+) -> NDArray[np.uint8]:
+    """[SOURCE_PX, SOURCE_PX, 3] around (x, y): beyond the box, instead of its mirror image, a corner of `other`."""
+    height, width = other.pixels.shape[:2]
+    corners = [(a, b) for a in (20.0, width - 20.0) for b in (20.0, height - 20.0)]
+    away = [min((math.hypot(a - u, b - v) for u, v in other.mitoses), default=99.0) for a, b in corners]
+    corner = corners[int(np.argmax(away + generator.uniform(0, 20, 4)))]
+    out = window(other.pixels, *corner, size=SOURCE_PX)[:: generator.choice((-1, 1))].copy()
+    half = SOURCE_PX // 2
+    left, top = max(shown.box[0], round(x) - half), max(shown.box[1], round(y) - half)
+    right, bottom = min(shown.box[2], round(x) + half), min(shown.box[3], round(y) + half)
+    ends = [
+        np.minimum(np.minimum(np.arange(n) + 1, np.arange(n, 0, -1)) / FEATHER_PX, 1)
+        for n in (bottom - top, right - left)
+    ]
+    share = (ends[0][:, None] * ends[1][None])[..., None].astype(np.float32)
+    place = (
+        slice(top - round(y) + half, bottom - round(y) + half),
+        slice(left - round(x) + half, right - round(x) + half),
+    )
+    out[place] = out[place] * (1 - share) + shown.pixels[top:bottom, left:right] * share + 0.5
+    return out
 
 
 def painted_over(
@@ -103,11 +140,15 @@ def painted_over(
     places: Sequence[tuple[float, float]],
     spare: Sequence[tuple[float, float]],
     generator: np.random.Generator,
+    instead: Sequence[tuple[NDArray[np.uint8], float, float]] = (),
 ) -> NDArray[np.uint8]:
-    """A copy with a feathered disc at each of `places` replaced by tissue from where nothing of `spare` is."""
+    """A copy with a feathered disc at each of `places` replaced by tissue from where nothing of `spare` is.
+
+    instead  for each of `places` a picture and the place in it to show there
+    """
     height, width = pixels.shape[:2]
     out = pixels.copy()
-    for x, y in places:
+    for number, (x, y) in enumerate(places):
         column, row = round(x), round(y)
         if not (0 <= column < width and 0 <= row < height):
             continue
@@ -120,6 +161,8 @@ def painted_over(
         nearest = np.hypot(*(tries[:, None] - away[None]).transpose(2, 0, 1)).min(1)
         from_x, from_y = tries[int(nearest.argmax())]
         source = window(pixels, float(from_x), float(from_y), size=2 * DISC_PX)
+        if instead:
+            source = np.rot90(window(*instead[number], size=2 * DISC_PX), int(generator.integers(4)))
         top, left = max(0, row - DISC_PX), max(0, column - DISC_PX)
         bottom, right = min(height, row + DISC_PX), min(width, column + DISC_PX)
         part = (
@@ -132,7 +175,10 @@ def painted_over(
 
 
 class Sampler:
-    """Batches of windows, `share` of them mitoses, each depending on (seed, step) alone."""
+    """Batches of windows, `share` of them mitoses, each depending on (seed, step) alone.
+
+    Real fields and composed slides have the same share of mitoses, so that neither says anything.
+    """
 
     def __init__(
         self,
@@ -142,20 +188,45 @@ class Sampler:
         batch: int,
         seed: int,
         share: float = 0.35,
+        others: Sequence[Stain] = (),
     ) -> None:
+        """`others` are stains to show the windows in, beside those of the fields' own cases."""
         self.fields, self.batch, self.seed = fields, batch, seed
         self.positives = [n for n in nuclei if n.label]
         self.negatives = [n for n in nuclei if not n.label]
-        weight = np.array([n.weight for n in self.negatives])
-        self.chance = weight / weight.sum()
+        self.chance = self._balanced(self.negatives, np.array([n.weight for n in self.negatives]))
         # Each case counts with the root of its mitoses: three cases hold a quarter of all.
         cases = [fields[n.field].case for n in self.positives]
-        count = {case: cases.count(case) for case in set(cases)}
-        own = np.array([n.weight for n in self.positives])
-        weight = own * np.array([count[case] ** -0.5 for case in cases])
-        self.positive_chance = weight / weight.sum()
+        count = Counter(cases)
+        weight = np.array(
+            [n.weight * count[case] ** -0.5 for n, case in zip(self.positives, cases, strict=True)]
+        )
+        self.positive_chance = self._balanced(self.positives, weight)
         self.positive_count = round(batch * share)
         self.places = [(n.x, n.y) for n in self.negatives if _is_patch(fields[n.field])]
+        self.of_case: dict[str, list[Field]] = defaultdict(list)
+        self.neighbours: dict[str, list[tuple[NDArray[np.uint8], float, float]]] = defaultdict(list)
+        for field in fields:
+            if field.origin != COMPOSED:
+                self.of_case[field.case].append(field)
+                height, width = field.pixels.shape[:2]
+                self.neighbours[field.case] += [
+                    (field.pixels, x, y)
+                    for x, y in field.mitoses
+                    if min(x, y, width - x, height - y) >= DISC_PX
+                ]
+        self.stains = stains_by_case(fields)
+        self.others = [*self.stains.values(), *others]
+
+    def _balanced(self, nuclei: Sequence[Nucleus], weight: NDArray[np.float64]) -> NDArray[np.float64]:
+        composed = np.array([self.fields[n.field].origin == COMPOSED for n in nuclei], bool)
+        if composed.any() and not composed.all():
+            weight = np.where(
+                composed,
+                weight * (1 - REAL_SHARE) / weight[composed].sum(),
+                weight * REAL_SHARE / weight[~composed].sum(),
+            )
+        return np.asarray(weight / weight.sum(), np.float64)
 
     def __call__(self, first_step: int) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.float32]]]:
         """(windows [B, 128, 128, 3], labels [B]) of first_step and all later ones."""
@@ -178,48 +249,30 @@ class Sampler:
             step += 1
 
     def draw(self, nucleus: Nucleus, generator: np.random.Generator) -> NDArray[np.uint8]:
-        field = self.fields[nucleus.field]
-        shown = setting(field, nucleus.x, nucleus.y, nucleus.label, self.places, generator)
-        box = shown.box
+        field, x, y = self.fields[nucleus.field], nucleus.x, nucleus.y
+        around = self.neighbours.get(field.case, ())
+        shown = setting(field, x, y, nucleus.label, self.places, generator, around)
         if generator.random() < CROP_SHARE:
-            box = _cropped(box, nucleus.x, nucleus.y, generator)
-        return augmented(shown.pixels, nucleus.x, nucleus.y, box, generator)
+            shown = Setting(shown.pixels, _cropped(shown.box, x, y, generator))
+        if field.origin != COMPOSED and generator.random() < FILLED_SHARE:
+            patches = self.of_case[field.case]
+            source = filled(shown, x, y, patches[int(generator.integers(len(patches)))], generator)
+        else:
+            # Mirrored here: OpenCV's own border turns black beyond one reflection.
+            source = window(shown.pixels, x, y, shown.box, SOURCE_PX)
+        off = x - round(x), y - round(y)
+        own = self.stains.get(field.case)
+        return augmented(source, off, WINDOW_PX, generator, own=own, others=self.others)
 
 
-def augmented(
-    pixels: NDArray[np.uint8], x: float, y: float, box: Box, generator: np.random.Generator
-) -> NDArray[np.uint8]:
-    """A window turned, mirrored, scaled by up to 15 %, moved, restained, and sometimes blurred, sharpened or compressed."""
-    angle = generator.uniform(0, 2 * np.pi)
-    scale = np.exp(generator.uniform(-0.15, 0.15))
-    jitter = generator.uniform(-CENTRE_JITTER_PX, CENTRE_JITTER_PX, 2)
-    turn = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    if generator.random() < 0.5:
-        turn[:, 0] *= -1
-    middle = np.array([WINDOW_PX / 2 - 0.5] * 2)
-    # Mirrored here: OpenCV's own border turns black beyond one reflection.
-    source = window(pixels, x, y, box, SOURCE_PX)
-    centre = np.array([x - round(x), y - round(y)]) + SOURCE_PX / 2 + jitter
-    matrix = np.concatenate([turn, (centre - turn @ middle)[:, None]], axis=1)
-    out = cv2.warpAffine(
-        source,
-        matrix,
-        (WINDOW_PX, WINDOW_PX),
-        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-        borderMode=cv2.BORDER_REFLECT_101,
-    )
-    if generator.random() < 0.85:
-        out = Shift.random(generator, 1.3).apply(out)
-    if generator.random() < 0.25:
-        out = cv2.GaussianBlur(out, (0, 0), generator.uniform(0.4, 1.2))
-    elif generator.random() < 0.15:
-        out = cv2.addWeighted(out, 1.6, cv2.GaussianBlur(out, (0, 0), 1.0), -0.6, 0)
-    if generator.random() < 0.3:
-        quality = int(generator.integers(30, 85))
-        coded = cv2.imencode(".jpg", out[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
-        decoded: Any = cv2.imdecode(coded, cv2.IMREAD_COLOR)
-        out = decoded[..., ::-1]
-    return np.ascontiguousarray(out)
+def stains_by_case(fields: Sequence[Field]) -> dict[str, Stain]:
+    """The stain of every case, as far as enough of it is stained."""
+    pixels: dict[str, list[NDArray[np.uint8]]] = defaultdict(list)
+    for field in fields:
+        flat = field.pixels.reshape(-1, 3)
+        pixels[field.case].append(flat[:: max(5, len(flat) // 100_000)])
+    found = {case: stain_of(np.concatenate(some)) for case, some in pixels.items()}
+    return {case: stain for case, stain in found.items() if stain is not None}
 
 
 def nuclei_of(
