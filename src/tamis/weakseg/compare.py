@@ -106,7 +106,7 @@ def nested(dataset: Dataset, folder: Path, um_per_px: float, count: int) -> tupl
     for held, (radius, _, threshold) in zip(held_out, settings, strict=True):
         part = Dataset(dataset.folder, tuple(dataset.images[i] for i in held))
         thresholds = {image.name: threshold for image in part.images}
-        images += scored(part, options[radius], thresholds)[0]
+        images += scored(part, options[radius], thresholds, baseline=False)[0]
     told = "; ".join(
         f"{'no filter' if RADII_PX[r] is None else f'{RADII_PX[r]} px'}, {share:.0%}"
         for r, share, _ in settings
@@ -177,7 +177,8 @@ def _rows(
                 thresholds = dict.fromkeys((image.name for image in dataset.images), THRESHOLD)
                 if treatment == "negatives":
                     thresholds, _ = crossed_thresholds(dataset, maps, options.folds, SHARE)
-                images, baseline = scored(dataset, maps, thresholds)
+                images, everything = scored(dataset, maps, thresholds, baseline=not baseline)
+                baseline = baseline or everything
             seeds.append(images)
         rows.append(Row(name, seeds))
     if baseline:

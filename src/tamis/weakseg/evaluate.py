@@ -62,13 +62,15 @@ class Maps:
 
 
 def scored(
-    dataset: Dataset, maps: Maps, thresholds: Mapping[str, float]
+    dataset: Dataset, maps: Maps, thresholds: Mapping[str, float], *, baseline: bool = True
 ) -> tuple[list[Scored], list[Scored]]:
     """Every image that has a truth and a map, and the same images with everything marked. `thresholds` by image name.
 
+    baseline  False leaves the second list empty
+
     Raises InputError where a map is missing: a figure over whatever happened to be there would mean nothing.
     """
-    found, baseline = [], []
+    found, everything = [], []
     for image in with_masks(dataset):
         probability = maps.of(image)
         truth = _truth(image, probability)
@@ -81,10 +83,11 @@ def scored(
             "um_per_px": image.um_per_px or 1.0,
         }
         found.append(score(probability > thresholds[image.name], truth, **about))
-        baseline.append(score(np.ones_like(truth), truth, **about))
+        if baseline:
+            everything.append(score(np.ones_like(truth), truth, **about))
     if not found:
         raise InputError(f"{dataset.folder} has no masks, and maps are scored against masks.")
-    return found, baseline
+    return found, everything
 
 
 def crossed_thresholds(
