@@ -7,17 +7,14 @@ import numpy as np
 import pytest
 
 from tamis.errors import InputError, UsageError
-from tamis.subtitles import Character, Cue, Line, read
+from tamis.subtitles import read
 from tamis.subtitles.evaluate import TrueCue, Truth, score_clip
 from tamis.subtitles.formats import parse
 from tamis.subtitles.lattice import Lattice
 from tamis.subtitles.reader import (
     SeenLine,
     evidence,
-    joined,
-    stacked,
     to_line,
-    without_fragments,
 )
 from tamis.subtitles.recognise import Sighting
 from tamis.subtitles.search import ReadCharacter, Reading
@@ -61,49 +58,6 @@ def test_a_text_file_is_a_sentence(tmp_path: Path) -> None:
     path.write_text("not a film")
     with pytest.raises(InputError):
         read(path)
-
-
-def _cue(start: int, end: int, text: str, top: int = 0, confidence: float = 0.5) -> Cue:
-    characters = tuple(Character(c, confidence, (0, top, 10, top + 10)) for c in text)
-    return Cue(
-        Fraction(start, 24), Fraction(end, 24), (Line(characters, (0, top, 10, top + 10)),), confidence
-    )
-
-
-def test_pieces_of_one_subtitle_are_joined() -> None:
-    result = joined([_cue(0, 24, "好", confidence=0.4), _cue(25, 48, "好", confidence=0.9)])
-    assert [(c.start, c.end, c.confidence) for c in result] == [(0, 2, 0.9)]
-
-
-@pytest.mark.parametrize(
-    "second",
-    [_cue(24, 48, "坏"), _cue(30, 48, "好"), _cue(24, 48, "好", top=50)],
-    ids=["text", "gap", "place"],
-)
-def test_neighbours_that_differ_stay_apart(second: Cue) -> None:
-    assert len(joined([_cue(0, 24, "好"), second])) == 2
-
-
-def test_a_line_above_that_comes_and_goes_with_the_cue_belongs_to_it() -> None:
-    lower, upper = _cue(0, 48, "下面的一行", top=10), _cue(1, 48, "上面")
-    [cue] = stacked([upper, lower])
-    assert cue.text == "上面\n下面的一行" and cue.start == lower.start
-    apart = [_cue(0, 48, "下面的一行"), _cue(0, 48, "远处", top=60), _cue(0, 90, "长的", top=10)]
-    assert len(stacked(apart)) == 3
-
-
-def test_a_fragment_beside_the_whole_is_dropped() -> None:
-    whole, fragment = _cue(0, 48, "整整一句话"), _cue(20, 48, "句话")
-    later, elsewhere = _cue(48, 60, "下"), _cue(0, 48, "上", top=60)
-    kept = without_fragments([fragment, whole, later, elsewhere])
-    assert {cue.text for cue in kept} == {"整整一句话", "下", "上"} and kept[-1] == later
-
-
-def test_a_drawing_that_outlives_the_text_in_front_of_it_is_no_cue() -> None:
-    text, drawing, following = _cue(0, 48, "一句完整的话"), _cue(36, 120, "完整话"), _cue(100, 140, "接着一句话")
-    assert without_fragments([text, drawing, following]) == [text, following]
-    late = _cue(46, 90, "马上接着")  # two frames of one cue and the next are an error of measurement
-    assert without_fragments([text, late]) == [text, late]
 
 
 def _lattice(mass: list[float], p: list[float]) -> Lattice:

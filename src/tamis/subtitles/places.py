@@ -24,7 +24,7 @@ SIMPLE = frozenset(
 SURE, SURE_CHARACTERS = 0.6, 3  # evidence and rich characters of a line that shows where subtitles stand
 # SCW by which rows, middles and left sides may differ, and the share by which the size may. A misread end moves the
 # middle; left sides that nearly agree are common by chance.
-ROW, MIDDLE, SIDE, SIZE = 0.3, 0.75, 0.25, 0.15
+ROW, MIDDLE, SIDE, SIZE = 0.3, 0.75, 0.25, 0.2
 # Marks that begin, or end, no line: what they were read from is scenery.
 NEVER_FIRST, NEVER_LAST = frozenset("，。、；：,;:)）」』》〉】〕"), frozenset("(（「『《〈【〔")
 SURELY_ONE, LIKELY = 0.4, 0.2  # evidence of single characters

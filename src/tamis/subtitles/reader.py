@@ -23,18 +23,16 @@ from tamis.errors import InputWarning, UsageError
 from tamis.subtitles import punctuation, scripts
 from tamis.subtitles.confidence import Calibration
 from tamis.subtitles.cue import Box, Character, Cue, Line
-from tamis.subtitles.detect import SAME_TIME, CueImage, detect
+from tamis.subtitles.detect import CueImage, detect
 from tamis.subtitles.language import LANGUAGES, LanguageModel
 from tamis.subtitles.lattice import Lattice
 from tamis.subtitles.layout import Sizes, arrange, decided
+from tamis.subtitles.pieces import whole
 from tamis.subtitles.places import Places, Standing, Thresholds, body
 from tamis.subtitles.published import default_recogniser, language_model, operating_point
 from tamis.subtitles.recognise import Recogniser, Sighting
 from tamis.subtitles.search import Reading, SearchWeights, decode
 from tamis.subtitles.video import Frame, Video, open_video
-
-
-MOST_SHARED_S = Fraction(2, 5)  # by which the times of one cue and the next on its spot may be off
 
 
 @dataclass(frozen=True)
@@ -245,7 +243,7 @@ def choose(candidates: Sequence[ReadCue], settings: Settings) -> list[Cue]:
             posterior = float(np.exp(sum(line.log_probability for line in kept)))
             confidence = float(Calibration(settings.cue_slope, settings.cue_offset)(posterior))
             cues.append(Cue(cue.start, cue.end, tuple(line.line for line in kept), confidence, cue.picture))
-    return joined(stacked(without_fragments(cues)))
+    return whole(cues)
 
 
 def without_scenery(lattice: Lattice, reading: Reading) -> Reading:
@@ -295,82 +293,3 @@ def to_line(line: SeenLine, lattice: Lattice, reading: Reading) -> Line:
     inked = [c.box for c in characters if not c.text.isspace()]
     box = (min(b[0] for b in inked), top, max(b[2] for b in inked), bottom)
     return Line(tuple(characters), box)
-
-
-def joined(cues: Sequence[Cue], gap: Fraction = Fraction(1, 10)) -> list[Cue]:
-    """Cues in order, with pieces of one subtitle put together: same words, same place, next to no time between."""
-    result: list[Cue] = []
-    for cue in cues:
-        last = result[-1] if result else None
-        if (
-            last is not None
-            and last.text == cue.text
-            and cue.start - last.end <= gap
-            and _rows(last.lines[0].box, cue.lines[0].box)
-        ):
-            better = last if last.confidence >= cue.confidence else cue
-            result[-1] = Cue(
-                last.start, max(last.end, cue.end), better.lines, better.confidence, better.picture
-            )
-        else:
-            result.append(cue)
-    return result
-
-
-def stacked(cues: Sequence[Cue]) -> list[Cue]:
-    """Cues of which none is a line of another: what begins and ends with a line right above or below belongs to it.
-
-    Detection tells so by the strokes' boxes, which touch or overlap where a drawing joins them.
-    """
-    result: list[Cue] = []
-    for cue in cues:
-        for i, other in enumerate(result):
-            together = abs(cue.start - other.start) <= SAME_TIME and abs(cue.end - other.end) <= SAME_TIME
-            if together and any(_next_row(a.box, b.box) for a in cue.lines for b in other.lines):
-                longer = max(cue, other, key=lambda part: len(part.text))
-                lines = tuple(sorted(cue.lines + other.lines, key=lambda line: (line.box[1], line.box[0])))
-                both = cue.confidence * other.confidence
-                result[i] = replace(longer, lines=lines, confidence=both)
-                break
-        else:
-            result.append(cue)
-    return sorted(result, key=lambda cue: (cue.start, cue.end))
-
-
-def without_fragments(cues: Sequence[Cue]) -> list[Cue]:
-    """Cues of which no two stand on the same spot at the same time: of such a pair the one with more characters, more surely
-    read, stays.
-
-    A track that began late, or lost a part of its line, gives a fragment beside the whole; so does a drawing that stays
-    when the text in front of it goes.
-    """
-    kept: list[Cue] = []
-    for cue in sorted(cues, key=lambda cue: -len(cue.text) * (0.1 + cue.confidence)):
-        if not any(_same_time(cue, other) and _same_spot(cue, other) for other in kept):
-            kept.append(cue)
-    return sorted(kept, key=lambda cue: (cue.start, cue.end))
-
-
-def _same_time(first: Cue, second: Cue) -> bool:
-    shared = min(first.end, second.end) - max(first.start, second.start)
-    return shared > MOST_SHARED_S or 2 * shared > min(first.end - first.start, second.end - second.start)
-
-
-def _same_spot(first: Cue, second: Cue) -> bool:
-    return any(
-        _rows(a.box, b.box) and min(a.box[2], b.box[2]) > max(a.box[0], b.box[0])
-        for a in first.lines
-        for b in second.lines
-    )
-
-
-def _next_row(a: Box, b: Box) -> bool:
-    """Whether two boxes of lines, 1.25 SCW high, are those of neighbouring rows in letters of one size."""
-    high, low = max(a[3] - a[1], b[3] - b[1]), min(a[3] - a[1], b[3] - b[1])
-    distance = abs(a[1] + a[3] - b[1] - b[3]) / 2
-    return high <= 1.2 * low and 0.6 * high < distance < 1.4 * high and min(a[2], b[2]) > max(a[0], b[0])
-
-
-def _rows(a: Box, b: Box) -> bool:
-    """Whether two boxes share more than half of the lower one's rows."""
-    return min(a[3], b[3]) - max(a[1], b[1]) > 0.5 * min(a[3] - a[1], b[3] - b[1])

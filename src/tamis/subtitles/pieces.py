@@ -1,0 +1,152 @@
+"""Pieces of cues put together: one subtitle is one cue, however often the ground behind it hid a part of it.
+
+A ground that changes tears a text in time, into the whole and pieces of it, or in space, into lines; a drawing behind it leaves
+pieces that outlive it. What two pieces share is where their characters stand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from fractions import Fraction
+
+from tamis.subtitles.cue import Box, Cue, Line
+from tamis.subtitles.detect import SAME_TIME
+
+MOST_SHARED_S = Fraction(2, 5)  # by which the times of one cue and the next on its spot may be off
+HIDDEN_S = Fraction(2, 5)  # for which a text may be hidden between two of its pieces
+LEAST_PIECE = 2  # characters by which a piece is known
+SAME_PLACE = 0.4  # character widths between the places of one and the same character
+
+
+def whole(cues: Sequence[Cue]) -> list[Cue]:
+    """The cues that were read, in order of time, without and instead of pieces."""
+    return joined(stacked(without_fragments(mended(cues))))
+
+
+def mended(cues: Sequence[Cue]) -> list[Cue]:
+    """Cues that last as long as any piece of them is seen: the pieces follow them closely, or each other."""
+    result: list[Cue] = []
+    rest = sorted(cues, key=lambda cue: (-len(cue.text), cue.start))
+    while rest:
+        longest = rest.pop(0)
+        while (i := next((i for i, cue in enumerate(rest) if _continues(longest, cue)), None)) is not None:
+            piece = rest.pop(i)
+            longest = replace(longest, start=min(longest.start, piece.start), end=max(longest.end, piece.end))
+        result.append(longest)
+    return result
+
+
+def _continues(cue: Cue, piece: Cue) -> bool:
+    """Whether a piece of a cue's text is seen beside the cue, or right before or after it.
+
+    What begins before the cue may be a text that grows, which is another cue: not where it stands as no text is set by itself.
+    """
+    if max(cue.start, piece.start) - min(cue.end, piece.end) > HIDDEN_S:
+        return False
+    places = [next((line for line in cue.lines if _rows(line.box, part.box)), None) for part in piece.lines]
+    if any(line is None or not _part_of(part, line) for part, line in zip(piece.lines, places, strict=True)):
+        return False
+    if len(piece.lines) < len(cue.lines) and all(
+        line is not None and len(_inked(part)) == len(_inked(line))
+        for part, line in zip(piece.lines, places, strict=True)
+    ):
+        return False  # a line of several may come or go by itself
+    earlier = piece.start < cue.start - SAME_TIME and len(piece.text) < len(cue.text)
+    return not (earlier and any(_begins(part, line) for part, line in zip(piece.lines, places, strict=True)))
+
+
+def _inked(line: Line) -> list[tuple[str, float]]:
+    """Characters and where they are centred, px."""
+    return [(c.text, (c.box[0] + c.box[2]) / 2) for c in line.characters if not c.text.isspace()]
+
+
+def _part_of(part: Line, line: Line) -> bool:
+    """Whether nearly all characters of one line stand at the same places of another."""
+    pieces, others = _inked(part), _inked(line)
+    near = SAME_PLACE * 0.8 * (line.box[3] - line.box[1])  # a line's box is 1.25 characters high
+    same = sum(any(text == other and abs(x - at) <= near for other, at in others) for text, x in pieces)
+    return same >= max(LEAST_PIECE, 0.8 * len(pieces))
+
+
+def _begins(part: Line, line: Line | None) -> bool:
+    return line is not None and abs(part.box[0] - line.box[0]) <= 0.5 * (line.box[3] - line.box[1])
+
+
+def joined(cues: Sequence[Cue], gap: Fraction = Fraction(1, 10)) -> list[Cue]:
+    """Cues in order, with pieces of one subtitle put together: same words, same place, next to no time between."""
+    result: list[Cue] = []
+    for cue in cues:
+        last = result[-1] if result else None
+        if (
+            last is not None
+            and last.text == cue.text
+            and cue.start - last.end <= gap
+            and _rows(last.lines[0].box, cue.lines[0].box)
+        ):
+            better = last if last.confidence >= cue.confidence else cue
+            result[-1] = Cue(
+                last.start, max(last.end, cue.end), better.lines, better.confidence, better.picture
+            )
+        else:
+            result.append(cue)
+    return result
+
+
+def stacked(cues: Sequence[Cue]) -> list[Cue]:
+    """Cues of which none is a line of another: what begins and ends with a line right above or below belongs to it.
+
+    Detection tells so by the strokes' boxes, which touch or overlap where a drawing joins them.
+    """
+    result: list[Cue] = []
+    for cue in cues:
+        for i, other in enumerate(result):
+            together = abs(cue.start - other.start) <= SAME_TIME and abs(cue.end - other.end) <= SAME_TIME
+            if together and any(_next_row(a.box, b.box) for a in cue.lines for b in other.lines):
+                longer = max(cue, other, key=lambda part: len(part.text))
+                lines = tuple(sorted(cue.lines + other.lines, key=lambda line: (line.box[1], line.box[0])))
+                both = cue.confidence * other.confidence
+                result[i] = replace(longer, lines=lines, confidence=both)
+                break
+        else:
+            result.append(cue)
+    return sorted(result, key=lambda cue: (cue.start, cue.end))
+
+
+def without_fragments(cues: Sequence[Cue]) -> list[Cue]:
+    """Cues of which no two stand on the same spot at the same time: of such a pair the one with more characters, more surely
+    read, stays.
+
+    A track that began late, or lost a part of its line, gives a fragment beside the whole; so does a drawing that stays
+    when the text in front of it goes.
+    """
+    kept: list[Cue] = []
+    for cue in sorted(cues, key=lambda cue: -len(cue.text) * (0.1 + cue.confidence)):
+        if not any(_same_time(cue, other) and _same_spot(cue, other) for other in kept):
+            kept.append(cue)
+    return sorted(kept, key=lambda cue: (cue.start, cue.end))
+
+
+def _same_time(first: Cue, second: Cue) -> bool:
+    shared = min(first.end, second.end) - max(first.start, second.start)
+    return shared > MOST_SHARED_S or 2 * shared > min(first.end - first.start, second.end - second.start)
+
+
+def _same_spot(first: Cue, second: Cue) -> bool:
+    return any(
+        _rows(a.box, b.box) and min(a.box[2], b.box[2]) > max(a.box[0], b.box[0])
+        for a in first.lines
+        for b in second.lines
+    )
+
+
+def _next_row(a: Box, b: Box) -> bool:
+    """Whether two boxes of lines, 1.25 SCW high, are those of neighbouring rows in letters of one size."""
+    high, low = max(a[3] - a[1], b[3] - b[1]), min(a[3] - a[1], b[3] - b[1])
+    distance = abs(a[1] + a[3] - b[1] - b[3]) / 2
+    return high <= 1.2 * low and 0.6 * high < distance < 1.4 * high and min(a[2], b[2]) > max(a[0], b[0])
+
+
+def _rows(a: Box, b: Box) -> bool:
+    """Whether two boxes share more than half of the lower one's rows."""
+    return min(a[3], b[3]) - max(a[1], b[1]) > 0.5 * min(a[3] - a[1], b[3] - b[1])
