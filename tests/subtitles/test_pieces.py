@@ -87,8 +87,9 @@ def test_a_piece_that_is_set_by_itself_before_the_whole_is_a_cue() -> None:
         _set(20, 40, "就算脾气不好", left=160),
         _set(36, 60, "就算脾"),
         _set(20, 40, "就"),
+        _set(10, 40, "..脾气不好"),
     ],
-    ids=["text", "place", "gap", "one character"],
+    ids=["text", "place", "gap", "one character", "a drawing that outlives it"],
 )
 def test_what_is_no_piece_stays_apart(other: Cue) -> None:
     assert len(mended([_set(0, 20, "就算脾气不好"), other])) == 2

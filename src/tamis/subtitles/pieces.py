@@ -29,8 +29,15 @@ def mended(cues: Sequence[Cue]) -> list[Cue]:
     result: list[Cue] = []
     rest = sorted(cues, key=lambda cue: (-len(cue.text), cue.start))
     while rest:
-        longest = rest.pop(0)
-        while (i := next((i for i, cue in enumerate(rest) if _continues(longest, cue)), None)) is not None:
+        longest = first = rest.pop(0)
+
+        def goes_on(piece: Cue, first: Cue = first) -> bool:
+            # What was there beside the whole and outlives it is the drawing behind it.
+            return min(first.end, piece.end) - max(first.start, piece.start) <= SAME_TIME
+
+        while (
+            i := next((i for i, cue in enumerate(rest) if goes_on(cue) and _continues(longest, cue)), None)
+        ) is not None:
             piece = rest.pop(i)
             longest = replace(longest, start=min(longest.start, piece.start), end=max(longest.end, piece.end))
         result.append(longest)
