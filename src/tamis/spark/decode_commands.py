@@ -1,4 +1,4 @@
-"""The verbs of `tamis spark` that decode: export, generate, bench. Light, as `commands.py`, which adds them."""
+"""The verbs of `tamis spark` that decode: export, generate, serve, bench. Light, as `commands.py`, which adds them."""
 
 from __future__ import annotations
 
@@ -18,6 +18,11 @@ DTYPES = ("f32", "bf16", "int8")
 def add_commands(verbs: Any, common: argparse.ArgumentParser) -> None:
     _add_export(verbs.add_parser("export", parents=[common], help="checkpoint -> packed model for decoding"))
     _add_generate(verbs.add_parser("generate", parents=[common], help="continue a prompt"))
+    _add_serve(
+        verbs.add_parser(
+            "serve", parents=[common], help="complete prompts over HTTP, as OpenAI's clients ask"
+        )
+    )
     _add_bench(verbs.add_parser("bench", parents=[common], help="dense and Spark decoding side by side"))
 
 
@@ -60,11 +65,31 @@ def _add_generate(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=int, metavar="S", help="the same text for the same seed")
     parser.add_argument("--stop", action="append", default=[], metavar="TEXT", help="end before this text")
+    _add_engine(parser)
+    parser.add_argument("--json", action="store_true", help="print one JSON record a prompt")
+    parser.set_defaults(run=_generate, extra="spark")
+
+
+def _add_engine(parser: argparse.ArgumentParser) -> None:
+    """How a model is opened."""
     parser.add_argument("--dtype", choices=DTYPES, help="of the weights of a checkpoint folder (bf16)")
     parser.add_argument("--context", type=int, metavar="N", help="most tokens of prompt and continuation")
     parser.add_argument("--threads", type=int, metavar="N", help="default: all cores")
-    parser.add_argument("--json", action="store_true", help="print one JSON record a prompt")
-    parser.set_defaults(run=_generate, extra="spark")
+
+
+def _add_serve(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", type=Path, metavar="MODEL", help="a packed model, or a checkpoint folder")
+    parser.add_argument("--port", type=int, default=8080, help="default: %(default)s; 0 takes a free one")
+    parser.add_argument("--host", default="127.0.0.1", help="default: %(default)s, this computer alone")
+    parser.add_argument(
+        "--sequences",
+        type=int,
+        default=4,
+        metavar="N",
+        help="prompts of a request that run side by side (%(default)s)",
+    )
+    _add_engine(parser)
+    parser.set_defaults(run=_serve, extra="spark")
 
 
 def _add_bench(parser: argparse.ArgumentParser) -> None:
@@ -152,6 +177,16 @@ def _generate(options: argparse.Namespace) -> int:
             "ended": one.ended,
         }
         print(json.dumps(record, ensure_ascii=False) if options.json else f"{prompt}{one.text}\n")
+    return 0
+
+
+def _serve(options: argparse.Namespace) -> int:
+    from tamis.spark.engine import Engine
+    from tamis.spark.serve import serve
+
+    opened = {name: getattr(options, name) for name in ("dtype", "context", "threads", "sequences")}
+    with Engine.open(options.model, **opened) as engine:
+        serve(engine, options.model.resolve().stem, options.host, options.port)
     return 0
 
 

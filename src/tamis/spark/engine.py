@@ -11,7 +11,7 @@ A model is a packed file (`tamis spark export`) or a checkpoint folder, which is
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -61,6 +61,10 @@ class _Sequence:
     def position(self) -> int:
         """Of the last token, the one to feed next."""
         return len(self.prompt) + len(self.tokens) - 1
+
+
+def _made(s: _Sequence) -> Generation:
+    return Generation(s.text, tuple(s.tokens), len(s.prompt), s.ended)
 
 
 class Engine:
@@ -151,19 +155,19 @@ class Engine:
             running = [self._start(slot, prompt, max_tokens, settings) for slot, prompt in enumerate(group)]
             for _ in self._continue(running, stop):
                 pass
-            made += [Generation(s.text, tuple(s.tokens), len(s.prompt), s.ended) for s in running]
+            made += map(_made, running)
         return made
 
     def stream(
         self, prompt: Prompt, *, max_tokens: int = 128, stop: Sequence[str] = (), **sampling: Any
-    ) -> Iterator[str]:
+    ) -> Generator[str, None, Generation]:
         """The continuation piece by piece. What could be the beginning of a stop string waits until it is not.
 
-        Raises what `generate` raises, at once and not with the first piece.
+        Raises what `generate` raises, at once and not with the first piece; returns, as generators do, what `generate` would.
         """
         return self._pieces(self._start(0, prompt, max_tokens, Sampling(**sampling)), stop)
 
-    def _pieces(self, sequence: _Sequence, stop: Sequence[str]) -> Iterator[str]:
+    def _pieces(self, sequence: _Sequence, stop: Sequence[str]) -> Generator[str, None, Generation]:
         shown = 0
         for _ in self._continue([sequence], stop):
             text = sequence.text
@@ -171,6 +175,7 @@ class Engine:
             if ready > shown:
                 yield text[shown:ready]
                 shown = ready
+        return _made(sequence)
 
     def encode(self, prompt: Prompt) -> list[int]:
         """Token numbers of a prompt. Raises InputError when it is empty or leaves the vocabulary."""

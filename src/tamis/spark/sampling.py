@@ -31,6 +31,8 @@ class Sampling:
             raise UsageError(f"top-k is {self.top_k}; expected 0 (all tokens) or more.")
         if not 0 < self.top_p <= 1:
             raise UsageError(f"top-p is {self.top_p}; expected more than 0 and at most 1.")
+        if self.seed is not None and self.seed < 0:
+            raise UsageError(f"The seed is {self.seed}; expected 0 or more.")
 
 
 class Sampler:
