@@ -126,7 +126,7 @@ def test_a_run_starts_from_another_model_with_its_tokens(whole: Path, text: Path
 def test_products_that_the_processor_lacks_are_told(
     fast: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("tamis.training.fast_bfloat16", lambda: fast)
+    monkeypatch.setattr("tamis.spark.train.fast_bfloat16", lambda: fast)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     absent = str(tmp_path / "absent.txt")
     assert main(["spark", "train", absent, "-o", str(tmp_path / "run"), "--precision", "bfloat16"]) == 1

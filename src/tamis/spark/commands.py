@@ -84,15 +84,12 @@ def _change(text: str) -> tuple[str, Any]:
 
 
 def _train(options: argparse.Namespace) -> int:
-    import torch
-
-    from tamis.spark.train import Recipe, train
-    from tamis.training import fast_bfloat16
+    from tamis.spark.train import Recipe, slow_products, train
 
     _no_bars()
     fields = {name: value for name, value in vars(options).items() if name in Recipe.__dataclass_fields__}
     recipe = Recipe(**fields, changes=dict(options.set))
-    if recipe.precision == "bfloat16" and not fast_bfloat16() and not torch.cuda.is_available():
+    if slow_products(recipe):
         print(
             "This processor has no instruction for bfloat16 products: they can take a hundred times as long as "
             "float32 ones. Leave --precision out to train in float32.",

@@ -67,8 +67,9 @@ def watching(model: SparkForCausalLM) -> Iterator[Activity]:
     """Count what is active while the block runs. Slower: the fused operators do not tell."""
     layers = list(model.model.layers)
     config = model.config
-    counts = ([Count() for _ in layers] for _ in range(4))
-    seen = Activity(*counts, [torch.zeros(config.intermediate_size, dtype=torch.int64) for _ in layers])
+    neurons, keys, crowded, visible = ([Count() for _ in layers] for _ in range(4))
+    uses = [torch.zeros(config.intermediate_size, dtype=torch.int64) for _ in layers]
+    seen = Activity(neurons, keys, crowded, visible, uses)
 
     def ffn(i: int, active: Tensor) -> None:
         seen.neurons[i].add(active.sum(-1))

@@ -41,7 +41,7 @@ from tamis.spark.tokens import (
     train_tokenizer,
     windows,
 )
-from tamis.training import FitConfig, Fitted, fit
+from tamis.training import FitConfig, Fitted, fast_bfloat16, fit
 from tamis.writing import replacing
 
 Loss = tuple[Tensor, dict[str, float]]
@@ -93,6 +93,11 @@ class Recipe:
             raise UsageError(f"--precision is {self.precision!r}; it is float32 or bfloat16.")
         if not self.learning_rate > 0:
             raise UsageError(f"--learning-rate is {self.learning_rate}; it must be positive.")
+
+
+def slow_products(recipe: Recipe) -> bool:
+    """Whether the processor lacks instructions for the products that are asked for."""
+    return recipe.precision == "bfloat16" and not torch.cuda.is_available() and not fast_bfloat16()
 
 
 def train(recipe: Recipe, report: Callable[[dict[str, float]], None] | None = None) -> Fitted:
