@@ -7,7 +7,7 @@
 # everything that is no product. Every run can be killed and the script started again: what is finished stays, what is not
 # goes on, what another instance of this script is at is left to it. Seeds outermost, so that one complete comparison exists
 # early. The table of what is there:  python runs/spark_parity_table.py work/spark/parity-STEPS
-# Ablations: ARMS="exact normal hard stopgradient nogate r24".
+# Ablations: ARMS="free denseequal exact normal hard stopgradient nogate r24".
 # The model that ships is one of them:  python -m tamis.spark.publish work/spark/parity-STEPS/spark-1 --command "..."
 # Some 11 (dense) to 13 minutes of one core of a Zen 5 an arm.
 set -eu
@@ -55,7 +55,8 @@ for seed in $seeds; do
       sparkffn) train sparkffn "$seed" --ffn spark --attention softmax ;;
       spark) train spark "$seed" --ffn spark --attention spark ;;
       exact) train exact "$seed" --set topk_method=exact ;;
-      free) train free "$seed" --set gate_rows=free ;;
+      free) train free "$seed" --set gate_rows=free ;; # the rows of Spark's predictor as long as they become
+      denseequal) train denseequal "$seed" --ffn gated --attention softmax --set gate_rows=equal ;; # dense as Spark is
       normal) train normal "$seed" --set theta_shift=none ;;
       hard) train hard "$seed" --set ffn_cut=hard ;;
       stopgradient) train stopgradient "$seed" --set theta_gradient=false ;;
