@@ -32,6 +32,7 @@ from tamis.training import load_weights
 
 BOUNDS = (-1.0, -0.5, 0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0)
 THRESHOLDS = (0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.925, 0.95, 0.97)
+PER_MM2 = (30, 45, 60)
 BLOCK_PX = 1024
 
 
@@ -73,17 +74,27 @@ def main() -> None:
         )
     if options.show:
         show(false, options.show)
-    for bound in [b for b in BOUNDS if b >= options.least]:
-        seen = sum(covered(places[scores >= bound], options.size) for _, places, scores, _ in slides)
-        windows = sum(int((scores >= bound).sum()) for _, _, scores, _ in slides)
-        mm2 = tissue_px * UM_PER_PX**2 / 1e6
-        print(
-            f"bound {bound:+.1f}: {windows / mm2:.0f} windows per mm2, {seen / tissue_px:.1%} of the tissue seen"
+    mm2 = tissue_px * UM_PER_PX**2 / 1e6
+    rules: list[tuple[str, list[float]]] = [
+        (f"bound {b:+.1f}", [b] * len(slides)) for b in BOUNDS if b >= options.least
+    ]
+    for allowed in PER_MM2:  # the bound of each slide that leaves so many
+        bounds = []
+        for composer, _, scores, _ in slides:
+            own = options.size**2 * (composer.ground.tissue > 0.5).mean() * UM_PER_PX**2 / 1e6
+            bounds.append(float(np.sort(scores)[-min(len(scores), round(allowed * own))]))
+        rules.append((f"the likeliest {allowed} a mm2", bounds))
+    for name, bounds in rules:
+        kept = [scores >= bound for (_, _, scores, _), bound in zip(slides, bounds, strict=True)]
+        seen = sum(
+            covered(places[k], options.size) for (_, places, _, _), k in zip(slides, kept, strict=True)
         )
+        windows = sum(int(k.sum()) for k in kept)
+        print(f"{name}: {windows / mm2:.0f} windows per mm2, {seen / tissue_px:.1%} of the tissue seen")
         for threshold in THRESHOLDS:
             total, kinds = Detections(0, 0, 0), Counter()
-            for composer, places, scores, chances in slides:
-                taken = (scores >= bound) & (chances >= threshold)
+            for (composer, places, _, chances), k in zip(slides, kept, strict=True):
+                taken = k & (chances >= threshold)
                 found = suppress(
                     [
                         Mitosis(x * UM_PER_PX, y * UM_PER_PX, p)

@@ -225,6 +225,17 @@ def test_the_network_sees_the_likeliest_of_so_many(
     assert effort.windows == len(kept) and effort.seen_px == len(kept) * 128 * 128
 
 
+def test_not_many_windows_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However dark a slide is, so that memory has a bound."""
+    monkeypatch.setattr("tamis.proliferation.detect.MOST_WAITING", 5)
+    chunk = _Chunk(EveryWindow(), 3.0, 0.5, Effort())  # type: ignore[arg-type]
+    for i in range(4):
+        places = np.array([(200.0 * i, 0.0), (200.0 * i, 200.0)])
+        chunk.add(places, np.array([i, 9 - i], np.float32), np.zeros((2, 128, 128, 3), np.uint8), 16e4)
+    assert len(chunk.waiting) == 1 and chunk.mm2 == pytest.approx(0.01)
+    assert len(chunk.found) == 3  # those of three blocks that are sure
+
+
 def test_what_the_network_saw_is_counted_once() -> None:
     effort = Effort()
     chunk = _Chunk(EveryWindow(), np.inf, 0.5, effort)  # type: ignore[arg-type]

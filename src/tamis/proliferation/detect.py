@@ -41,7 +41,7 @@ THOROUGH_MM2 = 0.3  # in a picture this small the network looks at nearly every 
 FIELD_MM2, SLIDE_MM2 = 0.005, 0.06
 """Up to the first (280 px) a picture was cut out around something and has the threshold of fields; from the second (1,000 px)
 on mitoses are as rare in it as on a slide. Between them it goes with the logarithm of the area."""
-CHUNK_MM2 = 16.0  # its windows take 150 MB at most
+CHUNK_MM2, MOST_WAITING = 16.0, 4000  # the network looks after so much tissue, or so many windows: 200 MB
 SURE = 4.0  # log-odds of a candidate that is looked at however many there are
 CUT_PX = 8
 """Closer to the picture's edge a nucleus is cut, and mirrored it looks like a metaphase: most false ones in fields were these."""
@@ -275,7 +275,8 @@ class _Chunk:
     ) -> None:
         self.mm2 += stained_px * UM_PER_PX**2 / 1e6
         self.waiting.append((places, odds, windows))
-        if self.mm2 >= CHUNK_MM2 or math.isinf(self.per_mm2):
+        waiting = sum(len(o) for _, o, _ in self.waiting)
+        if self.mm2 >= CHUNK_MM2 or waiting >= MOST_WAITING or math.isinf(self.per_mm2):
             self.look()
 
     def look(self) -> None:
