@@ -50,6 +50,47 @@ def test_a_checkpoint_is_read_as_it_was_written(folder: Path) -> None:
         np.testing.assert_array_equal(tensors[name], rng.normal(size=shape).astype(np.float32))
 
 
+def split(folder: Path) -> Path:
+    """The checkpoint in two files; returns their index."""
+    tensors = read_tensors(folder / "model.safetensors")
+    places = {name: f"model-0000{1 + i % 2}-of-00002.safetensors" for i, name in enumerate(tensors)}
+    for file in set(places.values()):
+        write(folder / file, {name: np.array(tensors[name]) for name in tensors if places[name] == file})
+    (folder / "model.safetensors").unlink()
+    index = folder / "model.safetensors.index.json"
+    index.write_text(json.dumps({"metadata": {}, "weight_map": places}))
+    return index
+
+
+def test_a_checkpoint_in_several_files_is_read_as_one(folder: Path) -> None:
+    expected = {name: np.array(tensor) for name, tensor in read_model(folder)[1].items()}
+    split(folder)
+    found = read_model(folder)[1]
+    assert found.keys() == expected.keys()
+    for name, tensor in expected.items():
+        np.testing.assert_array_equal(found[name], tensor)
+
+
+def test_a_damaged_index_is_told(folder: Path) -> None:
+    index = split(folder)
+    whole = index.read_text()
+    outside = json.dumps({"weight_map": {"model.norm.weight": "../model-00001-of-00002.safetensors"}})
+    for text in ("{", "[]", "{}", json.dumps({"weight_map": {"x": 3}}), outside):
+        index.write_text(text)
+        with pytest.raises(InputError, match="is no index of safetensors files"):
+            read_model(folder)
+    index.write_text(whole)
+    (folder / "model-00002-of-00002.safetensors").unlink()
+    with pytest.raises(InputError, match=r"model-00002-of-00002\.safetensors is missing"):
+        read_model(folder)
+    index.write_text(json.dumps({"weight_map": {"model.norm.weight": "model-00001-of-00002.safetensors"}}))
+    with pytest.raises(InputError, match=r"does not fit .* it lacks"):
+        read_model(folder)
+    index.unlink()
+    with pytest.raises(InputError, match=r"holds no model\.safetensors"):
+        read_model(folder)
+
+
 def test_bfloat16_and_unaligned_numbers(tmp_path: Path) -> None:
     numbers = np.array([1.5, -2.0, 3.0e38], np.float32)
     halves = (numbers.view(np.uint32) >> 16).astype(np.uint16)

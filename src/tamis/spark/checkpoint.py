@@ -20,6 +20,8 @@ from tamis.errors import InputError
 
 WIDTH_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
 _NUMPY = {"F64": np.float64, "F32": np.float32, "F16": np.float16}
+INDEX = "model.safetensors.index.json"
+"""Beside a checkpoint in several files: which tensor lies in which."""
 MODEL_TYPES = ("tamis_spark", "gemma2")
 _NEEDED = (
     "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim",
@@ -196,11 +198,13 @@ def read_model(folder: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     """
     config = read_config(folder)
     path = folder / "model.safetensors"
-    if not path.exists():
-        hint = " (it is split in several files: save it again with a larger max_shard_size)"
-        split = hint if (folder / "model.safetensors.index.json").exists() else ""
-        raise InputError(f"{folder} holds no model.safetensors{split}.")
-    tensors = read_tensors(path)
+    if not path.exists() and (folder / INDEX).exists():
+        path = folder / INDEX
+        tensors = _read_parts(path)
+    elif path.exists():
+        tensors = read_tensors(path)
+    else:
+        raise InputError(f"{folder} holds no model.safetensors.")
     expected = tensor_shapes(config)
     tensors.pop("lm_head.weight", None)  # tied
     missing = sorted(expected.keys() - tensors.keys())
@@ -220,6 +224,25 @@ def read_model(folder: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         if value.shape != (1,) or not np.isfinite(widen(value)).all():
             raise InputError(f"{path}: {name} is {widen(value).tolist()}, one finite number was expected.")
     return config, {name: tensors[name] for name in expected} | shifts
+
+
+def _read_parts(index: Path) -> dict[str, NDArray[Any]]:
+    """The tensors of a checkpoint that is split in several files beside its index."""
+    try:
+        places = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        names = sorted(set(places.values()))
+        # Beside the index and nowhere else.
+        if not all(Path(name).name == name and name not in ("", ".", "..") for name in names):
+            raise ValueError("a file's name is none")
+    except (UnicodeDecodeError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{index} is no index of safetensors files ({error}): copy it again.") from None
+    tensors: dict[str, NDArray[Any]] = {}
+    for name in names:
+        path = index.parent / name
+        if not path.is_file():
+            raise InputError(f"{path} is missing, which {index.name} names: copy it too.")
+        tensors |= read_tensors(path)
+    return tensors
 
 
 def widen(stored: NDArray[Any]) -> NDArray[np.floating[Any]]:
