@@ -263,9 +263,12 @@ class Recogniser:
 
 def _pixels(strip: NDArray[np.uint8]) -> Float:
     """[1, 2, 40, a multiple of STRIDE] in [0, 1]."""
-    padded = -strip.shape[2] % STRIDE
-    pixels = np.pad(strip, ((0, 0), (0, 0), (0, padded)), mode="edge")[None]
-    return pixels.astype(np.float32) / np.float32(255)
+    wide = strip.shape[2]
+    pixels = np.empty((1, *strip.shape[:2], wide + -wide % STRIDE), np.float32)
+    pixels[0, :, :, :wide] = strip
+    pixels[0, :, :, wide:] = strip[:, :, -1:]
+    pixels /= 255
+    return pixels
 
 
 def _sighting(features: Float, states: Float) -> Sighting:
