@@ -1,10 +1,12 @@
 """What reading costs against merely decoding: python benchmarks/subtitles_speed.py VIDEO... [--hour VIDEO] [--repeats 3]
 
 Decoding (PyAV, every frame, nothing done with it) and reading run in turn, each in a fresh process, so that peak memory
-is its own and both meet the machine in the same mood. Medians over the repeats of: CPU seconds of all threads, ratio of
-reading to decoding, wall time and how many times faster than real time, peak resident memory. Loading networks and
-language models counts as reading; starting Python and importing does not. --hour makes a 60-minute file by repeating
-the packets of one video, which costs no encoding, and adds it, once; with --skip-decoding it is read only, for memory.
+is its own and both meet the machine in the same mood; both decode with a thread a processor, as `tamis subtitles read` does.
+Medians over the repeats of: CPU seconds of all threads, ratio of reading to decoding, wall time and how many times faster
+than real time, peak resident memory; and the load of the machine before, without which elapsed time means nothing. Loading
+networks and language models counts as reading; starting Python and importing does not. --hour makes a 60-minute file by
+repeating the packets of one video, which costs no encoding, and adds it, once; with --skip-decoding it is read only, for
+memory.
 
 Without videos: the 1280x720 and the 1920x1080 clips that are first by name among the rendered development clips.
 """
@@ -120,6 +122,7 @@ def default_videos() -> list[Path]:
 def compare(video: Path, repeats: int, works: Sequence[str] = BOTH) -> dict[str, object]:
     """Decode and read in turn; medians."""
     runs: dict[str, list[Run]] = {work: [] for work in works}
+    load = os.getloadavg()[0]
     for _ in range(repeats):
         for work, found in runs.items():
             found.append(measure(work, video))
@@ -138,6 +141,8 @@ def compare(video: Path, repeats: int, works: Sequence[str] = BOTH) -> dict[str,
         "size": size(video),
         "seconds": float(seconds),
         "repeats": repeats,
+        "processors": os.cpu_count(),
+        "load": load,
         **{work: asdict(run) for work, run in middle.items()},
         "cpu_ratio": middle["read"].cpu_s / middle["decode"].cpu_s if "decode" in middle else math.nan,
         "times_real_time": float(seconds) / middle["read"].wall_s,
@@ -151,6 +156,7 @@ def line(one: dict) -> str:
     return (
         f"{one['video']:40} {width}x{height:<5} {one['seconds']:7.1f} s   decode {decoding['cpu_s']:7.2f} CPU-s"
         f"   read {one['read']['cpu_s']:7.2f} CPU-s   ratio {one['cpu_ratio']:5.2f}   {one['times_real_time']:6.1f} x real time"
+        f" on {one['processors']} processors at load {one['load']:.1f}"
         f"   peak {one['read']['peak_mib']:5.0f} MiB (decode {decoding['peak_mib']:.0f})"
     )
 
