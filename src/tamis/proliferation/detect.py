@@ -42,7 +42,7 @@ FIELD_MM2, SLIDE_MM2 = 0.005, 0.06
 """Up to the first (280 px) a picture was cut out around something and has the threshold of fields; from the second (1,000 px)
 on mitoses are as rare in it as on a slide. Between them it goes with the logarithm of the area."""
 CHUNK_MM2, MOST_WAITING = 16.0, 4000  # the network looks after so much tissue, or so many windows: 200 MB
-SURE = 4.0  # log-odds of a candidate that is looked at however many there are
+SURE = 2.5  # log-odds of a candidate that is looked at however many there are, as in a hot spot
 CUT_PX = 8
 """Closer to the picture's edge a nucleus is cut, and mirrored it looks like a metaphase: most false ones in fields were these."""
 STAINED = 0.065  # mean decimal optical density
