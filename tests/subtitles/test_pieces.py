@@ -84,12 +84,13 @@ def test_a_piece_that_is_set_by_itself_before_the_whole_is_a_cue() -> None:
     "other",
     [
         _set(20, 40, "就是脾气很坏"),
+        _set(20, 40, "就算脾气很好"),
         _set(20, 40, "就算脾气不好", left=160),
         _set(36, 60, "就算脾"),
         _set(20, 40, "就"),
         _set(10, 40, "..脾气不好"),
     ],
-    ids=["text", "place", "gap", "one character", "a drawing that outlives it"],
+    ids=["text", "neighbour", "place", "gap", "one character", "a drawing that outlives it"],
 )
 def test_what_is_no_piece_stays_apart(other: Cue) -> None:
     assert len(mended([_set(0, 20, "就算脾气不好"), other])) == 2
@@ -99,3 +100,9 @@ def test_a_line_of_two_may_come_and_go_by_itself() -> None:
     both, upper = _set(20, 40, "上面的一行", "下面的一行"), _set(40, 60, "上面的一行")
     assert len(mended([both, upper])) == 2
     assert len(mended([both, _set(40, 60, "上面的")])) == 1
+
+
+def test_a_piece_of_two_neighbours_makes_neither_last() -> None:
+    cues = [_set(0, 40, "就算脾气不好"), _set(40, 90, "就算脾气很好"), _set(42, 60, "就算脾气")]
+    found = without_fragments(mended(cues))
+    assert found == cues[:2]

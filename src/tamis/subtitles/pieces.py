@@ -16,6 +16,7 @@ from tamis.subtitles.detect import SAME_TIME
 MOST_SHARED_S = Fraction(2, 5)  # by which the times of one cue and the next on its spot may be off
 HIDDEN_S = Fraction(2, 5)  # for which a text may be hidden between two of its pieces
 LEAST_PIECE = 2  # characters by which a piece is known
+SURE = 0.8  # confidence of a character that is another than the one in its place
 SAME_PLACE = 0.4  # character widths between the places of one and the same character
 
 
@@ -30,54 +31,80 @@ def mended(cues: Sequence[Cue]) -> list[Cue]:
     rest = sorted(cues, key=lambda cue: (-len(cue.text), cue.start))
     while rest:
         longest = first = rest.pop(0)
-
-        def goes_on(piece: Cue, first: Cue = first) -> bool:
-            # What was there beside the whole and outlives it is the drawing behind it.
-            return min(first.end, piece.end) - max(first.start, piece.start) <= SAME_TIME
-
-        while (
-            i := next((i for i, cue in enumerate(rest) if goes_on(cue) and _continues(longest, cue)), None)
-        ) is not None:
-            piece = rest.pop(i)
+        # What was there beside the whole and outlives it is the drawing behind it; what stands beside another text, which is
+        # no piece of this one, is a piece of that.
+        others = [cue for cue in cues if cue is not first and not _placed_in(cue, first)]
+        pieces = [
+            cue
+            for cue in rest
+            if _shared_s(first, cue) <= SAME_TIME
+            and _placed_in(cue, first)
+            and not any(
+                len(other.text) > len(cue.text)
+                and _shared_s(other, cue) > SAME_TIME
+                and _same_spot(other, cue)
+                for other in others
+            )
+        ]
+        while (piece := next((piece for piece in pieces if _continues(longest, piece)), None)) is not None:
+            pieces.remove(piece)
+            rest.remove(piece)
             longest = replace(longest, start=min(longest.start, piece.start), end=max(longest.end, piece.end))
         result.append(longest)
     return result
 
 
+def _shared_s(a: Cue, b: Cue) -> Fraction:
+    """Time for which both are shown; negative: between them."""
+    return min(a.end, b.end) - max(a.start, b.start)
+
+
 def _continues(cue: Cue, piece: Cue) -> bool:
-    """Whether a piece of a cue's text is seen beside the cue, or right before or after it.
+    """Whether a piece of a cue's text comes right before or after it.
 
     What begins before the cue may be a text that grows, which is another cue: not where it stands as no text is set by itself.
     """
-    if max(cue.start, piece.start) - min(cue.end, piece.end) > HIDDEN_S:
+    if _shared_s(cue, piece) < -HIDDEN_S:
         return False
-    places = [next((line for line in cue.lines if _rows(line.box, part.box)), None) for part in piece.lines]
-    if any(line is None or not _part_of(part, line) for part, line in zip(piece.lines, places, strict=True)):
-        return False
-    if len(piece.lines) < len(cue.lines) and all(
-        line is not None and len(_inked(part)) == len(_inked(line))
-        for part, line in zip(piece.lines, places, strict=True)
-    ):
+    places = [next(line for line in cue.lines if _rows(line.box, part.box)) for part in piece.lines]
+    pairs = list(zip(piece.lines, places, strict=True))
+    if len(piece.lines) < len(cue.lines) and all(len(_inked(a)) == len(_inked(b)) for a, b in pairs):
         return False  # a line of several may come or go by itself
     earlier = piece.start < cue.start - SAME_TIME and len(piece.text) < len(cue.text)
-    return not (earlier and any(_begins(part, line) for part, line in zip(piece.lines, places, strict=True)))
+    return not (earlier and any(_begins(part, line) for part, line in pairs))
 
 
-def _inked(line: Line) -> list[tuple[str, float]]:
-    """Characters and where they are centred, px."""
-    return [(c.text, (c.box[0] + c.box[2]) / 2) for c in line.characters if not c.text.isspace()]
+def _placed_in(piece: Cue, cue: Cue) -> bool:
+    """Whether all lines of one cue are parts of lines of another, at their very places."""
+    return all(
+        any(_rows(line.box, part.box) and _part_of(part, line) for line in cue.lines) for part in piece.lines
+    )
+
+
+def _inked(line: Line) -> list[tuple[str, float, float]]:
+    """Characters, where they are centred, px, and their confidences."""
+    return [
+        (c.text, (c.box[0] + c.box[2]) / 2, c.confidence) for c in line.characters if not c.text.isspace()
+    ]
 
 
 def _part_of(part: Line, line: Line) -> bool:
-    """Whether nearly all characters of one line stand at the same places of another."""
+    """Whether nearly all characters of one line stand at the same places of another, and none is surely another there: lines
+    that differ in one character are neighbours, not pieces."""
     pieces, others = _inked(part), _inked(line)
     near = SAME_PLACE * 0.8 * (line.box[3] - line.box[1])  # a line's box is 1.25 characters high
-    same = sum(any(text == other and abs(x - at) <= near for other, at in others) for text, x in pieces)
+    same = 0
+    for text, x, confidence in pieces:
+        there = [(other, sure) for other, at, sure in others if abs(x - at) <= near]
+        if any(other == text for other, _ in there):
+            same += 1
+        elif confidence >= SURE and (not there or max(sure for _, sure in there) >= SURE):
+            return False
     return same >= max(LEAST_PIECE, 0.8 * len(pieces))
 
 
-def _begins(part: Line, line: Line | None) -> bool:
-    return line is not None and abs(part.box[0] - line.box[0]) <= 0.5 * (line.box[3] - line.box[1])
+def _begins(part: Line, line: Line) -> bool:
+    return abs(part.box[0] - line.box[0]) <= 0.5 * (line.box[3] - line.box[1])
 
 
 def joined(cues: Sequence[Cue], gap: Fraction = Fraction(1, 10)) -> list[Cue]:
@@ -135,7 +162,7 @@ def without_fragments(cues: Sequence[Cue]) -> list[Cue]:
 
 
 def _same_time(first: Cue, second: Cue) -> bool:
-    shared = min(first.end, second.end) - max(first.start, second.start)
+    shared = _shared_s(first, second)
     return shared > MOST_SHARED_S or 2 * shared > min(first.end - first.start, second.end - second.start)
 
 

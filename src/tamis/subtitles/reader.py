@@ -34,6 +34,8 @@ from tamis.subtitles.recognise import Recogniser, Sighting
 from tamis.subtitles.search import Reading, SearchWeights, decode
 from tamis.subtitles.video import Frame, Video, open_video
 
+SURE_LANGUAGE = 0.999  # posterior; nearly all clips have 1 - 1e-6 and more
+
 
 @dataclass(frozen=True)
 class SeenLine:
@@ -176,18 +178,29 @@ def look(
 
 
 def find_language(seen: Sequence[SeenCue], recogniser: Recogniser, enough: int = 100) -> str:
-    """The language of a video from its first `enough` characters, read without any model of language."""
-    lattices: list[Lattice] = []
-    characters = 0
-    for lattice in recogniser.lattices(line.sighting for cue in seen for line in cue.lines):
-        there = lattice.log_centre > np.log(0.5)
-        sure = there & (lattice.log_class[:, 0] > np.log(0.5))
-        if np.count_nonzero(sure) >= 0.6 * np.count_nonzero(there) > 0:  # scenery is seldom sure of itself
-            lattices.append(lattice)
-            characters += int(np.count_nonzero(sure))
-        if characters >= enough:
+    """The language of a video from its first `enough` characters, read without any model of language.
+
+    The commoner characters of all scripts tell as a rule, at a third of the cost of all.
+    """
+    for allowed in (scripts.common(), None):
+        lattices: list[Lattice] = []
+        characters = 0
+        for lattice in recogniser.lattices(
+            (line.sighting for cue in seen for line in cue.lines), allowed=allowed
+        ):
+            there = lattice.log_centre > np.log(0.5)
+            sure = there & (lattice.log_class[:, 0] > np.log(0.5))
+            if (
+                np.count_nonzero(sure) >= 0.6 * np.count_nonzero(there) > 0
+            ):  # scenery is seldom sure of itself
+                lattices.append(lattice)
+                characters += int(np.count_nonzero(sure))
+            if characters >= enough:
+                break
+        language, posterior = scripts.detect_language(lattices)
+        if posterior >= SURE_LANGUAGE:
             break
-    return scripts.detect_language(lattices)[0]
+    return language
 
 
 def recognise(

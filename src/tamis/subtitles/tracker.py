@@ -48,6 +48,9 @@ BRIEF = 6  # samples: a line that goes sooner is suspect where others come and g
 RESTLESS = 3  # so many others
 # Share of points whose brighter, or whose darker, side is as bright as before: text that stands on another ground.
 STILL_THERE = 0.7
+# Text that lost its ground keeps its inner edges: the least share of its points with their full step, and of those that stand at
+# all. Measured: 0.27 and 0.57 of outlined text on another ground, 0.18 and 0.45 where another text took the place.
+FULL, FULL_STOOD = 0.23, 0.52
 SMALL = 0.1  # share of a line's points, fewer than which do not take its place
 PARTS_APART = 3  # line heights between two parts of one line, at most
 FEW = 8  # points, fewer than which say nothing
@@ -237,7 +240,7 @@ class Tracker:
         # Points that still have their full step are text that has lost its background; chance agreement is looser.
         full = stood & (np.abs(now - track.points.step) <= 0.3 * track.points.step)
         n = int(np.count_nonzero(full))
-        if n >= max(30, 0.3 * len(stood), 0.6 * np.count_nonzero(stood)) and track.age > SETTLED:
+        if n >= max(30, FULL * len(stood), FULL_STOOD * np.count_nonzero(stood)) and track.age > SETTLED:
             track.keep(stood)
         else:
             self._end(track, ~track.alive)
