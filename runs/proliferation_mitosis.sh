@@ -26,8 +26,9 @@ $TRAIN second --grounds --work $WORK --start $WORK/start.onnx --steps 1600
 # Thresholds and bounds were fixed on composed slides and fields of validation cases:
 #   python benchmarks/proliferation_operating_point.py --work $WORK --count 8 --least 0 --show $WORK/false.png
 #   python benchmarks/proliferation_fields.py --cases validation --stains 1 --per-case 20
-# Export, and figures on test cases.
-.venv/bin/python -m tamis.proliferation.publish_mitosis --threshold 0.9 --field-threshold 0.5 --least 0 --windows-per-mm2 45 --work $WORK
+# Export of a quarter of the start's weights and three of the end's, and figures on test cases.
+.venv/bin/python -m tamis.proliferation.publish_mitosis --average $WORK/start.onnx 0.25 --threshold 0.925 \
+    --field-threshold 0.5 --least 0 --windows-per-mm2 45 --work $WORK
 .venv/bin/python benchmarks/proliferation_fields.py --cases test --stains 1
 
 # Unseen cases in unseen grounds: detection with and without candidates, then 60 whole slides (resumable, about two hours).

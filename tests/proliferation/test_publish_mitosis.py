@@ -23,6 +23,7 @@ from tamis.proliferation.networks import MitosisNetwork
 from tamis.proliferation.publish_mitosis import (
     Exported,
     Scored,
+    averaged,
     best_threshold,
     figures,
     golden_windows,
@@ -159,3 +160,13 @@ def test_a_graph_that_differs_from_its_network_is_not_published(
             ["--work", str(work), "--to", str(to), "--checkpoint", "n0", "--threshold", "0.5"]
         )
     assert not (to / f"{NETWORK}.onnx").exists()
+
+
+def test_weights_are_averaged() -> None:
+    torch.manual_seed(0)
+    one, other = MitosisNetwork(), MitosisNetwork()
+    mixed = averaged(one, other, 0.25)
+    for name, value in mixed.state_dict().items():
+        wanted = 0.75 * one.state_dict()[name] + 0.25 * other.state_dict()[name]
+        assert torch.allclose(value, wanted)
+    assert not torch.allclose(one.output.weight, other.output.weight)

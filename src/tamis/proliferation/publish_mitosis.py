@@ -36,6 +36,7 @@ from tamis.proliferation.networks import MitosisNetwork
 from tamis.proliferation.stain import haematoxylin
 from tamis.proliferation.train_candidates import THRESHOLDS, curve
 from tamis.proliferation.train_glance import composed_validation
+from tamis.proliferation.train_mitosis import network_of
 from tamis.proliferation.windows import setting, window
 from tamis.training import load_weights
 from tamis.weights import Weights, publish, sha256_of
@@ -81,6 +82,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--work", type=Path, default=Path("work/mitosis"))
     parser.add_argument("--checkpoint", nargs="+", default=["second"])
     parser.add_argument(
+        "--average",
+        nargs=2,
+        metavar=("FILE", "SHARE"),
+        help="mix in so much of the weights that the checkpoint was trained on from",
+    )
+    parser.add_argument(
         "--threshold",
         type=float,
         help="fixed on composed validation slides, where mitoses are rarer than among the labelled nuclei",
@@ -102,18 +109,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for name in options.checkpoint:
         network = MitosisNetwork()
         network.load_state_dict(load_weights(options.work / f"{name}.pt"))
+        if options.average:
+            network = averaged(network, network_of(Path(options.average[0])), float(options.average[1]))
         networks.append(network.eval())
     content = to_onnx(networks)
     scorer_bytes = (options.work / "candidates.npz").read_bytes()
     scorer = CandidateScorer.load(scorer_bytes)
     fields = read_fields(options.data)
     made_from = [sha256_of(options.work / f"{name}.pt") for name in options.checkpoint]
-    asked = [options.threshold, options.field_threshold]
+    asked = [options.threshold, options.field_threshold, *(options.average or ())]
     kept = options.work / "scores.json"
     scores = json.loads(kept.read_text()) if kept.exists() else {}
     if (scores.get("checkpoints"), scores.get("asked")) != (made_from, asked):
         detector = Detector(content, scorer, 0.5, options.least)
-        scores = _measured(detector, fields, *asked)
+        scores = _measured(detector, fields, options.threshold, options.field_threshold)
         scores |= {"checkpoints": made_from, "asked": asked}
         kept.write_text(json.dumps(scores, indent=2))
     print(table(scores))
@@ -126,6 +135,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.windows_per_mm2 is not None:
         bounds["windows_per_mm2"] = options.windows_per_mm2
     _write(networks, content, scorer_bytes, scores, bounds, sieves, options.to, fields)
+
+
+def averaged(network: MitosisNetwork, other: MitosisNetwork, share: float) -> MitosisNetwork:
+    """The mean of both weights, `share` of the other's. One must have been trained on from the other."""
+    mixed = MitosisNetwork()
+    theirs = other.state_dict()
+    mixed.load_state_dict(
+        {name: (1 - share) * own + share * theirs[name] for name, own in network.state_dict().items()}
+    )
+    return mixed
 
 
 def _measured(
