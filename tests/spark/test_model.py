@@ -112,6 +112,15 @@ def test_shifts_reach_the_model_and_the_reference_alike() -> None:
         np.testing.assert_allclose(logits, expected, rtol=1e-6, atol=1e-7)  # a shift is a float32
 
 
+def test_sequences_too_short_for_a_threshold_are_trained_on() -> None:
+    model = random_model(ffn="spark", attention="spark", attention_active=9, sliding_window=12).train()
+    shifts = [layer.self_attn.quantile_shift for layer in model.model.layers]
+    for length, moved in ((1, False), (5, False), (9, False), (12, True)):
+        tokens = torch.randint(0, 61, (2, length), generator=torch.Generator().manual_seed(0))
+        model(tokens, targets=tokens).loss.backward()
+        assert all(bool(shift != 0) is moved for shift in shifts)
+
+
 def heavy_tailed() -> SparkForCausalLM:
     """Some predictor rows are much longer than others: mean + 1.4 std is exceeded by too few."""
     model = random_model(ffn="spark", attention="spark", intermediate_size=400, ffn_active=32)

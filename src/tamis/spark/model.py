@@ -206,7 +206,7 @@ class Attention(Threshold):
         if self.training and self.spark and visible.contiguous:
             # From the last query back to the first that sees more than k keys.
             first_crowded = max(0, self.c.attention_active - int(visible.first))
-            last = torch.arange(t - 1, first_crowded - 1, -EVERY_QUERY)
+            last = list(range(t - 1, first_crowded - 1, -EVERY_QUERY))  # none, where all are short
             self.track(weights[..., last, :].flatten(0, -2), ATTENTION_AIM * self.c.attention_active)
         out = weights.to(value.dtype).view(*query.shape[:3], -1) @ value
         out = out.view(b, -1, t, self.c.head_dim).transpose(1, 2).reshape(b, t, -1)
