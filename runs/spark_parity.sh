@@ -9,7 +9,7 @@
 # early. The table of what is there:  python runs/spark_parity_table.py work/spark/parity-STEPS
 # Ablations: ARMS="free denseequal exact normal hard stopgradient nogate r24".
 # The model that ships is one of them:  python -m tamis.spark.publish work/spark/parity-STEPS/spark-1 --command "..."
-# Some 11 (dense) to 13 minutes of one core of a Zen 5 an arm.
+# Some 11 (dense) to 13 minutes of one core of a Zen 5 an arm, half an hour of a Zen 3 (float32).
 set -eu
 cd "$(dirname "$0")/.."
 steps=${1:-5000}
