@@ -45,9 +45,10 @@ def draw_nucleus(
     plane: Plane, inside: Plane, x: float, y: float, generator: np.random.Generator, tumour: bool
 ) -> None:
     """A nucleus with a rim, coarse chromatin and, in the tumour, a nucleolus, added to the haematoxylin plane."""
-    long = generator.uniform(15, 23) if tumour else generator.uniform(12, 19)
-    wide = long * (generator.uniform(0.68, 0.95) if tumour else generator.uniform(0.22, 0.4))
-    half = 34
+    # A fibroblast's nucleus is 14 to 20 um long; drawn half as long it is as large as a metaphase plate, and taken for one.
+    long = generator.uniform(15, 23) if tumour else generator.uniform(33, 47)
+    wide = long * (generator.uniform(0.68, 0.95) if tumour else generator.uniform(0.1, 0.17))
+    half = 48
     yy, xx = np.mgrid[-half : half + 1, -half : half + 1].astype(np.float32)
     angle = generator.uniform(0, np.pi)
     u = np.cos(angle) * xx + np.sin(angle) * yy
@@ -58,6 +59,7 @@ def draw_nucleus(
     rim = np.exp(-(((away - 0.93) / 0.09) ** 2))
     texture = noise(generator, 5, (2 * half + 1, 2 * half + 1))
     density = shape * (0.30 + 0.07 * texture) + 0.20 * rim * shape
+    density *= 1.0 if tumour else 0.75
     if tumour:
         ox, oy = generator.normal(size=2) * 4
         density += 0.22 * np.exp(-((u - ox) ** 2 + (v - oy) ** 2) / 10)

@@ -37,10 +37,13 @@ UM_PER_PX = 0.25
 SUPPRESSION_UM = 7.5  # TUPAC16's distance for a hit: 30 px at 0.25 um/px
 BLOCK_PX = 1024
 SMALL_MM2 = 4.0  # a picture this small is searched whole: its tissue mask could only lose something
-THOROUGH_MM2 = 0.3  # in a picture this small the network looks at nearly every dark nucleus: it costs seconds
+SPARING_MM2 = (
+    0.3  # in a larger picture the network does not see all that the sieve leaves: there it would cost
+)
 FIELD_MM2, SLIDE_MM2 = 0.005, 0.06
 """Up to the first (280 px) a picture was cut out around something and has the threshold of fields; from the second (1,000 px)
-on mitoses are as rare in it as on a slide. Between them it goes with the logarithm of the area."""
+on mitoses are as rare in it as on a slide. Between them it goes with the logarithm of the area. Below the second the network
+looks at nearly every dark nucleus."""
 CHUNK_MM2, MOST_WAITING = 16.0, 4000  # the network looks after so much tissue, or so many windows: 200 MB
 SURE = 2.5  # log-odds of a candidate that is looked at however many there are, as in a hot spot
 CUT_PX = 8
@@ -106,7 +109,7 @@ class Detector:
         self.least_candidate = least_candidate
         """Log-odds of the last sieve below which the network does not look."""
         self.thorough_candidate = thorough_candidate
-        """The same in a picture of at most THOROUGH_MM2."""
+        """The same in a picture of less than SLIDE_MM2."""
 
     @classmethod
     def published(cls, *, folder: Path = FOLDER, threads: int = 1) -> Detector:
@@ -227,11 +230,11 @@ def detect(
     effort = effort or Effort()
     effort.next_slide()
     area_mm2 = math.prod(slide.size_um) / 1e6
-    small = area_mm2 <= THOROUGH_MM2
     if threshold is None:
         threshold = detector.threshold_of(area_mm2)
-    least = detector.thorough_candidate if small else detector.least_candidate
-    chunk = _Chunk(detector, math.inf if small else detector.windows_per_mm2, threshold, effort)
+    least = detector.thorough_candidate if area_mm2 < SLIDE_MM2 else detector.least_candidate
+    allowed = math.inf if area_mm2 <= SPARING_MM2 else detector.windows_per_mm2
+    chunk = _Chunk(detector, allowed, threshold, effort)
     for x_um, y_um, width_px, height_px in _blocks(slide, regions):
         started = time.perf_counter()
         margin = WINDOW_PX // 2
