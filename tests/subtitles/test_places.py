@@ -133,6 +133,12 @@ def test_neighbours_of_one_wording_are_no_logo() -> None:
     later = line("祝他一切胜利", 2, row=400)
     for one in (first, then, later):
         assert Places([first, then, later], 1280).are_subtitles([one], LEAST) == [True]
+    pause = replace(then, start=Fraction(9), end=Fraction(10))
+    assert Places([first, pause], 1280).are_subtitles([first], LEAST) == [True]
+    doubted = replace(pause, evidence=0.8)  # after a pause, the difference may be a misreading
+    assert Places([first, doubted], 1280).are_subtitles([first], LEAST) == [False]
+    part = replace(pause, text="祝你一切顺")
+    assert Places([first, part], 1280).are_subtitles([first], LEAST) == [False]
     doubtful = replace(then, evidence=0.55)
     assert Places([first, doubtful], 1280).are_subtitles([first], LEAST) == [False]
     assert Places([first, replace(then, text=first.text)], 1280).are_subtitles([first], LEAST) == [False]

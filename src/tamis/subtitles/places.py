@@ -31,6 +31,7 @@ SURELY_ONE, LIKELY = 0.4, 0.2  # evidence of single characters
 LETTER = 0.5  # P(centre) of one that is no punctuation: which one it is may be in doubt
 GAP = 3.0  # SCW between two characters of a line: wider than the spaces between clauses
 CORNER = 0.3  # of the frame's width: a line whose middle is farther from the frame's is in a corner
+BEYOND_DOUBT = 0.9  # evidence of lines whose difference is no misreading
 AT_ONCE_S = Fraction(1, 5)  # between two lines of which one follows the other
 LONG, VARIED = (
     8,
@@ -164,8 +165,8 @@ class Places:
         )
 
     def _comes_again(self, line: Standing) -> bool:
-        """Whether the same words stand there at other times. Surely read lines that follow each other at once and differ are
-        neighbours of one wording: what a logo shows stays the same."""
+        """Whether the same words stand there at other times. Surely read lines that follow each other and differ are neighbours
+        of one wording: what a logo shows stays the same."""
         again = [
             other
             for other in self._lines
@@ -187,8 +188,11 @@ def _apart(a: Standing, b: Standing) -> bool:
 
 
 def _succeeds(before: Standing, after: Standing) -> bool:
-    """Whether a line takes the place of one before it, in other words."""
-    return after.start - before.end <= AT_ONCE_S and before.text != after.text
+    """Whether a line takes the place of one before it, in other words: at once, or both read beyond doubt."""
+    if before.text in after.text or after.text in before.text:
+        return False  # a logo of which a part was read
+    at_once = after.start - before.end <= AT_ONCE_S
+    return at_once or min(before.evidence, after.evidence) >= BEYOND_DOUBT
 
 
 def _alike(a: str, b: str) -> bool:
