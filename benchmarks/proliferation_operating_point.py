@@ -31,7 +31,7 @@ from tamis.proliferation.windows import WINDOW_PX, window
 from tamis.training import load_weights
 
 BOUNDS = (-1.0, -0.5, 0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0)
-THRESHOLDS = (0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.925, 0.95, 0.97)
+THRESHOLDS = (0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.925, 0.94, 0.95, 0.96, 0.97)
 PER_MM2 = (30, 45, 60)
 BLOCK_PX = 1024
 
@@ -42,6 +42,7 @@ def main() -> None:
     )
     parser.add_argument("--work", type=Path, default=Path("work/mitosis"))
     parser.add_argument("--checkpoint", nargs="+", default=["second"])
+    parser.add_argument("--published", action="store_true", help="the detector that ships, not a checkpoint")
     parser.add_argument("--count", type=int, default=10)
     parser.add_argument(
         "--repeats", type=int, default=REPEATS, help="of one nucleus on a slide; 0: any number"
@@ -53,12 +54,16 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     data = Path(os.environ.get("TAMIS_DATA", "../shared/data")) / "pathology"
-    networks = []
-    for name in options.checkpoint:
-        networks.append(MitosisNetwork().eval())
-        networks[-1].load_state_dict(load_weights(options.work / f"{name}.pt"))
-    scorer = CandidateScorer.load((options.work / "candidates.npz").read_bytes())
-    detector = Detector(to_onnx(networks), scorer, 0.5, options.least)
+    if options.published:
+        detector = Detector.published()
+        detector.least_candidate = options.least
+    else:
+        networks = []
+        for name in options.checkpoint:
+            networks.append(MitosisNetwork().eval())
+            networks[-1].load_state_dict(load_weights(options.work / f"{name}.pt"))
+        scorer = CandidateScorer.load((options.work / "candidates.npz").read_bytes())
+        detector = Detector(to_onnx(networks), scorer, 0.5, options.least)
     slides, tissue_px, false = [], 0, []
     for seed in range(options.seed, options.seed + options.count):
         composer = Composer(data, size_px=options.size, seed=seed, part="validation", repeats=options.repeats)
