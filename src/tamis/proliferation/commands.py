@@ -270,7 +270,10 @@ def _um_per_px(text: str) -> float:
 
 def demo(folder: Path) -> None:
     """Score the bundled phantom: its scores, and its files in `folder`."""
+    import numpy as np
+
     from tamis.proliferation import scoring
+    from tamis.proliferation.matching import match
 
     slide = SAMPLES / "phantom.tif"
     if not slide.exists():
@@ -278,13 +281,16 @@ def demo(folder: Path) -> None:
     (item,) = scoring.plan([str(slide)], folder)
     found = scoring.work(item, job=scoring.Job())
     scoring.write_table(folder, [item])
+    drawn = np.loadtxt(SAMPLES / "phantom.csv", delimiter=",", skiprows=1, usecols=(1, 2), ndmin=2)
+    record, marked = (
+        json.loads((item.output.parent / name).read_text(encoding="utf-8"))
+        for name in ("score.json", "mitoses.geojson")
+    )
+    points = [m["geometry"]["coordinates"] for m in marked["features"] if m["geometry"]["type"] == "Point"]
+    places = np.array(points, float).reshape(-1, 2) * record["provenance"]["um_per_px"]
+    hits = match(places, drawn).true_positives
     print(
-        f"phantom.tif (drawn, not tissue): mitotic score {found['mitotic_score']}, {found['count']} mitoses "
-        f"(drawn: {_drawn()}), {found['mitoses_per_mm2']:.1f} per mm2 of its {found['tissue_mm2']:.2f} mm2"
+        f"phantom.tif (drawn, not tissue): mitotic score {found['mitotic_score']}, {found['count']} mitoses, among them "
+        f"{hits} of the {len(drawn)} drawn; {found['mitoses_per_mm2']:.1f} per mm2 of its {found['tissue_mm2']:.2f} mm2"
     )
     print(f"written: {item.output.parent / 'report.html'}, score.json, mitoses.geojson, density.ome.tiff")
-
-
-def _drawn() -> int:
-    """How many mitoses are drawn into the phantom."""
-    return len((SAMPLES / "phantom.csv").read_text(encoding="utf-8").splitlines()) - 1
