@@ -12,6 +12,7 @@ FONTS := fonts-arphic-bkai00mp fonts-arphic-bsmi00lp fonts-arphic-gbsn00lp fonts
   fonts-arphic-ukai fonts-arphic-uming fonts-baekmuk fonts-cns11643-kai fonts-cns11643-sung fonts-cwtex-fs \
   fonts-cwtex-heib fonts-cwtex-kai fonts-cwtex-ming fonts-cwtex-yen fonts-droid-fallback fonts-hanazono \
   fonts-ipaexfont-gothic fonts-lexi-gulim fonts-lxgw-wenkai fonts-morisawa-bizud-gothic fonts-motoya-l-cedar \
+  fonts-horai-umefont fonts-motoya-l-maruberi \
   fonts-nanum fonts-noto-cjk fonts-noto-cjk-extra fonts-sawarabi-gothic fonts-smiley-sans fonts-unfonts-core \
   fonts-vlgothic fonts-woowa-bm fonts-wqy-microhei fonts-wqy-zenhei
 

@@ -1,4 +1,4 @@
-"""Render the end-to-end set of subtitled clips: python benchmarks/subtitles_clips.py dev|test|more [-o work/clips]
+"""Render the end-to-end set of subtitled clips: python benchmarks/subtitles_clips.py GROUP [-o work/clips]
 
 Footage, sentences and faces are those of the group (`subtitles_sentences`, `subtitles_footage`); subtitles are drawn by
 libass through the ffmpeg command line, never by the renderer that makes training lines. Beside each NAME.mp4 stands
@@ -23,6 +23,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
@@ -32,8 +33,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from subtitles_footage import FOOTAGE, Frame, footage
-from subtitles_looks import ass_file
-from subtitles_plan import COUNTS, MATERIAL, Clip, Planned, event, plan, texts
+from subtitles_looks import WHITE, ass_file
+from subtitles_plan import BEFORE, COUNTS, MATERIAL, Clip, Planned, event, plan, texts
 from subtitles_sentences import FONTS, Sentences
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -142,6 +143,30 @@ def subtitles_alone(clip: Clip, folder: Path) -> Iterator[NDArray[np.uint8]]:
 
 def check_times(clip: Clip, folder: Path) -> list[tuple[int, int, int, int]]:
     """Compare every frame of libass's drawing with the plan; the box of each cue's ink, in pixels of the final file."""
+    ink, changed, boxes = drawn_ink(clip, folder)
+    if any(cue.half_in_cs or cue.half_out_cs for cue in clip.cues):
+        # Shadow and outline show through letters that fade: at half their opacity more than half of the ink may be there.
+        bare = replace(clip.look, fill=WHITE, outline=0.0, shadow=0.0, box=False)
+        write_script(replace(clip, look=bare), folder)
+        ink, changed, _ = drawn_ink(clip, folder)
+        write_script(clip, folder)
+    for cue in clip.cues:
+        _check_cue(clip, cue, ink, changed)
+    outside = np.ones(clip.frames, dtype=bool)
+    for cue in clip.cues:
+        margin = 0 if not cue.half_in_cs else int(0.25 * clip.rate) + 1
+        outside[max(0, cue.first - margin) : cue.last + margin] = False
+    if ink[outside].any():
+        raise RuntimeError(
+            f"{clip.name}: something is drawn outside the cues at frame {int(np.argmax(ink * outside))}"
+        )
+    return boxes
+
+
+def drawn_ink(
+    clip: Clip, folder: Path
+) -> tuple[NDArray[np.float64], NDArray[np.bool_], list[tuple[int, int, int, int]]]:
+    """How much libass draws in every frame, whether it changes there, and the box of each cue's ink."""
     background = np.int16(0)
     ink = np.zeros(clip.frames)
     changed = np.zeros(clip.frames, dtype=bool)
@@ -158,17 +183,7 @@ def check_times(clip: Clip, folder: Path) -> list[tuple[int, int, int, int]]:
         if number in middle:
             boxes[middle[number]] = _box(np.abs(luma.astype(np.int16) - background) > 12, clip)
         before = luma
-    for cue in clip.cues:
-        _check_cue(clip, cue, ink, changed)
-    outside = np.ones(clip.frames, dtype=bool)
-    for cue in clip.cues:
-        margin = 0 if not cue.half_in_cs else int(0.25 * clip.rate) + 1
-        outside[max(0, cue.first - margin) : cue.last + margin] = False
-    if ink[outside].any():
-        raise RuntimeError(
-            f"{clip.name}: something is drawn outside the cues at frame {int(np.argmax(ink * outside))}"
-        )
-    return [boxes[number] for number in range(len(clip.cues))]
+    return ink, changed, [boxes[number] for number in range(len(clip.cues))]
 
 
 def _box(mask: NDArray[np.bool_], clip: Clip) -> tuple[int, int, int, int]:
@@ -241,11 +256,17 @@ def render(clip: Clip, group: str, data: Path, out: Path) -> None:
         (folder / "truth.json").replace(out / f"{clip.name}.truth.json")
 
 
-def former_lines(data: Path, language: str, out: Path) -> list[str]:
-    """The lines of the former test set, which shall not be drawn again; kept in `out`, for planning takes a while."""
-    path = out / f"former.{language}.json"
+def lines_before(data: Path, group: str, language: str, out: Path) -> list[str]:
+    """The lines of earlier test sets, which shall not be drawn again."""
+    return [line for before in BEFORE.get(group, ()) for line in lines_of(data, before, language, out)]
+
+
+def lines_of(data: Path, group: str, language: str, out: Path) -> list[str]:
+    """The lines of a group's clips; kept in `out`, for planning takes a while."""
+    path = out / f"{group}.{language}.json"
     if not path.exists():
-        lines = texts("former", language, Sentences(data, language, "former"))
+        used = lines_before(data, group, language, out)
+        lines = texts(group, language, Sentences(data, language, MATERIAL[group], used))
         path.write_text(json.dumps(sorted(lines), ensure_ascii=False), encoding="utf-8")
     return list(json.loads(path.read_text(encoding="utf-8")))
 
@@ -266,7 +287,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     @cache
     def sentences(language: str) -> Sentences:
-        used = former_lines(data, language, options.out) if options.group == "test" else []
+        used = lines_before(data, options.group, language, options.out)
         return Sentences(data, language, MATERIAL[options.group], used)
 
     # Languages in turn, so that a set cut short still has all of them.

@@ -24,6 +24,7 @@ HELD_OUT = ("bikes.mp4", "mdn_la_rabbit.mp4", "tree.avi")
 FOOTAGE = {
     "test": HELD_OUT,
     "former": HELD_OUT,
+    "previous": HELD_OUT,
     "dev": ("mdn_la_pig.mp4", "mdn_friday.mp4"),
 }
 

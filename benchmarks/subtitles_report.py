@@ -41,6 +41,7 @@ SETS = {
     "dev": ROOT / "work" / "clips" / "dev",
     "test": ROOT / "work" / "clips" / "test",
     "former": ROOT / "work" / "clips" / "former",
+    "previous": ROOT / "work" / "clips" / "previous",
     "real": DATA / "real_clips",
 }
 

@@ -1,8 +1,9 @@
 """Sentences and faces of the end-to-end subtitle clips: what is written, and in which letters.
 
 Sentences, faces and footage each fall into three groups that never mix (train, dev, test), so that what is measured
-was not trained on. Sentences are grouped by their line number in the data files, faces by name. "former" is the test set
-of earlier days, which has been tuned on since: its sentences are not drawn again, and its faces only where there are no others.
+was not trained on. Sentences are grouped by their line number in the data files, faces by name. "former" and "previous" are
+test sets of earlier days, which have been tuned on since: their sentences are not drawn again, and their faces only where
+there are no others.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from fontTools.ttLib import TTFont
 from opencc import OpenCC
 
 # Line n of a text file belongs to the test group when n % 20 == 0, to dev when n % 20 == 1, else to training.
-GROUP_REMAINDER = {"test": 0, "former": 0, "dev": 1}
+GROUP_REMAINDER = {"test": 0, "former": 0, "previous": 0, "dev": 1}
 GROUP_PERIOD = 20
 MAX_LINE = 18  # characters of one subtitle line
 
@@ -56,6 +57,17 @@ CHINESE = {
 }
 FACES: dict[str, dict[str, tuple[Face, ...]]] = {
     "test": {
+        **CHINESE,
+        "ja": (
+            Face("MotoyaLMaru", "truetype/motoya-l-maruberi/MTLmr3m.ttf"),
+            Face("Ume Gothic", "truetype/horai-umefont/ume-tgo4.ttf"),
+        ),
+        "ko": (
+            Face("Baekmuk Batang", "truetype/baekmuk/batang.ttf"),
+            Face("BM JUA_TTF", "truetype/woowa-bm/BMJUA_ttf.ttf"),
+        ),
+    },
+    "previous": {
         **CHINESE,
         "ja": (
             Face("MotoyaLCedar", "truetype/motoya-l-cedar/MTLc3m.ttf"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -57,11 +58,12 @@ def test_kept_frames_follow_the_expression() -> None:
 
 def test_faces_and_footage_of_the_groups_are_disjoint() -> None:
     files = {g: {face.file for faces in FACES[g].values() for face in faces} for g in FACES}
-    assert not files["dev"] & (files["test"] | files["former"])
+    held_out = files["test"] | files["former"] | files["previous"]
+    assert not files["dev"] & held_out
     assert not set(FOOTAGE["dev"]) & set(FOOTAGE["test"])
     for language in ("ja", "ko"):
-        assert not set(FACES["test"][language]) & set(FACES["former"][language])
-    for name in files["test"] | files["former"]:
+        assert not set(FACES["test"][language]) & set(FACES["former"][language] + FACES["previous"][language])
+    for name in held_out:
         assert any(part in name for part in TEST_FACES), name  # no training line is set in it
 
 
@@ -159,6 +161,31 @@ def test_lines_of_the_former_test_set_are_not_drawn_again() -> None:
     others = Sentences(DATA, "ja", "test", seen)
     again = {others.draw(rng, face, 12, "film") for _ in range(60)}
     assert not {line for line in again & seen if len(line) >= Sentences.min_unique}
+
+
+@needs_tools
+def test_the_drawn_times_of_a_fade_with_a_shadow_are_checked(tmp_path: Path) -> None:
+    from subtitles_clips import _check_cue, check_times, drawn_ink, write_script
+    from subtitles_plan import Clip
+
+    face = FACES["dev"]["zh-hant"][0]
+    if not face.path.exists():
+        pytest.skip(f"{face.path} is not installed")
+    cue = Planned(40, 90, "你好", 2, half_in_cs=20, half_out_cs=20)
+    clip = Clip(
+        name="fade", language="zh-hant", seed=2, size=(320, 180), drawn_size=(320, 180), round_trip=False, rate=FAST,
+        frames=130, kept=tuple(range(130)), select="", face=face, em_px=20.0, look=Look(shadow=3.0), margin_px=10, crf=20,
+        cues=(cue,), shots=(("gradient", 130),), stickers=(), tags=("fade",),
+    )  # fmt: skip
+    write_script(clip, tmp_path)
+    assert len(check_times(clip, tmp_path)) == 1
+    letters = replace(clip, look=Look(outline=0.0))
+    write_script(letters, tmp_path)
+    ink, changed, _ = drawn_ink(letters, tmp_path)
+    _check_cue(letters, cue, ink, changed)
+    for moved in (replace(cue, first=39), replace(cue, last=91), replace(cue, last=89)):
+        with pytest.raises(RuntimeError, match="drawn at other times"):
+            _check_cue(letters, moved, ink, changed)
 
 
 @needs_tools
