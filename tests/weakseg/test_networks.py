@@ -26,7 +26,7 @@ from tamis.weakseg.pretrained import (  # noqa: E402
 IMAGE = phantom(32, 32, seed=1)[0]
 
 
-@pytest.mark.parametrize("trunk", ["vgg", "lite0"])
+@pytest.mark.parametrize("trunk", ["vgg", "vgg16", "lite0"])
 @pytest.mark.parametrize(
     ("sides", "width", "fusion"), [(3, 0, "fixed"), (1, 0, "fixed"), (3, 8, "learned"), (3, 8, "joint")]
 )
@@ -49,9 +49,11 @@ def test_fusion_weights_sum_to_one() -> None:
 
 
 def vgg_by_hand(kernels: list, x: np.ndarray) -> list[np.ndarray]:
-    """conv1_1 ... conv3_3 in NumPy, double precision: the definition."""
+    """conv1_1 ... of as many whole stages as there are kernels, in NumPy, double precision: the definition."""
     features, index = [], 0
-    for count in (2, 2, 3):
+    for count in (2, 2, 3, 3, 3):
+        if index == len(kernels):
+            break
         if features:
             x = x.reshape(x.shape[0], x.shape[1] // 2, 2, x.shape[2] // 2, 2).max((2, 4))
         for _ in range(count):
@@ -90,6 +92,20 @@ def test_vgg_of_hed_gives_the_features_of_its_definition() -> None:
         assert np.abs(one[0].numpy() - other).max() < 1e-5 * np.abs(other).max()
 
 
+def test_the_last_three_stages_of_hed_are_those_of_its_definition() -> None:
+    pytest.importorskip("h5py")
+    kernels = hed_kernels(hed_file(), 5)
+    x = IMAGE[..., ::-1].astype(np.float64) - np.array([103.939, 116.779, 123.68])
+    third, *others = vgg_by_hand(kernels, x.transpose(2, 0, 1))[2:]
+    third = third.reshape(256, 4, 2, 4, 2).mean((2, 4))
+    network = SideOutputNetwork("vgg16", width=8)
+    load_pretrained(network, "package")
+    with torch.no_grad():
+        found = network.trunk((torch.from_numpy(IMAGE).permute(2, 0, 1)[None] - network.mean) / network.std)
+    for one, other in zip(found, [third, *others], strict=True):
+        assert np.abs(one[0].numpy() - other).max() < 1e-5 * np.abs(other).max()
+
+
 def test_a_torchvision_file_gives_the_same_features(tmp_path: Path) -> None:
     """The same network stored for (RGB / 255 - mean) / std: away from the border the features are alike."""
     generator = torch.Generator().manual_seed(1)
@@ -123,7 +139,9 @@ def test_caffe_input_reverses_the_channels() -> None:
     np.testing.assert_allclose(turned[0, 0], weight[0, 2] * 58.395)
 
 
-@pytest.mark.parametrize(("trunk", "stages"), [("vgg", 1), ("vgg", 2), ("vgg", 3), ("lite0", 3)])
+@pytest.mark.parametrize(
+    ("trunk", "stages"), [("vgg", 1), ("vgg", 2), ("vgg", 3), ("vgg16", 3), ("lite0", 3)]
+)
 def test_kept_stages_are_computed_once_and_not_trained(trunk: str, stages: int) -> None:
     torch.manual_seed(0)
     network = SideOutputNetwork(trunk)
@@ -138,9 +156,10 @@ def test_kept_stages_are_computed_once_and_not_trained(trunk: str, stages: int) 
     assert bool(trained) is (stages < 3)
 
 
-def test_the_light_trunk_is_kept_whole_or_not_at_all() -> None:
+@pytest.mark.parametrize("trunk", ["lite0", "vgg16"])
+def test_some_trunks_are_kept_whole_or_not_at_all(trunk: str) -> None:
     with pytest.raises(UsageError, match="trunk=vgg"):
-        SideOutputNetwork("lite0").keep(1)
+        SideOutputNetwork(trunk).keep(1)
 
 
 def test_lite0_sees_what_its_statistics_expect() -> None:

