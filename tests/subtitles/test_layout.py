@@ -13,16 +13,20 @@ from tamis.subtitles.recognise import Glance, Sighting
 SCW = 30.0
 
 
-def image(centre: float, left: int = 100, right: int = 300, scw: float = SCW) -> LineImage:
-    """A line whose pixels tell the toy network on which row it was cut."""
+def image(centre: float, left: int = 100, right: int = 300, scw: float = SCW, polarity: int = 1) -> LineImage:
+    """A line whose pixels tell the toy network on which row, how large and in which polarity it was cut."""
 
     def cut(down: float, scale: float) -> LineImage:
-        return image(centre + down * scw, left, right, scw * scale)
+        return image(centre + down * scw, left, right, scw * scale, polarity)
+
+    def turned() -> LineImage:
+        return image(centre, left, right, scw, -polarity)
 
     pixels = np.zeros((2, 40, 32), np.uint8)
-    pixels[0, 0, :3] = *divmod(round(10 * centre), 256), round(4 * scw)
+    pixels[0, 0, :4] = *divmod(round(10 * centre), 256), round(4 * scw), polarity > 0
     half = 0.625 * scw
-    return LineImage(pixels, (left, round(centre - half), right, round(centre + half)), scw, 1, cut)
+    box = (left, round(centre - half), right, round(centre + half))
+    return LineImage(pixels, box, scw, polarity, cut, turned)
 
 
 def sighting(mass: list[float]) -> Sighting:
@@ -131,3 +135,30 @@ def test_a_face_of_usual_shape_keeps_its_size() -> None:
     sizes = Sizes(toy)  # type: ignore[arg-type]
     [line] = arrange([image(122)], [], toy, sizes)  # type: ignore[arg-type]
     assert line.image.scw == SCW
+
+
+class Bright(Toy):
+    """Knows bright letters, and reads some dark ones all the same."""
+
+    def seen(self, strip: np.ndarray) -> Sighting:
+        self.off = 0.02 if strip[0, 0, 3] else 0.2
+        m = np.full(3, 0.95, np.float32)
+        return Sighting(m, m * 0.999, np.zeros(4, np.float32), np.full((3, 1), np.exp(-self.off), np.float32))
+
+
+def test_the_networks_tell_bright_text_that_was_taken_for_dark() -> None:
+    toy = Bright(122)
+    sizes = Sizes(toy)  # type: ignore[arg-type]
+    for polarity in (-1, 1, -1):
+        [line] = arrange([image(122, polarity=polarity)], [], toy, sizes)  # type: ignore[arg-type]
+        assert line.image.polarity == 1
+
+
+def test_widths_in_which_lines_were_clearly_read_are_known() -> None:
+    sizes = Sizes(Toy(122))  # type: ignore[arg-type]
+    assert sizes.known() == []
+    arrange([image(122)], [], Toy(122), sizes)  # type: ignore[arg-type]
+    assert sizes.known() == [SCW]
+    doubtful = Sizes(Narrow(122))  # type: ignore[arg-type]
+    arrange([image(122)], [], Narrow(122), doubtful)  # type: ignore[arg-type]
+    assert doubtful.known() == []

@@ -148,3 +148,12 @@ def test_hatching_reads_as_few_characters_again_and_again() -> None:
     assert not kept(line("國國國國目国國國國國個國", 8, row=300), [])
     assert kept(line("國國國國目国國國國國個國", 8))  # where subtitles stand, somebody may laugh
     assert kept(line("哈哈哈", 8, row=300), [])
+
+
+def test_words_that_stand_further_on_a_moment_later_are_those_of_a_moving_sign() -> None:
+    sign = line("出口", 8, row=300)
+    assert kept(sign)
+    assert not kept(sign, [*SURE, line("出口", 10, row=310, middle=760)])
+    assert kept(sign, [*SURE, line("出口", 14, row=310, middle=760)])  # seconds later
+    assert kept(sign, [*SURE, line("出口", 9, row=340)])  # a line that gave way to one below it
+    assert kept(sign, [*SURE, line("入场", 10, row=310, middle=760)])

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 
 import numpy as np
+import pytest
 from drawn import EM, RATE, Shown, clip, footage, panning
 
 from tamis.subtitles.lines import Group
@@ -98,6 +99,38 @@ def test_a_line_that_came_with_a_scene_like_text_ends_before_the_scene() -> None
     left, top, right, bottom = lines[0].points.box()
     assert left > 210 and right < 430 and bottom - top < 40
     assert any(line.end == Fraction(70, RATE) for line in ended)  # the scene goes on
+
+
+@pytest.mark.parametrize("end", range(40, 58, 3))
+def test_white_text_on_white_paper_ends_though_the_drawing_on_it_stays(end: int) -> None:
+    """Whenever that is: points are counted anew every few samples."""
+
+    def ground(number: int) -> np.ndarray:
+        if not 11 <= number < 80:
+            return panning(number)
+        picture = np.full((360, 640), 240, np.uint8)
+        for x in range(60, 560, 9):
+            picture[(300 + x % 7) : 330, x : x + 2] = 20  # hatching, through the text and on both sides of it
+        picture[304:340, 225:420] = 240
+        return picture
+
+    ended, _ = followed(90, [Shown("白纸上的字", 11, end)], ground)
+    [text] = [line for line in ended if line.end == Fraction(end, RATE)]
+    assert text.start == Fraction(11, RATE)
+    assert any(line.end == Fraction(80, RATE) for line in ended)
+
+
+def test_neighbours_that_only_a_short_pause_parts_are_two() -> None:
+    texts = [Shown("我们现在好吗", 11, 41), Shown("我们现在跑吗", 44, 70)]
+    assert spans(followed(90, texts)[0]) == [(11, 41), (44, 70)]
+
+
+def test_a_flash_is_no_pause() -> None:
+    def ground(number: int) -> np.ndarray:
+        return np.full((360, 640), 235, np.uint8) if number in (41, 42, 43) else panning(number)
+
+    ended, _ = followed(90, [Shown("闪光也不打断这句话", 11, 70, around=None)], ground)
+    assert spans(ended) == [(11, 70)]
 
 
 def test_what_stays_of_a_changed_line_was_there_when_the_change_came() -> None:

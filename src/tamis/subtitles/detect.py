@@ -14,7 +14,7 @@ Memory is constant and every frame is looked at once.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from statistics import median
@@ -71,6 +71,7 @@ class LineImage:
     scw       width of one character (em) in frame px
     polarity  +1 bright text, -1 dark text
     cut       (down, scale) -> the line as it is if it stands `down` SCW lower and is `scale` times as large
+    turned    the line as it is if its polarity is the other one
     """
 
     pixels: Plane
@@ -78,6 +79,7 @@ class LineImage:
     scw: float
     polarity: int
     cut: Callable[[float, float], LineImage]
+    turned: Callable[[], LineImage]
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,15 +106,25 @@ class CueImage:
     width: int
 
 
+def nothing_known() -> Sequence[float]:
+    return ()
+
+
 def detect(
-    frames: Iterable[FrameLike], *, region: Box | None = None, merged: bool = True
+    frames: Iterable[FrameLike],
+    *,
+    region: Box | None = None,
+    merged: bool = True,
+    known: Callable[[], Sequence[float]] = nothing_known,
 ) -> Iterator[CueImage]:
     """Candidate cues, about in order of their end.
 
     region: (left, top, right, bottom) in frame px, outside of which nothing is looked at.
     merged: make lines of all frames of a cue, not of its middle one only (which is there for comparison).
+    known: the widths of a character, px, in which whoever takes the cues has read some clearly: a drawing gives lines of other
+    widths, more than the text has.
     """
-    detector = Detector(region, merged=merged)
+    detector = Detector(region, merged=merged, known=known)
     for frame in frames:
         yield from detector.add(frame)
     yield from detector.finish()
@@ -139,7 +151,14 @@ class _Held:
 class Detector:
     """The state between frames."""
 
-    def __init__(self, region: Box | None = None, *, merged: bool = True) -> None:
+    def __init__(
+        self,
+        region: Box | None = None,
+        *,
+        merged: bool = True,
+        known: Callable[[], Sequence[float]] = nothing_known,
+    ) -> None:
+        self._known = known
         self._region = region
         self._merged = merged
         self._reel = Reel()
@@ -294,20 +313,22 @@ class Detector:
         fits = [self._scale.fit(line.measure) for line in held.lines]
         lines = [self._strip(line, fit) for line, own in zip(held.lines, fits, strict=True) for fit in own]
         others = []
+        known = [scw / self._zoom for scw in self._known()]
         for line, own in zip(held.lines, fits, strict=True):
             beside = [fit.scw for other in fits if other is not own for fit in other]
-            others += [self._strip(line, fit) for fit in self._scale.rows(line.measure, beside)]
+            others += [self._strip(line, fit) for fit in self._scale.rows(line.measure, known + beside)]
         lines.sort(key=lambda image: (image.box[1], image.box[0]))
         ended = held.ended
         signs = ended.contrast, ended.share, ended.prior
         return CueImage(held.start, held.end, tuple(lines), tuple(others), held.picture, *signs, self._width)
 
-    def _strip(self, line: _Line, fit: Fit) -> LineImage:
+    def _strip(self, line: _Line, fit: Fit, polarity: int = 0) -> LineImage:
+        """polarity: 0 where it is to be told by this line and the others."""
         left = max(0.0, fit.left - MARGIN * fit.scw)
         right = min(float(self._shape[1]), fit.right + MARGIN * fit.scw)
         # The lines of a clip are of one polarity: what the others say counts where this one is in doubt.
         others = sum(self._votes) - line.vote
-        polarity = 1 if line.vote + min(2.0, max(-2.0, 0.3 * others)) >= 0 else -1
+        polarity = polarity or (1 if line.vote + min(2.0, max(-2.0, 0.3 * others)) >= 0 else -1)
         pixels = cut_strip(line.merged, left, right, fit.centre, fit.scw, polarity)
         x, y = (max(0, self._region[0]), max(0, self._region[1])) if self._region else (0, 0)
         edges = (left, fit.centre - 0.625 * fit.scw, right, fit.centre + 0.625 * fit.scw)
@@ -315,10 +336,13 @@ class Detector:
 
         def cut(down: float, scale: float) -> LineImage:
             moved = replace(fit, centre=fit.centre + down * fit.scw, scw=fit.scw * scale)
-            return self._strip(line, moved)
+            return self._strip(line, moved, polarity)
+
+        def turned() -> LineImage:
+            return self._strip(line, fit, -polarity)
 
         box = (x0 + x, y0 + y, x1 + x, y1 + y)
-        return LineImage(pixels, box, self._zoom * fit.scw, polarity, cut)
+        return LineImage(pixels, box, self._zoom * fit.scw, polarity, cut, turned)
 
 
 def _weight(line: Ended) -> float:

@@ -26,6 +26,7 @@ SOME = 0.5  # `characters` of a line that is looked at more closely
 APART = 0.8  # SCW between the rows of two lines, at least
 CLEAR = 0.93  # `sureness` of lines whose size cannot be far off
 SCALES = (0.88, 1.13)  # other sizes that are tried where lines are not clear
+KNOWN = 0.8  # mean `sureness` of the lines of a style that was clearly read
 BETTER = 1.03  # by which lines must be surer in another size
 ENOUGH = 4  # lines that tell the size of a style
 SAME_SIZE = 0.07  # relative difference
@@ -91,48 +92,62 @@ class _Style:
 
 
 class Sizes:
-    """What size the letters of a clip are best read at, as its first lines tell.
+    """What size and polarity the letters of a clip are best read in, as its first lines tell.
 
     Pitch and ink height give the character width of faces of usual shape. In narrow, wide or spaced ones they
-    contradict each other, and the networks tell which size they know letters by.
+    contradict each other, and the networks tell which size they know letters by. They tell bright text with a dark outline
+    from dark text as well, which drawings on a bright ground, all of them dark, would decide otherwise.
     """
 
     def __init__(self, recogniser: Recogniser) -> None:
         self._recogniser = recogniser
         self._styles: list[_Style] = []
+        self._polarity = {1: 0.0, -1: 0.0}  # how sure the networks were of each, summed over lines
 
     def cut(self, image: LineImage) -> LineImage:
-        """The line in the size of its style, as far as that is known."""
+        """The line in the polarity of the clip and in the size of its style, as far as those are known."""
+        if self._polarity[-image.polarity] > self._polarity[image.polarity]:
+            image = image.turned()
         style = self._style(image.scw)
         scale = style.scale() if style is not None else 1.0
         return image if scale == 1.0 else image.cut(0.0, scale)
 
     def learn(self, image: LineImage, looked: Looked) -> bool:
-        """Takes a line into account; whether that changed the size in which it is to be cut.
+        """Takes a line into account; whether that changed the size or polarity in which it is to be cut.
 
-        image: as it was measured; looked: perhaps in a size that was learnt before.
+        image: as it was measured; looked: perhaps in a size or polarity that was learnt before.
         """
         style = self._style(image.scw)
         if looked.characters < LEAST_CHARACTERS or (style is not None and style.lines >= ENOUGH):
             return False
         if looked.image is not image:
             looked = Looked(image, self._recogniser)
-        sure = {1.0: looked.likely}
+        turned = Looked(image.turned(), self._recogniser)
+        best = max((looked, turned), key=lambda line: line.likely)
+        sure = {1.0: best.likely}
         if sure[1.0] < HOPELESS:
             return False  # scenery in any size
-        if looked.sure < CLEAR:
+        if best.sure < CLEAR:
             for scale in SCALES:
-                sure[scale] = Looked(image.cut(0.0, scale), self._recogniser).likely
+                sure[scale] = Looked(best.image.cut(0.0, scale), self._recogniser).likely
         if max(sure.values()) < LEAST_SURE:
             return False  # scenery
+        cut_before = self.cut(image)
+        self._polarity[image.polarity] += looked.likely
+        self._polarity[-image.polarity] += turned.likely
         if style is None:
             style = _Style(image.scw)
             self._styles.append(style)
-        before = style.scale()
         style.lines += 1
         for scale, value in sure.items():
             style.sure[scale] += value
-        return style.scale() != before
+        now = self.cut(image)
+        return (now.scw, now.polarity) != (cut_before.scw, cut_before.polarity)
+
+    def known(self) -> list[float]:
+        """Widths of a character, px of the frame, in which lines were clearly read."""
+        scales = [(style, style.scale()) for style in self._styles]
+        return [style.scw * scale for style, scale in scales if style.sure[scale] >= KNOWN * style.lines]
 
     def _style(self, scw: float) -> _Style | None:
         near = (style for style in self._styles if abs(scw / style.scw - 1) < SAME_SIZE)

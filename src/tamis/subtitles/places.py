@@ -33,6 +33,7 @@ GAP = 3.0  # SCW between two characters of a line: wider than the spaces between
 CORNER = 0.3  # of the frame's width: a line whose middle is farther from the frame's is in a corner
 BEYOND_DOUBT = 0.9  # evidence of lines whose difference is no misreading
 AT_ONCE_S = Fraction(1, 5)  # between two lines of which one follows the other
+MOVES_S = Fraction(3)  # within which a sign that moves is read again, further on
 LONG, VARIED = (
     8,
     0.5,
@@ -153,7 +154,8 @@ class Places:
             return True
         if line.centred < CENTRED or (line.rich < SURE_CHARACTERS and line.decided < DECIDED):
             return False  # of many rows and sizes that a drawing was looked at in, some show characters
-        return line.rich >= 1 and not self._in_corner(line) and not self._comes_again(line)
+        logo = self._in_corner(line) or self._comes_again(line) or self._moves(line)
+        return line.rich >= 1 and not logo
 
     def _in_corner(self, line: Standing) -> bool:
         """Whether a line stands where logos do, and no sure line of other words does: logos do not change theirs."""
@@ -162,6 +164,17 @@ class Places:
         return not any(
             _apart(line, other) and not _alike(line.text, other.text) and _same_place(line, other)
             for other in self._sure
+        )
+
+    def _moves(self, line: Standing) -> bool:
+        """Whether the same words stand further to one side within seconds: on a sign that moves."""
+        return any(
+            _alike(line.text, other.text)
+            and not _aligned(line, other)
+            and abs(line.scw - other.scw) <= SIZE * other.scw
+            and max(line.start, other.start) - min(line.end, other.end) <= MOVES_S
+            for other in self._lines
+            if other is not line
         )
 
     def _comes_again(self, line: Standing) -> bool:

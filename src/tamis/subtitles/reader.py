@@ -126,8 +126,10 @@ def read(
     recogniser = recogniser or default_recogniser()
     settings = settings or default_settings()
     with open_video(path, threads=threads) as video, _one_thread():
-        images = detect(_watched(video, progress), region=region, merged=settings.merged_frames)
         sizes = Sizes(recogniser)
+        images = detect(
+            _watched(video, progress), region=region, merged=settings.merged_frames, known=sizes.known
+        )
         looked = (look(image, recogniser, sizes=sizes, pictures=pictures) for image in images)
         seen = [cue for cue in looked if cue is not None]
         for sentence in video.warnings:

@@ -30,6 +30,9 @@ CONTRAST_POINTS = 300  # are enough for a mean
 # A part of a track that vanishes at once, while the rest stands: the least share of the points that it has, the least share
 # of the points in its box that vanish, and the greatest share of those outside.
 PART, PART_GONE, REST_GONE = 0.1, 0.75, 0.15
+# Of such a part that is known by its shape: width in heights, two characters or more; share of its box that is stroke.
+LINE_WIDE, LINE_FILLED = 1.6, 0.14
+AGAIN = 0.6  # share of a track's living points that are newborn when all of it has come anew
 # Of two unrelated texts at one place, a sixth to two fifths of the points agree by chance; of the same text, nearly all.
 STANDS, CHANGED = 0.5, 0.55
 
@@ -229,8 +232,8 @@ class Track:
 
     def prune(self) -> None:
         """Forgets points that mostly did not stand of late: background that moved, edges that it made with the text."""
-        if len(self.share) < PRUNED or self.weak:
-            return
+        if len(self.share) < PRUNED or min(self.share[-3:]) < STANDS:
+            return  # just after a pause, points that do not stand tell that another text has come
         steady = self._stood >= 0.6 * len(self.share)
         if 0.3 * len(steady) <= np.count_nonzero(steady) < 0.97 * len(steady):
             self.keep(steady)
@@ -280,20 +283,53 @@ class Track:
         left = self.box[0] + at * (em // 4)
         return left, left + em
 
+    def born_again(self, newborn: Plane) -> bool:
+        """Whether the points that stand have come anew: they were hidden in one sample, by a pause between two texts, or a flash.
+
+        newborn: the operator's, of which what this track holds was claimed.
+        """
+        y, x = self.points.y[self.alive], self.points.x[self.alive]
+        return bool(np.count_nonzero(newborn[y, x]) >= AGAIN * max(1, len(y)))
+
     def part_gone(self) -> Flags | None:
         """The points of a part of the track that vanished at the sample before last while the rest stands: text that was
         taken for one line with scenery which appeared in the same moment, as at a scene cut."""
-        if len(self.share) < 4 or self.share[-1] > self.share[-3] - PART / 2:
+        gone = self._just_gone()
+        if gone is None:
             return None
-        gone = self.alive_long_before & ~self.alive_before & ~self.alive
-        if np.count_nonzero(gone) < max(40, PART * len(gone)):
-            return None
-        x, y = np.sort(self.points.x[gone]), np.sort(self.points.y[gone])
-        ends = len(x) // 50, len(x) - 1 - len(x) // 50
-        inside = (self.points.x >= x[ends[0]]) & (self.points.x <= x[ends[1]])
-        inside &= (self.points.y >= y[ends[0]]) & (self.points.y <= y[ends[1]])
+        x, y = _trimmed(self.points[gone])
+        inside = (self.points.x >= x[0]) & (self.points.x <= x[1])
+        inside &= (self.points.y >= y[0]) & (self.points.y <= y[1])
         n_inside = np.count_nonzero(inside)
         n_outside = len(inside) - n_inside
         compact = np.count_nonzero(gone & inside) >= PART_GONE * n_inside
         stands = np.count_nonzero(~self.alive & ~inside) <= REST_GONE * n_outside
         return gone if compact and stands and n_outside >= PART * len(inside) else None
+
+    def line_gone(self) -> Flags | None:
+        """The same where scenery stands within the part as well: what vanished has the shape of a line of its own. Another
+        ground can do that, too."""
+        gone = self._just_gone()
+        if gone is None:
+            return None
+        x, y = _trimmed(self.points[gone])
+        wide, high = x[1] - x[0] + 1, y[1] - y[0] + 1
+        shaped = wide >= LINE_WIDE * high and np.count_nonzero(gone) >= LINE_FILLED * wide * high
+        n_rest = np.count_nonzero(~gone)
+        stands = np.count_nonzero(~self.alive & ~gone) <= REST_GONE * n_rest
+        return gone if shaped and stands and n_rest >= PART * len(gone) else None
+
+    def _just_gone(self) -> Flags | None:
+        """The points that vanished at the sample before last; None where they are few."""
+        lost = np.count_nonzero(self.alive_long_before) - np.count_nonzero(self.alive)
+        if lost < PART / 2 * len(self.alive):
+            return None
+        gone = self.alive_long_before & ~self.alive_before & ~self.alive
+        return gone if np.count_nonzero(gone) >= max(40, PART * len(gone)) else None
+
+
+def _trimmed(points: Points) -> tuple[tuple[int, int], tuple[int, int]]:
+    """First and last column, first and last row of all but a fiftieth of the points at each side."""
+    x, y = np.sort(points.x), np.sort(points.y)
+    first, last = len(x) // 50, len(x) - 1 - len(x) // 50
+    return (int(x[first]), int(x[last])), (int(y[first]), int(y[last]))

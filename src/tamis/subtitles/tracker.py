@@ -19,11 +19,12 @@ from numpy.typing import NDArray
 
 from tamis.subtitles.lines import Group, find_lines
 from tamis.subtitles.reel import Reel, Shot
-from tamis.subtitles.strokes import StrokeOperator
+from tamis.subtitles.strokes import NEWBORN, StrokeOperator
 from tamis.subtitles.timing import first_visible, last_visible
 from tamis.subtitles.track import (
     CHANGED,
     PRUNED,
+    SAME_BRIGHTNESS,
     SETTLED,
     STANDS,
     Box,
@@ -51,6 +52,7 @@ STILL_THERE = 0.7
 # Text that lost its ground keeps its inner edges: the least share of its points with their full step, and of those that stand at
 # all. Measured: 0.27 and 0.57 of outlined text on another ground, 0.18 and 0.45 where another text took the place.
 FULL, FULL_STOOD = 0.23, 0.52
+GROUND = 0.03  # share of the pixels around a text that change where the ground does
 SMALL = 0.1  # share of a line's points, fewer than which do not take its place
 PARTS_APART = 3  # line heights between two parts of one line, at most
 FEW = 8  # points, fewer than which say nothing
@@ -156,9 +158,14 @@ class Tracker:
         if len(self.tracks) >= MOST_TRACKS or not _balanced(points):
             return
         replaced: list[tuple[Track, Flags]] = []
-        for track in self.tracks:
+        for track in list(self.tracks):
             inside = _covered(track, group)
             if inside is None:
+                continue
+            if track.age > NEWBORN and track.born_again(newborn):
+                if track.changed_character() is None:
+                    return
+                self._end(track, ~track.alive)
                 continue
             verdict = _replaces(group, track, inside)
             if verdict is None:
@@ -247,12 +254,17 @@ class Tracker:
 
     def _lose_part(self, track: Track) -> None:
         """Hands on a line that has gone and leaves the scenery which was taken for a part of it."""
-        gone = track.part_gone() if track.age > SETTLED else None
-        if gone is None or len(self._pictures) < 2:
+        if track.age <= SETTLED or len(self._pictures) < 2:
+            return
+        compact = track.part_gone()
+        gone = track.line_gone() if compact is None else compact
+        if gone is None:
             return
         points = track.points[gone]
-        if points.unchanged(self._pictures[0], self._picture) >= STILL_THERE:
-            return
+        if changed_around(points.box(), self._pictures[0], self._picture) > GROUND and (
+            compact is None or points.unchanged(self._pictures[0], self._picture) >= STILL_THERE
+        ):
+            return  # perhaps only the ground changed
         self._settle(track)
         assert track.start is not None
         shots = [s for s in self._reel.frames(self.sample - 9, self.sample) if s.time >= track.start]
@@ -331,6 +343,29 @@ class Tracker:
         if steady >= STEADY and track.age > BRIEF:
             self._rows.append((track.box[1], track.box[3]))
         return ended
+
+
+def changed_around(box: Box, before: Plane, now: Plane) -> float:
+    """Share of the pixels beside, and above or below, a box that are not as bright in one picture as in the other: as far as it
+    is high, and above or below where less changed, for the other line of a cue goes, too.
+
+    White letters that vanish from white paper leave their bright pixels as they were, as those do that lose their dark ground;
+    but the paper stays.
+    """
+    left, top, right, bottom = box
+    high = bottom - top
+
+    def changed(rows: slice, *columns: slice) -> float:
+        parts = [cv2.absdiff(before[rows, part], now[rows, part]) > SAME_BRIGHTNESS for part in columns]
+        return sum(map(np.count_nonzero, parts)) / max(1, sum(part.size for part in parts))
+
+    rows, columns = slice(top, bottom), slice(left, right)
+    beside = changed(rows, slice(max(0, left - high), left), slice(right, right + high))
+    above, below = (
+        changed(slice(max(0, top - high), top), columns),
+        changed(slice(bottom, bottom + high), columns),
+    )
+    return max(beside, min(above, below))
 
 
 def _sampled(shots: list[Shot], first: int, last: int) -> list[int]:
