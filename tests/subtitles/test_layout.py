@@ -162,3 +162,18 @@ def test_widths_in_which_lines_were_clearly_read_are_known() -> None:
     doubtful = Sizes(Narrow(122))  # type: ignore[arg-type]
     arrange([image(122)], [], Narrow(122), doubtful)  # type: ignore[arg-type]
     assert doubtful.known() == []
+
+
+def test_polarity_is_learnt_from_rows_that_were_offered_where_no_line_was_clear() -> None:
+    class BrightRow(Toy):
+        def seen(self, strip: np.ndarray) -> Sighting:
+            seen = super().seen(strip)
+            return (
+                seen
+                if strip[0, 0, 3]
+                else Sighting(seen.position, seen.mass * 0.9, seen.log_space, seen.vectors * 0.9)
+            )
+
+    offered = [image(row, polarity=-1) for row in (100, 109, 118, 127, 136, 145)]
+    found = arrange([image(122, scw=60.0, polarity=-1)], offered, BrightRow(100, 145))  # type: ignore[arg-type]
+    assert [line.image.polarity for line in found] == [1, 1]

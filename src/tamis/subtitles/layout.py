@@ -104,6 +104,10 @@ class Sizes:
         self._styles: list[_Style] = []
         self._polarity = {1: 0.0, -1: 0.0}  # how sure the networks were of each, summed over lines
 
+    @property
+    def learnt_nothing(self) -> bool:
+        return not self._styles
+
     def cut(self, image: LineImage) -> LineImage:
         """The line in the polarity of the clip and in the size of its style, as far as those are known."""
         if self._polarity[-image.polarity] > self._polarity[image.polarity]:
@@ -203,6 +207,10 @@ def arrange(
     chosen = _apart(looked)
     if any(line.offered for line in chosen):
         chosen = _apart([centred(line, recogniser) for line in chosen])
+    if sizes.learnt_nothing:
+        changed = [sizes.learn(line.image, line) for line in chosen]
+        if any(changed):
+            chosen = [Looked(sizes.cut(line.image), recogniser, line.offered) for line in chosen]
     chosen = [line for line in chosen if decided(line.sighting) >= LEAST_DECIDED]
     return sorted(chosen, key=lambda line: (line.image.box[1], line.image.box[0]))
 

@@ -14,7 +14,7 @@ from tamis.subtitles.cue import Box, Cue, Line
 from tamis.subtitles.detect import SAME_TIME
 
 MOST_SHARED_S = Fraction(2, 5)  # by which the times of one cue and the next on its spot may be off
-HIDDEN_S = Fraction(2, 5)  # for which a text may be hidden between two of its pieces
+HIDDEN_S = Fraction(1, 2)  # for which a text may be hidden between two of its pieces
 LEAST_PIECE = 2  # characters by which a piece is known
 SURE = 0.8  # confidence of a character that is another than the one in its place
 SAME_PLACE = 0.4  # character widths between the places of one and the same character
@@ -156,8 +156,12 @@ def without_fragments(cues: Sequence[Cue]) -> list[Cue]:
     """
     kept: list[Cue] = []
     for cue in sorted(cues, key=lambda cue: -len(cue.text) * (0.1 + cue.confidence)):
-        if not any(_same_time(cue, other) and _same_spot(cue, other) for other in kept):
+        at = next((i for i, o in enumerate(kept) if _same_time(cue, o) and _same_spot(cue, o)), None)
+        if at is None:
             kept.append(cue)
+        elif kept[at].text == cue.text:  # the surer one may be what was seen of it while the ground was quiet
+            start, end = min(kept[at].start, cue.start), max(kept[at].end, cue.end)
+            kept[at] = replace(kept[at], start=start, end=end)
     return sorted(kept, key=lambda cue: (cue.start, cue.end))
 
 

@@ -33,6 +33,7 @@ GAP = 3.0  # SCW between two characters of a line: wider than the spaces between
 CORNER = 0.3  # of the frame's width: a line whose middle is farther from the frame's is in a corner
 BEYOND_DOUBT = 0.9  # evidence of lines whose difference is no misreading
 AT_ONCE_S = Fraction(1, 5)  # between two lines of which one follows the other
+MOMENT_S, CROWD = Fraction(1, 10), 3  # more lines than that begin in one moment only where a drawing does
 MOVES_S = Fraction(3)  # within which a sign that moves is read again, further on
 LONG, VARIED = (
     8,
@@ -145,7 +146,7 @@ class Places:
     def _is_subtitle(self, line: Standing, home: bool, least: Thresholds) -> bool:
         if not line.text or (not home and _monotonous(line.text)):
             return False
-        if home and line.rich >= 1:
+        if home and any(not is_simple(c) for c in line.text):
             surely_text = line.centred >= CENTRED and line.decided >= DECIDED
             return surely_text or line.evidence >= least.at_home
         if line.evidence < (least.lonely if line.rich < 2 else least.line):
@@ -154,6 +155,8 @@ class Places:
             return True
         if line.centred < CENTRED or (line.rich < SURE_CHARACTERS and line.decided < DECIDED):
             return False  # of many rows and sizes that a drawing was looked at in, some show characters
+        if line.evidence < BEYOND_DOUBT and self._crowded(line):
+            return False
         logo = self._in_corner(line) or self._comes_again(line) or self._moves(line)
         return line.rich >= 1 and not logo
 
@@ -165,6 +168,10 @@ class Places:
             _apart(line, other) and not _alike(line.text, other.text) and _same_place(line, other)
             for other in self._sure
         )
+
+    def _crowded(self, line: Standing) -> bool:
+        """Whether a line is one of many that begin in one moment, as those do that a drawing is taken for."""
+        return sum(abs(line.start - other.start) <= MOMENT_S for other in self._lines) > CROWD
 
     def _moves(self, line: Standing) -> bool:
         """Whether the same words stand further to one side within seconds: on a sign that moves."""

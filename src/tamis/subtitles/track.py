@@ -24,6 +24,7 @@ Box = tuple[int, int, int, int]
 
 PRUNED = 6  # samples after which points that do not stand are forgotten
 SETTLED = 4  # samples after which a track's start can be told: a fade in is over
+RECENT = 24  # samples by which is judged how steady a track is
 RISING = 1.08  # a sample's mean step relative to the greatest before, beyond which the text is fading in
 SAME_BRIGHTNESS = 32  # of a text's ink, or outline, when the ground changes: no more than that; as in ink.py
 CONTRAST_POINTS = 300  # are enough for a mean
@@ -167,7 +168,7 @@ class Track:
     alive: Flags = field(init=False)
     alive_before: Flags = field(init=False)
     alive_long_before: Flags = field(init=False)  # the sample before that
-    # share of points alive, per sample since points were last forgotten
+    # share of points alive, per sample of late since points were last forgotten
     share: list[float] = field(default_factory=list)
     age: int = 0  # samples observed
     weak: int = 0  # samples in a row with less than `STANDS` of the points alive
@@ -182,6 +183,7 @@ class Track:
         self.box = self.points.box()
         self.alive = self.alive_before = self.alive_long_before = self.fresh = np.ones(len(self.points), bool)
         self._stood = np.zeros(len(self.points), np.int32)  # samples of late in which each point was alive
+        self._counted = 0  # those samples
         self._life = np.zeros(len(self.points), np.int32)  # samples in all
         self._forgotten: list[tuple[Points, Ints]] = []  # points that were dropped, with their lives
         self._level = float(self.points.step.mean())
@@ -196,6 +198,7 @@ class Track:
         self.alive_long_before, self.alive_before = self.alive_before, self.alive
         self.alive = 2 * now >= self.points.step
         self._stood += self.alive
+        self._counted += 1
         self._life += self.alive
         share = np.count_nonzero(self.alive) / len(self.alive)
         level = float(now.mean())
@@ -214,7 +217,7 @@ class Track:
         self.alive_before = np.concatenate([self.alive_before, here])
         self.alive_long_before = np.concatenate([self.alive_long_before, here])
         self.fresh = np.concatenate([self.fresh, here & fresh])
-        self._stood = np.concatenate([self._stood, np.full(len(more), len(self.share), np.int32)])
+        self._stood = np.concatenate([self._stood, np.full(len(more), self._counted, np.int32)])
         self._life = np.concatenate([self._life, np.full(len(more), self.age, np.int32)])
         self.box = self.points.box()
 
@@ -226,23 +229,25 @@ class Track:
         self.alive, self.alive_before = self.alive[which], self.alive_before[which]
         self.alive_long_before = self.alive_long_before[which]
         self._stood = np.zeros(len(self.points), np.int32)
+        self._counted = 0
         self.share = []
         self.box = self.points.box()
         self.weak = 0
 
     def prune(self) -> None:
         """Forgets points that mostly did not stand of late: background that moved, edges that it made with the text."""
-        if len(self.share) < PRUNED or min(self.share[-3:]) < STANDS:
+        if self._counted < PRUNED or min(self.share[-3:]) < STANDS:
             return  # just after a pause, points that do not stand tell that another text has come
-        steady = self._stood >= 0.6 * len(self.share)
+        steady = self._stood >= 0.6 * self._counted
         if 0.3 * len(steady) <= np.count_nonzero(steady) < 0.97 * len(steady):
             self.keep(steady)
         self._stood[:] = 0
-        self.share = [self.steadiness]
+        self._counted = 0
+        self.share = self.share[-RECENT:]
 
     def stood(self) -> Flags:
         """The points that stood in most samples before the line was going; all, when those are few."""
-        steady = self._stood >= 0.6 * max(1, len(self.share) - self.weak)
+        steady = self._stood >= 0.6 * max(1, self._counted - self.weak)
         return steady if np.count_nonzero(steady) >= 0.3 * len(steady) else np.ones(len(steady), bool)
 
     def all_points(self) -> Points:

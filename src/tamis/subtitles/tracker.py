@@ -54,6 +54,7 @@ STILL_THERE = 0.7
 FULL, FULL_STOOD = 0.23, 0.52
 GROUND = 0.03  # share of the pixels around a text that change where the ground does
 SMALL = 0.1  # share of a line's points, fewer than which do not take its place
+TAKEN = 0.8  # share of a line's width and height that the one in its place covers
 PARTS_APART = 3  # line heights between two parts of one line, at most
 FEW = 8  # points, fewer than which say nothing
 FLOOD = 0.03  # share of newborn pixels in the picture, beyond which the scene itself has changed
@@ -261,10 +262,10 @@ class Tracker:
         if gone is None:
             return
         points = track.points[gone]
-        if changed_around(points.box(), self._pictures[0], self._picture) > GROUND and (
-            compact is None or points.unchanged(self._pictures[0], self._picture) >= STILL_THERE
-        ):
-            return  # perhaps only the ground changed
+        if changed_around(points.box(), self._pictures[0], self._picture) > GROUND:
+            known = compact is not None or self._taken(points)
+            if not known or points.unchanged(self._pictures[0], self._picture) >= STILL_THERE:
+                return  # perhaps only the ground changed
         self._settle(track)
         assert track.start is not None
         shots = [s for s in self._reel.frames(self.sample - 9, self.sample) if s.time >= track.start]
@@ -277,6 +278,17 @@ class Tracker:
         ended = Ended(points, track.start, end, full, 1.0, track.prior, track.born, self.sample)
         self._ended.append(ended)
         track.keep(~gone)
+
+    def _taken(self, points: Points) -> bool:
+        """Whether a line that was just born stands where points were."""
+        left, top, right, bottom = points.box()
+        for track in self.tracks:
+            across = min(right, track.box[2]) - max(left, track.box[0])
+            down = min(bottom, track.box[3]) - max(top, track.box[1])
+            covers = across >= TAKEN * (right - left) and down >= TAKEN * (bottom - top)
+            if track.age <= 2 and covers and len(track.points) >= 0.5 * len(points):
+                return True
+        return False
 
     def _undo(self, track: Track) -> None:
         """Takes a split back when what had appeared in place of a character has gone: it was background."""
