@@ -7,7 +7,7 @@ import unicodedata
 import pytest
 
 from tamis.subtitles import characters
-from tamis.subtitles.punctuation import restore
+from tamis.subtitles.punctuation import restore, without_doubtful_ends
 from tamis.subtitles.search import ReadCharacter
 
 
@@ -58,3 +58,29 @@ def test_restored_text_folds_back_to_what_was_read(language: str) -> None:
     read = "真的,吗?!3,000...“好”「对」(是):~;。、"
     assert characters.fold(restored(read, language)) == read
     assert unicodedata.normalize("NFKC", restored(read, language)) == read
+
+
+def test_of_two_commas_side_by_side_one_was_misread() -> None:
+    assert (
+        "".join(
+            c.text
+            for c in restore([ReadCharacter((i,), c, 0.9) for i, c in enumerate("老书虫,,")], "zh-hans")
+        )
+        == "老书虫，"
+    )
+
+
+@pytest.mark.parametrize(
+    "text, confidences, expected",
+    [
+        ("水辺の，", (0.9, 0.9, 0.9, 0.34), "水辺の"),
+        ("水辺の，", (0.9, 0.9, 0.9, 0.9), "水辺の，"),
+        ("“～水辺～。", (0.2, 0.5, 0.4, 0.4, 0.5, 0.3), "水辺"),
+        ("？！", (0.4, 0.5), "？！"),
+    ],
+)
+def test_doubtful_marks_at_the_ends_are_left_out(
+    text: str, confidences: tuple[float, ...], expected: str
+) -> None:
+    read = [ReadCharacter((i,), c, p) for i, (c, p) in enumerate(zip(text, confidences, strict=True))]
+    assert "".join(c.text for c in without_doubtful_ends(read)) == expected

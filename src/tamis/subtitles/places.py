@@ -134,11 +134,15 @@ class Places:
         return len(texts) >= 2
 
     def are_subtitles(self, cue: Sequence[Standing], least: Thresholds) -> list[bool]:
-        """Which lines of one cue are subtitles. A line aligned with one at home, on the next row, is at home with it."""
+        """Which lines of one cue are subtitles. A line aligned with one at home, or read beyond doubt, on the next row, is at
+        home with it."""
         home = [self.home(line) for line in cue]
+        sure = [
+            at_home or (line.evidence >= BEYOND_DOUBT and line.rich >= SURE_CHARACTERS)
+            for line, at_home in zip(cue, home, strict=True)
+        ]
         home = [
-            at_home
-            or any(other_home and _next_row(line, other) for other, other_home in zip(cue, home, strict=True))
+            at_home or any(known and _next_row(line, other) for other, known in zip(cue, sure, strict=True))
             for line, at_home in zip(cue, home, strict=True)
         ]
         return [self._is_subtitle(line, h, least) for line, h in zip(cue, home, strict=True)]

@@ -227,7 +227,9 @@ def _recognise(cue: SeenCue, lattices: Iterator[Lattice], language: str, setting
         if all(character.text.isspace() for character in reading.characters):
             continue
         spelt = replace(reading, characters=punctuation.restore(reading.characters, language))
-        shown = to_line(line, lattice, _calibrated(spelt, settings))
+        calibrated = _calibrated(spelt, settings)
+        calibrated = replace(calibrated, characters=punctuation.without_doubtful_ends(calibrated.characters))
+        shown = to_line(line, lattice, calibrated)
         text = "".join(shown.text.split())
         centred, sure = evidence(lattice, reading)
         standing = Standing(
