@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import signal
@@ -14,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tamis.batch import Item, Journal, Outcome, counting, expand, number_of_jobs, plan, run
+from tamis.batch import Item, Journal, Outcome, counting, expand, plan, run
 from tamis.errors import InputError, OutputError, UsageError
 from tamis.writing import replacing
 
@@ -320,10 +319,3 @@ def test_a_bar_is_told_the_share_that_has_come() -> None:
     for outcome in outcomes:
         on_outcome(outcome)
     assert shares == [0.5, 1.0] and told == outcomes
-
-
-@pytest.mark.parametrize("text", ["0", "-1", "two", "1.5", ""])
-def test_a_number_of_jobs_is_whole_and_positive(text: str) -> None:
-    assert number_of_jobs("3") == 3
-    with pytest.raises(argparse.ArgumentTypeError, match="whole number"):
-        number_of_jobs(text)

@@ -56,14 +56,26 @@ def test_altered_weights_are_refused(record: Path) -> None:
         weights.read(found)
 
 
-def test_missing_weights_say_what_to_do(record: Path) -> None:
+def test_missing_weights_say_what_to_do(record: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The user's own are to be named rightly; those of the package come with the installation."""
     found = weights.load(record)
     found.path.unlink()
-    with pytest.raises(WeightsError, match=r"is missing.*install tamis again"):
+    with pytest.raises(WeightsError, match=r"is missing: give the \.json"):
+        weights.read(found)
+    monkeypatch.setattr(weights, "PACKAGE", record.parents[2])
+    with pytest.raises(WeightsError, match=r"is missing: .*install tamis again"):
         weights.read(found)
     record.unlink()
     with pytest.raises(WeightsError, match="is missing"):
         weights.load(record)
+
+
+def test_a_record_that_is_no_text_or_no_file_says_so(record: Path) -> None:
+    record.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(WeightsError, match="no record of weights"):
+        weights.load(record)
+    with pytest.raises(WeightsError, match="cannot be read"):
+        weights.load(record.parent)
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"name": "toy.first"}', '{"surprise": 1}'])

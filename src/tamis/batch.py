@@ -13,7 +13,6 @@ worker with it and nothing else. With `cluster` the same work runs on Ray (`tami
 
 from __future__ import annotations
 
-import argparse
 import glob
 import json
 import os
@@ -167,14 +166,6 @@ def counting(
         bar(come / total)
 
     return told
-
-
-def number_of_jobs(text: str) -> int:
-    """The value of --jobs, for argparse."""
-    number = int(text) if text.isdecimal() else 0
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
-    return number
 
 
 def _anywhere(items: Sequence[Item], work: Work, jobs: int, cluster: str | None) -> Iterator[Outcome]:

@@ -17,9 +17,10 @@ from collections.abc import Sequence
 from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
-from typing import NoReturn, TextIO
+from typing import TextIO
 
 from tamis import __version__, doctor
+from tamis.arguments import Parser
 from tamis.errors import MissingExtraError, TamisError
 from tamis.proliferation import commands as proliferation
 from tamis.spark import commands as spark
@@ -60,18 +61,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
-    parser = build_parser()
-    options, rest = parser.parse_known_args(arguments)
-    if rest and not options.takes_rest:
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    options, rest = build_parser().parse_known_args(arguments)
     options.rest = rest
     return options
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="tamis", description="Finds the few things that matter in large media.")
+    parser = Parser(prog="tamis", description="Finds the few things that matter in large media.")
     parser.add_argument("--version", action="version", version=f"tamis {__version__}")
-    common = _Parser(add_help=False)
+    common = Parser(add_help=False)
     common.add_argument("--debug", action="store_true", help="show the whole story of an error")
     parser.set_defaults(extra="subtitles", debug=False, takes_rest=False)
     parts = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
@@ -138,14 +136,6 @@ def _serve(options: argparse.Namespace) -> int:
 
 def _doctor(options: argparse.Namespace) -> int:
     return doctor.main(as_json=options.json)
-
-
-class _Parser(argparse.ArgumentParser):
-    """Wrong usage: what is wrong, and where the right usage is shown."""
-
-    def error(self, message: str) -> NoReturn:
-        print(f"{self.prog}: {message[0].upper()}{message[1:]}. See  {self.prog} --help", file=sys.stderr)
-        raise SystemExit(2)
 
 
 def _failed(error: BaseException, sentence: str, debug: bool, status: int) -> int:

@@ -61,11 +61,11 @@ def load(record: Path) -> Weights:
         stored = json.loads(record.read_text(encoding="utf-8"))
         return Weights(**stored, folder=record.parent)
     except FileNotFoundError:
-        raise WeightsError(
-            f"{record} is missing: the installation is incomplete; install tamis again."
-        ) from None
-    except (json.JSONDecodeError, TypeError) as error:
-        raise WeightsError(f"{record} is no record of weights ({error}); install tamis again.") from None
+        raise WeightsError(f"{record} is missing: {_way_out(record)}.") from None
+    except (ValueError, TypeError) as error:  # no text, no JSON, or not these fields
+        raise WeightsError(f"{record} is no record of weights ({error}): {_way_out(record)}.") from None
+    except OSError as error:
+        raise WeightsError(f"{record} cannot be read: {error.strerror or error}.") from None
 
 
 def read(weights: Weights) -> bytes:
@@ -105,13 +105,17 @@ def _verified(path: Path, sha256: str) -> bytes:
     try:
         content = path.read_bytes()
     except FileNotFoundError:
-        raise WeightsError(
-            f"{path} is missing: the installation is incomplete; install tamis again."
-        ) from None
+        raise WeightsError(f"{path} is missing: {_way_out(path)}.") from None
     found = hashlib.sha256(content).hexdigest()
     if found != sha256:
         raise WeightsError(
-            f"{path} is not what was published: its SHA-256 is {found[:12]}..., the record says {sha256[:12]}...; "
-            "install tamis again."
+            f"{path} is not what was published: its SHA-256 is {found[:12]}..., the record says {sha256[:12]}...: "
+            f"{_way_out(path)}."
         )
     return content
+
+
+def _way_out(path: Path) -> str:
+    if PACKAGE in path.resolve().parents:
+        return "the installation is incomplete; install tamis again"
+    return "give the .json that was written with the weights, in the same folder as they"

@@ -334,10 +334,20 @@ def test_a_series_with_a_missing_instance_is_refused(shared_data: Path, tmp_path
 
 
 def test_wrong_usage_is_refused_before_any_work(tmp_path: Path) -> None:
-    assert run(PHANTOM, "-o", tmp_path, "--preset", "elston") == 2
-    assert run(PHANTOM, "-o", tmp_path, "--regions", "-3") == 2
-    assert run(PHANTOM, "-o", tmp_path, "--model", tmp_path / "none.json") == 1
-    assert not list(tmp_path.iterdir())
+    assert run(PHANTOM, "-o", tmp_path / "out", "--preset", "elston") == 2
+    assert run(PHANTOM, "-o", tmp_path / "out", "--regions", "-3") == 2
+    out, wrong = tmp_path / "out", tmp_path / "wrong.txt"
+    wrong.write_text("neither weights nor a table")
+    for option, value in (
+        ("--model", "none.json"),
+        ("--model", "wrong.txt"),
+        ("--detector", "."),
+        ("--mitoses", "wrong.txt"),
+    ):
+        assert run(PHANTOM, "-o", out, option, tmp_path / value) == 1
+    with pytest.raises(SystemExit):  # no mitosis is as likely as that: every slide would have the score 1
+        run(PHANTOM, "-o", out, "--threshold", "2")
+    assert not out.exists()
 
 
 def test_regions_limit_the_search_on_a_slide_that_holds_more(monkeypatch: pytest.MonkeyPatch) -> None:

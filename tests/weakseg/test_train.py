@@ -178,6 +178,18 @@ def test_another_recipe_in_the_same_folder_is_refused(dataset: Path, tmp_path: P
 
 
 def test_an_unknown_field_is_refused() -> None:
+    for wrong in (
+        "steps=many",
+        "steps=4.5",
+        "steps=-1",
+        "frozen=1",
+        "trunk=3",
+        "learning_rate=null",
+        "r=true",
+    ):
+        with pytest.raises(UsageError, match=f"--set {wrong}: a value such as"):
+            changed(Recipe(), [wrong])
+    assert changed(Recipe(), ["um_per_px=null", "learning_rate=1"]).um_per_px is None
     with pytest.raises(UsageError, match="no field 'stepps'"):
         changed(Recipe(), ["stepps=3"])
 
@@ -192,8 +204,20 @@ def test_unknown_resolution_is_refused_or_taken_as_it_is(dataset: Path, tmp_path
     write_table(dataset, ["name", "label"], [[f"field_{i}", "1" if i < 4 else "0"] for i in range(8)])
     with pytest.raises(InputError, match="um/px is unknown"):
         run(dataset, tmp_path / "run")
-    run(dataset, tmp_path / "as-they-are", "--set", "um_per_px=null", "--set", "stained=false")
-    assert export.load_network(tmp_path / "as-they-are")[1].um_per_px is None
+    # The same folder: nothing was trained in it, so that another recipe is no other run.
+    run(dataset, tmp_path / "run", "--set", "um_per_px=null", "--set", "stained=false")
+    assert export.load_network(tmp_path / "run")[1].um_per_px is None
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--folds", "1"], ["--folds", "-2"], ["--folds", "2", "--fold", "2"], ["--fold", "0"]]
+)
+def test_folds_that_there_are_not_are_wrong_usage(
+    dataset: Path, tmp_path: Path, arguments: list[str]
+) -> None:
+    with pytest.raises(UsageError, match="--fold"):
+        run(dataset, tmp_path / "run", *arguments)
+    assert not (tmp_path / "run").exists()
 
 
 def test_evaluation_prints_figures_beside_all_foreground(

@@ -11,7 +11,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tamis.batch import Outcome, counting, number_of_jobs
+from tamis import weights
+from tamis.arguments import number_of_jobs, probability, run_verb, um_per_px
+from tamis.batch import Outcome, counting
 from tamis.errors import InputError, UsageError
 from tamis.progress import Progress
 from tamis.proliferation.compose_command import add_compose
@@ -64,7 +66,7 @@ def _add_score(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="where results go")
     parser.add_argument(
-        "--mpp", type=_um_per_px, metavar="UM", help="um per pixel, for slides that do not say, or wrongly"
+        "--mpp", type=um_per_px, metavar="UM", help="um per pixel, for slides that do not say, or wrongly"
     )
     parser.add_argument(
         "--preset",
@@ -86,7 +88,12 @@ def _add_score(parser: argparse.ArgumentParser) -> None:
         help="search the K regions richest in cells, 2 mm2 each, or all tissue where it is no more; 0: always all "
         "(default: %(default)s)",
     )
-    parser.add_argument("--threshold", type=float, metavar="P", help="least probability of a mitosis")
+    parser.add_argument(
+        "--threshold",
+        type=probability,
+        metavar="P",
+        help="least probability of a mitosis (default: the detector's)",
+    )
     parser.add_argument(
         "--mitoses", type=Path, metavar="TABLE", help="count these positions instead of looking for mitoses"
     )
@@ -120,9 +127,7 @@ def _score(options: argparse.Namespace) -> int:
         raise UsageError(
             f"--regions {options.regions}: give how many regions to search, or 0 for the whole tissue."
         )
-    for path in filter(None, (options.model, options.mitoses, options.detector)):
-        if not path.exists():
-            raise InputError(f"{path} does not exist.")
+    _check_given(options)
     items = scoring.plan(scoring.inputs(options.inputs), options.output)
     job = scoring.Job(
         {
@@ -155,6 +160,21 @@ def _score(options: argparse.Namespace) -> int:
     skipped = sum(outcome.status == "skipped" for outcome in outcomes)
     print(f"tamis: {len(good) - skipped} scored, {failed} failed, {skipped} done before.", file=sys.stderr)
     return 1 if failed else 0
+
+
+def _check_given(options: argparse.Namespace) -> None:
+    """What goes with every slide is looked at once, and not refused slide by slide."""
+    if options.model is not None:
+        weights.load(options.model)
+    if options.mitoses is not None:
+        from tamis.proliferation.submission import read_truth
+
+        read_truth(options.mitoses, 0.25)  # the scale is each slide's own: here only whether it can be read
+    if options.detector is not None:
+        from tamis.proliferation import detect
+
+        for name in (detect.NETWORK, detect.CANDIDATES):
+            weights.load(options.detector / f"{name}.json")
 
 
 def _tell_score(outcome: Outcome, bar: Progress, as_json: bool) -> None:
@@ -200,10 +220,12 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
         default="false-positive",
         help="further detections of a mitosis that is hit already (default: %(default)s)",
     )
-    parser.add_argument("--threshold", type=float, metavar="P", help="leave out detections less confident")
+    parser.add_argument(
+        "--threshold", type=probability, metavar="P", help="leave out detections less confident"
+    )
     parser.add_argument(
         "--mpp",
-        type=_um_per_px,
+        type=um_per_px,
         default=0.25,
         metavar="UM",
         help="um per pixel of row and col (default: 0.25)",
@@ -253,19 +275,7 @@ def _evaluate(options: argparse.Namespace) -> int:
 def _train(options: argparse.Namespace) -> int:
     from tamis.proliferation import train
 
-    parser = argparse.ArgumentParser(prog="tamis proliferation train", description=train.__doc__)
-    train.add_arguments(parser)
-    return train.main(parser.parse_args(options.rest))
-
-
-def _um_per_px(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < 1000:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of micrometres per pixel, such as 0.25")
-    return value
+    return run_verb("tamis proliferation train", train, options.rest)
 
 
 def demo(folder: Path) -> None:

@@ -9,6 +9,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tamis.arguments import probability, um_per_px
 from tamis.errors import TamisError
 
 if TYPE_CHECKING:
@@ -26,22 +27,14 @@ def add_detect(verbs: Any, common: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "inputs", nargs="+", metavar="IMAGE", help="a picture, a slide, a folder, a pattern or a URL"
     )
-    parser.add_argument("--mpp", type=float, metavar="UM", help="um per pixel, for pictures that do not say")
     parser.add_argument(
-        "--threshold", type=_probability, metavar="P", help="least probability (default: the published one)"
+        "--mpp", type=um_per_px, metavar="UM", help="um per pixel, for pictures that do not say"
+    )
+    parser.add_argument(
+        "--threshold", type=probability, metavar="P", help="least probability (default: the published one)"
     )
     parser.add_argument("--json", action="store_true", help="print one JSON record a line")
     parser.set_defaults(run=_detect, extra="slides")
-
-
-def _probability(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no probability: give a number from 0 to 1")
-    return value
 
 
 def _detect(options: argparse.Namespace) -> int:

@@ -25,7 +25,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tamis.agreement import Estimate
-from tamis.batch import Outcome, counting, number_of_jobs
+from tamis.arguments import number_of_jobs, um_per_px
+from tamis.batch import Outcome, counting
 from tamis.errors import InputError, UsageError
 from tamis.progress import Progress
 from tamis.proliferation import scoring, train_score
@@ -59,7 +60,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--results", type=Path, metavar="DIR", help="what `tamis proliferation score` wrote for them"
     )
     parser.add_argument("--name", default="svm.tupac16", help="of the model (default: %(default)s)")
-    parser.add_argument("--mpp", type=float, metavar="UM", help="um per pixel, for slides that do not say")
+    parser.add_argument(
+        "--mpp", type=um_per_px, metavar="UM", help="um per pixel, for slides that do not say"
+    )
     parser.add_argument("--detector", type=Path, metavar="DIR", help="weights of another mitosis detector")
     parser.add_argument(
         "--auxiliary",

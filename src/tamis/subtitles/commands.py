@@ -18,7 +18,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tamis.batch import Item, Outcome, counting, expand, number_of_jobs, plan, run
+from tamis.arguments import number_of_jobs, run_verb
+from tamis.batch import Item, Outcome, counting, expand, plan, run
 from tamis.errors import InputError, InputWarning, UsageError
 from tamis.progress import Progress
 from tamis.writing import check_writable
@@ -323,10 +324,7 @@ def _rate(text: str) -> Fraction:
 def _train(options: argparse.Namespace) -> int:
     from tamis.subtitles import train
 
-    parser = argparse.ArgumentParser(prog="tamis subtitles train", description=train.__doc__)
-    train.add_arguments(parser)
-    train.main(parser.parse_args(options.rest))
-    return 0
+    return run_verb("tamis subtitles train", train, options.rest)
 
 
 def demo(folder: Path) -> None:

@@ -9,6 +9,7 @@ The first member learns the class vectors; the others learn to speak the same la
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from collections.abc import Callable, Iterator
 from functools import lru_cache
@@ -21,6 +22,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tamis.errors import InputError
 from tamis.subtitles.characters import base_classes, hangul_parts
 from tamis.subtitles.networks import DESIGNS, Recogniser, Targets, recognition_loss
 from tamis.subtitles.strip import HEIGHT, STRIDE
@@ -45,6 +47,8 @@ class Lines:
 
     def _load(self, number: int) -> dict[str, NDArray[Any]]:
         path = self.folder / f"shard-{number:04d}.npz"
+        if not path.exists():
+            print(f"waiting for {path}, which the renderer has not written yet", file=sys.stderr, flush=True)
         while not path.exists():
             time.sleep(2)
         with np.load(path, allow_pickle=False) as stored:
@@ -128,6 +132,11 @@ def evaluator(folder: Path) -> Callable[[torch.nn.Module], dict[str, float]]:
 
 
 def train(arguments: argparse.Namespace) -> Fitted:
+    """Raises InputError where there is no folder of lines. Lines that are still being rendered are waited for."""
+    if not arguments.lines.is_dir():
+        raise InputError(
+            f"{arguments.lines} is no folder of rendered lines: python -m tamis.subtitles.synthesis makes one."
+        )
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(arguments.seed)
     half = {"bfloat16": True, "float32": False, "auto": fast_bfloat16()}[arguments.precision]
@@ -181,6 +190,9 @@ def adopt_head(model: Recogniser, source: Path, checkpoint: Path) -> None:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    def option(name: str, kind: type, default: Any, text: str) -> None:
+        parser.add_argument(name, type=kind, default=default, help=f"{text} (default: %(default)s)")
+
     parser.add_argument("design", choices=sorted(DESIGNS), help="the design of the member to train")
     parser.add_argument(
         "--lines", type=Path, required=True, help="folder of rendered lines (train/ and dev/)"
@@ -190,22 +202,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--start", type=Path, help="checkpoint whose weights to start from, with a new schedule"
     )
-    parser.add_argument("--shards", type=int, default=200)
-    parser.add_argument("--steps", type=int, default=8000)
-    parser.add_argument("--batch", type=int, default=16, help="lines per step")
-    parser.add_argument("--learning-rate", type=float, default=2e-3)
-    parser.add_argument(
+    option("--shards", int, 200, "files of rendered lines in LINES/train")
+    option("--steps", int, 8000, "steps; the schedule depends on it")
+    option("--batch", int, 16, "lines per step")
+    option("--learning-rate", float, 2e-3, "peak")
+    option(
         "--epsilon",
-        type=float,
-        default=1e-4,
-        help="of Adam: gradients below it hardly count, or class vectors of rare characters are driven away",
+        float,
+        1e-4,
+        "of Adam: gradients below it hardly count, or class vectors of rare characters are driven away",
     )
-    parser.add_argument("--precision", choices=["auto", "float32", "bfloat16"], default="auto")
     parser.add_argument(
-        "--minutes", type=float, default=100_000.0, help="stop with a checkpoint after this long"
+        "--precision",
+        choices=["auto", "float32", "bfloat16"],
+        default="auto",
+        help="of the products; auto: bfloat16 where the processor has it",
     )
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--seed", type=int, default=1)
+    option("--minutes", float, 100_000.0, "stop with a checkpoint after this long")
+    option("--threads", int, 2, "of PyTorch")
+    option("--seed", int, 1, "of weights and batches")
 
 
 def main(arguments: argparse.Namespace | None = None) -> None:

@@ -14,7 +14,8 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tamis.batch import Item, Outcome, counting, number_of_jobs, plan, run
+from tamis.arguments import number_of_jobs, probability, run_verb, um_per_px
+from tamis.batch import Item, Outcome, counting, plan, run
 from tamis.errors import InputError
 from tamis.progress import Progress
 
@@ -60,12 +61,12 @@ def _add_segment(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR")
     parser.add_argument(
         "--mpp",
-        type=_um_per_px,
+        type=um_per_px,
         metavar="UM",
         help="um per pixel at full resolution, where the file does not say it",
     )
     parser.add_argument(
-        "--threshold", type=_share, metavar="P", help="of the mask; default: the network's own"
+        "--threshold", type=probability, metavar="P", help="of the mask; default: the network's own"
     )
     parser.add_argument("--weights", metavar="NAME.json", help="another network, as export wrote it")
     parser.add_argument(
@@ -163,26 +164,6 @@ def _sentence(summary: Any) -> str:
     return f"{share}, {summary['cancer_mm2']:.3f} of {summary['tissue_mm2']:.3f} mm2, in {summary['parts']} parts"
 
 
-def _um_per_px(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0.001 <= value <= 100_000:
-        raise argparse.ArgumentTypeError(f"{text!r} is no resolution: give um per pixel, such as 0.25")
-    return value
-
-
-def _share(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no probability from 0 to 1")
-    return value
-
-
 # check, train, export, evaluate
 
 
@@ -219,15 +200,7 @@ def _delegate(name: str, options: argparse.Namespace) -> int:
     """The verb's own module reads its options: those of training need PyTorch only when it is asked for."""
     from importlib import import_module
 
-    module = import_module(f"tamis.weakseg.{name}")
-    parser = argparse.ArgumentParser(
-        prog=f"tamis weakseg {name}",
-        description=module.__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    module.add_arguments(parser)
-    module.main(parser.parse_args(options.rest))
-    return 0
+    return run_verb(f"tamis weakseg {name}", import_module(f"tamis.weakseg.{name}"), options.rest)
 
 
 def demo(folder: Path) -> None:

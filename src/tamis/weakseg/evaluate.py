@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tamis.agreement import Estimate
+from tamis.arguments import probability, um_per_px
 from tamis.errors import InputError
 from tamis.weakseg.images import read_image, read_mask
 from tamis.weakseg.labels import Dataset, LabelledImage, folds, read_dataset, with_masks
@@ -178,15 +179,22 @@ def cases(dataset: Dataset, maps: Maps, found: Sequence[Scored]) -> list[Case]:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("dataset", type=Path, metavar="DATASET")
-    parser.add_argument("maps", type=Path, nargs="+", metavar="MAPS")
+    parser.add_argument(
+        "dataset", type=Path, metavar="DATASET", help="a folder with labels.csv, images and masks"
+    )
+    parser.add_argument("maps", type=Path, nargs="+", metavar="MAPS", help="a folder of maps")
     parser.add_argument("--mean", action="store_true", help="score the mean of all MAPS, as of several seeds")
     parser.add_argument(
-        "--refine", type=float, metavar="UM", help="refine the maps by the images at this um per px first"
+        "--refine", type=um_per_px, metavar="UM", help="refine the maps by the images at this um per px first"
     )
-    parser.add_argument("--threshold", type=float, default=THRESHOLD)
     parser.add_argument(
-        "--negatives", type=float, metavar="SHARE", help="choose the threshold on the other folds instead"
+        "--threshold", type=probability, default=THRESHOLD, metavar="P", help="default: %(default)s"
+    )
+    parser.add_argument(
+        "--negatives",
+        type=probability,
+        metavar="SHARE",
+        help="choose the threshold on the other folds instead",
     )
     parser.add_argument(
         "--folds", type=int, default=5, help="of --negatives: as in train (default: %(default)s)"

@@ -77,16 +77,20 @@ def recipe_from(text: str) -> Recipe:
 
 
 def store(recipe: Recipe, run: Path) -> None:
-    """RUN/recipe.json; refuses a run that was begun with another recipe."""
+    """RUN/recipe.json; refuses a run that was begun with another recipe. One of which no fold was begun is replaced."""
     path = run / "recipe.json"
-    if path.exists() and recipe_from(path.read_text(encoding="utf-8")) != recipe:
+    begun = path.exists() and any(run.glob("fold-*"))
+    if begun and recipe_from(path.read_text(encoding="utf-8")) != recipe:
         raise UsageError(f"{run} holds a run with another recipe ({path}): give another folder with -o.")
     with replacing(path) as beside:
         beside.write_text(json.dumps(asdict(recipe), indent=2) + "\n", encoding="utf-8")
 
 
 def changed(recipe: Recipe, assignments: Sequence[str]) -> Recipe:
-    """The recipe with fields of its own or of its objective replaced. Raises UsageError for one that does not exist."""
+    """The recipe with fields of its own or of its objective replaced.
+
+    Raises UsageError for a field that does not exist, and for a value of another kind than the field's.
+    """
     if "trunk=vgg" in assignments:
         recipe = replace(recipe, **VGG)  # type: ignore[arg-type]
     for assignment in assignments:
@@ -96,10 +100,25 @@ def changed(recipe: Recipe, assignments: Sequence[str]) -> Recipe:
         except json.JSONDecodeError:
             value = text
         if name in Objective.__dataclass_fields__:
+            _require_kind(assignment, value, getattr(recipe.objective, name))
             recipe = replace(recipe, objective=replace(recipe.objective, **{name: value}))
         elif name in Recipe.__dataclass_fields__ and name != "objective":
+            _require_kind(assignment, value, getattr(Recipe(), name), absent=name == "um_per_px")
             recipe = replace(recipe, **{name: value})
         else:
             names = ", ".join([*Recipe.__dataclass_fields__, *Objective.__dataclass_fields__])
             raise UsageError(f"--set {assignment}: a recipe has no field {name!r}; it has {names}.")
     return recipe
+
+
+def _require_kind(assignment: str, value: object, default: object, *, absent: bool = False) -> None:
+    """Raises UsageError for a value of another kind than the field's default, which stands as the example."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if isinstance(default, float):
+        fits = number
+    elif isinstance(default, int) and not isinstance(default, bool):
+        fits = number and isinstance(value, int) and value >= 0
+    else:
+        fits = type(value) is type(default)
+    if not (fits or (absent and value is None)):
+        raise UsageError(f"--set {assignment}: a value such as {json.dumps(default)} was expected.")

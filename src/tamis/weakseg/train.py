@@ -264,17 +264,34 @@ def _tell(line: dict[str, float]) -> None:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("dataset", type=Path, metavar="DATASET")
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="RUN")
-    parser.add_argument("--recipe", choices=sorted(RECIPES), default="cdws")
     parser.add_argument(
-        "--folds", type=int, default=0, metavar="K", help="cross-validate; 0 trains on everything"
+        "dataset", type=Path, metavar="DATASET", help="a folder with labels.csv and images (see check)"
+    )
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="RUN", help="where the run lives")
+    parser.add_argument(
+        "--recipe",
+        choices=sorted(RECIPES),
+        default="cdws",
+        help="cdws: labels and areas; _twice, _thrice: and again on its own marks; dws: without areas; mil: one output; "
+        "full: with pixel masks (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--folds",
+        type=int,
+        default=0,
+        metavar="K",
+        help="cross-validate; 0, the default, trains on everything",
     )
     parser.add_argument(
         "--fold", type=int, action="append", default=[], metavar="I", help="only this fold, from 0"
     )
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--precision", choices=["auto", "float32", "bfloat16"], default="auto")
+    parser.add_argument("--seed", type=int, default=0, help="of weights and batches (default: %(default)s)")
+    parser.add_argument(
+        "--precision",
+        choices=["auto", "float32", "bfloat16"],
+        default="auto",
+        help="of the products; auto: bfloat16 where the processor has it",
+    )
     parser.add_argument("--threads", type=int, default=0, help="of PyTorch; 0 leaves its default")
     parser.add_argument(
         "--features",
@@ -295,6 +312,10 @@ def main(options: argparse.Namespace) -> None:
     if options.threads:
         torch.set_num_threads(options.threads)
     recipe = changed(RECIPES[options.recipe], options.set)
+    if options.folds == 1 or options.folds < 0:
+        raise UsageError(f"--folds {options.folds}: give 2 or more, or 0 to train on everything.")
+    if wrong := [fold for fold in options.fold if not 0 <= fold < options.folds]:
+        raise UsageError(f"--fold {wrong[0]}: with --folds {options.folds} they are numbered from 0 on.")
     dataset = read_dataset(options.dataset)
     if recipe.negatives:
         require_both_classes(dataset)

@@ -1,0 +1,75 @@
+"""The command line's own words: values that argparse takes, and wrong usage told in a sentence.
+
+parser.add_argument("--mpp", type=um_per_px)        # 'abc' is no number of micrometres per pixel, such as 0.25
+status = run_verb("tamis weakseg train", module, options.rest)
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+FINEST_UM, COARSEST_UM = 0.001, 100_000.0
+"""From an electron microscope to a volume with voxels of 10 cm: anything else is a slip of the finger."""
+
+
+class Parser(argparse.ArgumentParser):
+    """Wrong usage: what is wrong, and where the right usage is shown. Exit status 2."""
+
+    def error(self, message: str) -> NoReturn:
+        print(f"{self.prog}: {message[0].upper()}{message[1:]}. See  {self.prog} --help", file=sys.stderr)
+        raise SystemExit(2)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """A verb refuses what it does not know by itself, so that its own help is named, unless it says `takes_rest`."""
+        options, rest = super().parse_known_args(args, namespace)
+        if rest and not getattr(options, "takes_rest", False):
+            self.error(f"unrecognized arguments: {' '.join(rest)}")
+        return options, rest
+
+
+def run_verb(prog: str, module: Any, arguments: Sequence[str]) -> int:
+    """A verb whose options are known to its module alone, which imports what is heavy: `add_arguments` and `main` of it.
+
+    prog  what the user typed, such as "tamis weakseg train"
+    """
+    parser = Parser(
+        prog=prog, description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--debug", action="store_true", help="show the whole story of an error")
+    module.add_arguments(parser)
+    return module.main(parser.parse_args(arguments)) or 0
+
+
+def number_of_jobs(text: str) -> int:
+    """The value of --jobs."""
+    number = int(text) if text.isdecimal() else 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
+    return number
+
+
+def um_per_px(text: str) -> float:
+    """The value of --mpp."""
+    value = _number(text)
+    if not FINEST_UM <= value <= COARSEST_UM:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of micrometres per pixel, such as 0.25")
+    return value
+
+
+def probability(text: str) -> float:
+    """The value of --threshold."""
+    value = _number(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no probability: give a number from 0 to 1")
+    return value
+
+
+def _number(text: str) -> float:
+    """NaN, which is inside no range, for what is no number."""
+    try:
+        return float(text)
+    except ValueError:
+        return float("nan")

@@ -1,0 +1,66 @@
+"""python -m pytest tests/test_arguments.py"""
+
+from __future__ import annotations
+
+import argparse
+from types import SimpleNamespace
+
+import pytest
+
+from tamis.arguments import Parser, number_of_jobs, probability, run_verb, um_per_px
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "two", "1.5", ""])
+def test_a_number_of_jobs_is_whole_and_positive(text: str) -> None:
+    assert number_of_jobs("3") == 3
+    with pytest.raises(argparse.ArgumentTypeError, match="whole number"):
+        number_of_jobs(text)
+
+
+@pytest.mark.parametrize("text", ["0", "-0.25", "nan", "inf", "a quarter", ""])
+def test_pixels_have_a_size(text: str) -> None:
+    assert um_per_px("0.25") == 0.25
+    with pytest.raises(argparse.ArgumentTypeError, match="micrometres per pixel"):
+        um_per_px(text)
+
+
+@pytest.mark.parametrize("text", ["1.01", "-0.1", "nan", "half", ""])
+def test_a_threshold_is_a_probability(text: str) -> None:
+    assert [probability(end) for end in ("0", "1")] == [0, 1]
+    with pytest.raises(argparse.ArgumentTypeError, match="no probability"):
+        probability(text)
+
+
+def told(parser: Parser, arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    with pytest.raises(SystemExit) as stop:
+        parser.parse_args(arguments)
+    assert stop.value.code == 2
+    return capsys.readouterr().err
+
+
+def test_an_unknown_option_names_the_help_of_its_verb(capsys: pytest.CaptureFixture[str]) -> None:
+    parser = Parser(prog="tamis")
+    parser.add_subparsers(required=True).add_parser("read")
+    told_of = told(parser, ["read", "--loud"], capsys)
+    assert told_of == "tamis read: Unrecognized arguments: --loud. See  tamis read --help\n"
+
+
+def test_a_verb_may_leave_options_to_its_module(capsys: pytest.CaptureFixture[str]) -> None:
+    parser = Parser(prog="tamis")
+    parser.add_subparsers(required=True).add_parser("train").set_defaults(takes_rest=True)
+    assert parser.parse_known_args(["train", "--steps", "3"])[1] == ["--steps", "3"]
+    assert capsys.readouterr().err == ""
+
+
+def test_a_module_s_verb_runs_with_its_options(capsys: pytest.CaptureFixture[str]) -> None:
+    module = SimpleNamespace(
+        __doc__="Trains.\n\n    tamis toys train DATA\n",
+        add_arguments=lambda parser: parser.add_argument("--steps", type=int, default=1),
+        main=lambda options: options.steps,
+    )
+    assert run_verb("tamis toys train", module, ["--steps", "3", "--debug"]) == 3
+    module.main = lambda options: None
+    assert run_verb("tamis toys train", module, []) == 0
+    with pytest.raises(SystemExit):
+        run_verb("tamis toys train", module, ["--help"])
+    assert "\n    tamis toys train DATA\n" in capsys.readouterr().out, "an example keeps its line"
