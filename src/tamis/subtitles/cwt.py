@@ -27,7 +27,7 @@ Profile = NDArray[np.float32]
 
 RATIO = 0.92  # ink height over pitch: 0.86 to 0.95 in most faces, 0.81 and 1.13 in extreme ones
 RATIOS = 0.78, 1.22  # beyond, a box holds more than a line
-REMEMBERED = 64  # lines
+REMEMBERED = 96  # lines
 MOST_STYLES = 3
 LARGEST = 0.075  # of the frame's width: letters of subtitles are smaller, mostly 0.025 to 0.05
 LEAST_WEIGHT = 0.15  # `Measure.weight` of a style: one line of four clear characters

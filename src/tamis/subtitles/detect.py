@@ -48,7 +48,7 @@ TORN_S = Fraction(1, 11)  # between the parts of a torn cue; two frames
 MARGIN = 1.5  # SCW that a strip reaches beyond the ink
 # Candidates with the same first and last frame; more are the drawing of a scene between two cuts.
 MOST_TOGETHER = 3
-HELD_CUES = 24  # cues held back until the clip's character width and rows are known
+HELD_CUES = 48  # cues held back until the clip's character width and rows are known
 
 
 class FrameLike(Protocol):

@@ -43,15 +43,24 @@ def restore(read: Sequence[ReadCharacter], language: str) -> tuple[ReadCharacter
 
 
 def without_doubtful_ends(read: Sequence[ReadCharacter]) -> tuple[ReadCharacter, ...]:
-    """The characters without marks at either end that are more likely scenery, as which texture and the ends of strokes are
-    read. All of them where nothing else is left."""
-    doubtful = [_is_mark(c.text) and c.confidence < DOUBTFUL for c in read]
-    first, last = 0, len(read)
-    while first < last and doubtful[first]:
-        first += 1
-    while last > first and doubtful[last - 1]:
-        last -= 1
+    """The characters without marks at either end, and without runs of Latin letters and marks there, that are more likely
+    scenery, as which texture and the ends of strokes are read. All of them where nothing else is left."""
+    first = _doubtful(read)
+    last = len(read) - _doubtful(read[::-1])
     return tuple(read[first:last]) if first < last else tuple(read)
+
+
+def _doubtful(read: Sequence[ReadCharacter]) -> int:
+    """Number of doubtful characters at the beginning, with the space that follows them."""
+    letter = (
+        i for i, c in enumerate(read) if not (_is_mark(c.text) or _is_latin(c.text) or c.text.isspace())
+    )
+    run = next(letter, len(read))
+    confidences = [c.confidence for c in read[:run] if not c.text.isspace()]
+    if confidences and sum(confidences) < DOUBTFUL * len(confidences):
+        return run
+    sure = (i for i, c in enumerate(read) if not (_is_mark(c.text) and c.confidence < DOUBTFUL))
+    return next(sure, len(read))
 
 
 def _is_mark(text: str) -> bool:

@@ -33,7 +33,7 @@ CONTRAST_POINTS = 300  # are enough for a mean
 PART, PART_GONE, REST_GONE = 0.1, 0.75, 0.15
 # Of such a part that is known by its shape: width in heights, two characters or more; share of its box that is stroke.
 LINE_WIDE, LINE_FILLED = 1.6, 0.14
-AGAIN = 0.6  # share of a track's living points that are newborn when all of it has come anew
+AGAIN = 0.6  # share of a track's points that are newborn when all of it has come anew; of another text's, 0.4 at most
 # Of two unrelated texts at one place, a sixth to two fifths of the points agree by chance; of the same text, nearly all.
 STANDS, CHANGED = 0.5, 0.55
 
@@ -221,9 +221,10 @@ class Track:
         self._life = np.concatenate([self._life, np.full(len(more), self.age, np.int32)])
         self.box = self.points.box()
 
-    def keep(self, which: Flags) -> None:
-        """Follows only these points from now on."""
-        self._forgotten.append((self.points[~which], self._life[~which]))
+    def keep(self, which: Flags, *, remember: bool = True) -> None:
+        """Follows only these points from now on. remember: the others may have been text that the ground hides."""
+        if remember:
+            self._forgotten.append((self.points[~which], self._life[~which]))
         self._life = self._life[which]
         self.points, self.fresh = self.points[which], self.fresh[which]
         self.alive, self.alive_before = self.alive[which], self.alive_before[which]
@@ -289,40 +290,33 @@ class Track:
         return left, left + em
 
     def born_again(self, newborn: Plane) -> bool:
-        """Whether the points that stand have come anew: they were hidden in one sample, by a pause between two texts, or a flash.
+        """Whether most points have come anew: they were hidden in one sample, by a pause between two texts, or a flash.
 
         newborn: the operator's, of which what this track holds was claimed.
         """
-        y, x = self.points.y[self.alive], self.points.x[self.alive]
-        return bool(np.count_nonzero(newborn[y, x]) >= AGAIN * max(1, len(y)))
+        again = newborn[self.points.y, self.points.x] > 0
+        return bool(np.count_nonzero(again & self.alive) >= AGAIN * len(again))
 
-    def part_gone(self) -> Flags | None:
+    def part_gone(self) -> tuple[Flags, bool] | None:
         """The points of a part of the track that vanished at the sample before last while the rest stands: text that was
-        taken for one line with scenery which appeared in the same moment, as at a scene cut."""
+        taken for one line with scenery which appeared in the same moment, as at a scene cut. And whether all within the part
+        vanished: where scenery stands in it as well, it has the shape of a line of its own, which another ground can do, too."""
         gone = self._just_gone()
         if gone is None:
             return None
-        x, y = _trimmed(self.points[gone])
-        inside = (self.points.x >= x[0]) & (self.points.x <= x[1])
-        inside &= (self.points.y >= y[0]) & (self.points.y <= y[1])
+        left, top, right, bottom = _trimmed(self.points[gone])
+        inside = (self.points.x >= left) & (self.points.x <= right)
+        inside &= (self.points.y >= top) & (self.points.y <= bottom)
         n_inside = np.count_nonzero(inside)
         n_outside = len(inside) - n_inside
-        compact = np.count_nonzero(gone & inside) >= PART_GONE * n_inside
         stands = np.count_nonzero(~self.alive & ~inside) <= REST_GONE * n_outside
-        return gone if compact and stands and n_outside >= PART * len(inside) else None
-
-    def line_gone(self) -> Flags | None:
-        """The same where scenery stands within the part as well: what vanished has the shape of a line of its own. Another
-        ground can do that, too."""
-        gone = self._just_gone()
-        if gone is None:
+        if not stands or n_outside < PART * len(inside):
             return None
-        x, y = _trimmed(self.points[gone])
-        wide, high = x[1] - x[0] + 1, y[1] - y[0] + 1
+        if np.count_nonzero(gone & inside) >= PART_GONE * n_inside:
+            return gone, True
+        wide, high = right - left + 1, bottom - top + 1
         shaped = wide >= LINE_WIDE * high and np.count_nonzero(gone) >= LINE_FILLED * wide * high
-        n_rest = np.count_nonzero(~gone)
-        stands = np.count_nonzero(~self.alive & ~gone) <= REST_GONE * n_rest
-        return gone if shaped and stands and n_rest >= PART * len(gone) else None
+        return (gone, False) if shaped else None
 
     def _just_gone(self) -> Flags | None:
         """The points that vanished at the sample before last; None where they are few."""
@@ -333,8 +327,8 @@ class Track:
         return gone if np.count_nonzero(gone) >= max(40, PART * len(gone)) else None
 
 
-def _trimmed(points: Points) -> tuple[tuple[int, int], tuple[int, int]]:
-    """First and last column, first and last row of all but a fiftieth of the points at each side."""
+def _trimmed(points: Points) -> Box:
+    """First and last column and row of all but a fiftieth of the points at each side: (left, top, right, bottom)."""
     x, y = np.sort(points.x), np.sort(points.y)
     first, last = len(x) // 50, len(x) - 1 - len(x) // 50
-    return (int(x[first]), int(x[last])), (int(y[first]), int(y[last]))
+    return int(x[first]), int(y[first]), int(x[last]), int(y[last])

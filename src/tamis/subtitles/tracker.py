@@ -257,13 +257,13 @@ class Tracker:
         """Hands on a line that has gone and leaves the scenery which was taken for a part of it."""
         if track.age <= SETTLED or len(self._pictures) < 2:
             return
-        compact = track.part_gone()
-        gone = track.line_gone() if compact is None else compact
-        if gone is None:
+        part = track.part_gone()
+        if part is None:
             return
+        gone, compact = part
         points = track.points[gone]
         if changed_around(points.box(), self._pictures[0], self._picture) > GROUND:
-            known = compact is not None or self._taken(points)
+            known = compact or self._taken(points)
             if not known or points.unchanged(self._pictures[0], self._picture) >= STILL_THERE:
                 return  # perhaps only the ground changed
         self._settle(track)
@@ -277,7 +277,7 @@ class Tracker:
         end = shots[last_visible(contrast, before - 1, full)].end
         ended = Ended(points, track.start, end, full, 1.0, track.prior, track.born, self.sample)
         self._ended.append(ended)
-        track.keep(~gone)
+        track.keep(~gone, remember=False)
 
     def _taken(self, points: Points) -> bool:
         """Whether a line that was just born stands where points were."""
