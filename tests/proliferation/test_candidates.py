@@ -17,8 +17,11 @@ from tamis.proliferation.candidates import (
     GLANCE_PX,
     INPUTS,
     LEAST_PERCEPTRON,
+    SPARING_PERCEPTRON,
+    SPARING_SHARE,
     CandidateScorer,
     Glance,
+    _sparing_bound,
     dark_nuclei,
     glances_at,
 )
@@ -89,6 +92,26 @@ def test_the_glance_sees_only_what_the_perceptron_leaves() -> None:
     places, scores, nuclei = scorer(glance, LEAST_PERCEPTRON - 1).candidates(picture())
     assert len(places) == len(scores) == 0 and nuclei == len(every)
     assert len(scorer(None, -9.0).candidates(picture())[0]) == len(every)
+
+
+def test_sieves_do_not_look_beyond_what_counts() -> None:
+    glance = Glance(to_onnx(GlanceNetwork().eval()))
+    everywhere = scorer(glance, 0.0)
+    places, scores, nuclei = everywhere.candidates(picture())
+    left = places[:, 0] < 150
+    some = everywhere.candidates(picture(), within=lambda p: p[:, 0] < 150)
+    assert 0 < left.sum() < nuclei and some[2] == left.sum()
+    assert np.array_equal(some[0], places[left]) and np.allclose(some[1], scores[left])
+
+
+@pytest.mark.parametrize("lower", [0.0, 1.5])
+def test_a_sparing_perceptron_leaves_a_share_of_a_faint_block(lower: float) -> None:
+    """What is likelier than its bound is left, and in a stain that lowers all scores a share of the nuclei."""
+    scores = np.linspace(-6, 0, 101).astype(np.float32) - np.float32(lower)
+    bound = _sparing_bound(scores)
+    assert LEAST_PERCEPTRON < bound <= SPARING_PERCEPTRON
+    assert (scores >= bound).mean() == pytest.approx(1 / 3 if lower == 0 else SPARING_SHARE, abs=0.02)
+    assert _sparing_bound(np.full(9, -8, np.float32)) == LEAST_PERCEPTRON == _sparing_bound(scores[:0])
 
 
 def test_onnx_equals_pytorch_and_survives_the_file() -> None:

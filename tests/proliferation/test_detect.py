@@ -225,6 +225,21 @@ def test_the_network_sees_the_likeliest_of_so_many(
     assert effort.windows == len(kept) and effort.seen_px == len(kept) * 128 * 128
 
 
+def test_a_stain_that_makes_everything_sure_does_not_lift_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    """But the first tissue of a slide, which may be all of a biopsy, has a number of its own."""
+    monkeypatch.setattr("tamis.proliferation.detect.SURE_ANYWHERE", 17)
+    effort = Effort()
+    chunk = _Chunk(EveryWindow(), 10.0, 0.5, effort)  # type: ignore[arg-type]
+    seen = []
+    for _ in range(2):
+        places = np.array([(200.0 * i, 0.0) for i in range(40)])
+        chunk.add(places, np.arange(40, dtype=np.float32) + 3, np.zeros((40, 128, 128, 3), np.uint8), 16e6)
+        chunk.look()
+        seen.append(effort.windows)
+    assert seen == [17, 17 + 13]
+    assert min(m.x_um for m in chunk.found) > 200.0 * 22 * 0.25  # the likeliest of them
+
+
 def test_not_many_windows_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     """However dark a slide is, so that memory has a bound."""
     monkeypatch.setattr("tamis.proliferation.detect.MOST_WAITING", 5)

@@ -25,6 +25,7 @@ SPLIT_SEED = 16
 TEST_SHARE, VALIDATION_SHARE = 0.28, 0.14
 DARKEST_THIRD = 2 / 3
 MOST_BLACK = 12  # of the brightest channel; JPEG leaves some noise in black padding
+LEAST_SEEN = 0.3  # of a row or column that belongs to the picture
 PARTS = ("train", "validation", "test")
 
 
@@ -96,9 +97,12 @@ def without_black_edges(pixels: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], i
 
     Patches cut at the edge of a scan are filled up with black: three in a hundred of AMi-Br's, all around mitoses.
     """
+    ends = pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]
+    if all((end.max(-1) > MOST_BLACK).mean() > LEAST_SEEN for end in ends):
+        return pixels, 0, 0  # most pictures: the whole of it need not be gone through
     # NumPy's maximum over the last axis takes six times as long.
     seen = np.maximum(np.maximum(pixels[..., 0], pixels[..., 1]), pixels[..., 2]) > MOST_BLACK
-    rows, columns = np.flatnonzero(seen.mean(1) > 0.3), np.flatnonzero(seen.mean(0) > 0.3)
+    rows, columns = np.flatnonzero(seen.mean(1) > LEAST_SEEN), np.flatnonzero(seen.mean(0) > LEAST_SEEN)
     if len(rows) < 16 or len(columns) < 16:
         return pixels, 0, 0
     top, bottom, left, right = int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
