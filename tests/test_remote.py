@@ -64,6 +64,12 @@ def test_what_cannot_be_had_is_a_sentence(store: None, url: str) -> None:
         pass
 
 
+def test_what_is_wrong_with_a_copy_is_told_of_the_url(store: None) -> None:
+    url = "memory://slides/a.tif"
+    with pytest.raises(InputError, match=f"^{url} is broken: {url} ends early"), fetched(url) as path:
+        raise InputError(f"{path} is broken: {path} ends early.")
+
+
 def test_a_fault_of_the_block_is_not_taken_for_one_of_the_url(store: None) -> None:
     with pytest.raises(ZeroDivisionError), fetched("memory://slides/a.tif"):
         raise ZeroDivisionError

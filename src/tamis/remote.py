@@ -63,7 +63,11 @@ def fetched(url: str) -> Iterator[Path]:
             raise
         except Exception as fault:  # noqa: BLE001
             raise InputError(f"{url} cannot be fetched ({type(fault).__name__}: {fault}).") from None
-        yield path
+        try:
+            yield path
+        except InputError as error:  # of a copy whose name nobody knows
+            error.args = (str(error).replace(str(path), url),)
+            raise
 
 
 def _open(url: str) -> tuple[Any, str]:
@@ -75,4 +79,4 @@ def _open(url: str) -> tuple[Any, str]:
     except ModuleNotFoundError as error:
         raise MissingExtraError(error.name or "fsspec", "slides") from None
     except ImportError as error:  # fsspec names the package that a protocol needs
-        raise InputError(f"{url} cannot be fetched: {error}") from None
+        raise InputError(f"{url} cannot be fetched: {str(error).rstrip('.')}.") from None

@@ -73,7 +73,7 @@ def one(folder: Path, text: str = "你好 再见") -> Path:
 def test_one_video_to_one_file(tamis: Tamis, tmp_path: Path) -> None:
     one(tmp_path)
     done = tamis("read", "film.mp4", "-o", "out/film.srt")
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert (done.returncode, done.stdout) == (0, "film.mp4: 2 subtitles; out/film.srt\n") and not done.stderr
     text = (tmp_path / "out" / "film.srt").read_text(encoding="utf-8")
     assert "00:00:00,000 --> 00:00:01,000\n你好\n" in text and "再见" in text
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["film.srt"]
@@ -90,7 +90,9 @@ def test_the_ending_chooses_the_format(tamis: Tamis, tmp_path: Path, ending: str
 def test_without_output_the_subtitles_are_printed(tamis: Tamis, tmp_path: Path) -> None:
     one(tmp_path)
     assert "00:00:00,000 --> 00:00:01,000\n你好\n" in tamis("read", "film.mp4").stdout
-    assert "你好" in json.dumps(json.loads(tamis("read", "film.mp4", "--json").stdout), ensure_ascii=False)
+    record = json.loads(tamis("read", "film.mp4", "--json").stdout)
+    assert [cue["text"] for cue in record["cues"]] == ["你好", "再见"]
+    assert record["video"]["name"] == "film.mp4" and record["video"]["width"] > 0
 
 
 def test_json_tells_what_was_written(tamis: Tamis, tmp_path: Path) -> None:
@@ -150,6 +152,11 @@ def test_damage_is_told_and_what_is_readable_is_kept(tamis: Tamis, tmp_path: Pat
         (["film.mp4", "--language", "latin"], 2, "invalid choice: 'latin'"),
         (["sub", "-o", "out"], 2, "The folder sub holds no file that ends in"),
         (["film.mp4", "-o", "film.mp4/x.srt"], 1, "was not written: a part of its path is a file"),
+        (
+            ["https://a.b/film.mp4", "-o", "x.srt"],
+            2,
+            "https://a.b/film.mp4 is a URL: videos are read from files",
+        ),
         (["no.mp4", "-o", "x.srt"], 1, "no.mp4: there is no such file."),
         (["bad.mp4", "-o", "x.srt"], 1, "bad.mp4 is no video."),
     ],

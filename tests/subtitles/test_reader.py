@@ -42,6 +42,12 @@ def test_a_region_without_subtitles_has_none() -> None:
     assert read(SAMPLES / "moonlight.mp4", region=(0, 0, 960, 250)) == []
 
 
+@pytest.mark.parametrize("region", [(960, 0, 970, 10), (0, 5000, 960, 6000)])
+def test_a_region_outside_of_the_picture_is_wrong_usage(region: tuple[int, int, int, int]) -> None:
+    with pytest.raises(UsageError, match=r"lies outside of the picture, which is 960 x \d+ px"):
+        read(SAMPLES / "moonlight.mp4", region=region)
+
+
 def test_the_function_is_what_the_package_exports() -> None:
     import tamis.subtitles as package
 

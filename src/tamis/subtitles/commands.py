@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tamis.arguments import number_of_jobs, run_verb
-from tamis.batch import Item, Outcome, counting, expand, plan, run
+from tamis.batch import Item, Outcome, Told, expand, plan, run
 from tamis.errors import InputError, InputWarning, UsageError
 from tamis.progress import Progress
+from tamis.remote import is_url
 from tamis.writing import check_writable
 
 if TYPE_CHECKING:
@@ -86,7 +87,11 @@ def _add_read(parser: argparse.ArgumentParser) -> None:
         "--format", choices=[e[1:] for e in SUBTITLE_ENDINGS], default="srt", help="of several (default: srt)"
     )
     parser.add_argument(
-        "--jobs", type=number_of_jobs, default=1, metavar="N", help="videos read at the same time"
+        "--jobs",
+        type=number_of_jobs,
+        default=1,
+        metavar="N",
+        help="videos read at the same time (default: %(default)s)",
     )
     parser.add_argument("--resume", action="store_true", help="of several: skip what the journal calls done")
     parser.add_argument(
@@ -119,6 +124,8 @@ def _read(options: argparse.Namespace) -> int:
     # NumPy looks at this when it is first imported, which is later. Its products are small here: a second thread
     # would be waited for in a loop, which took five times the work itself.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    for url in filter(is_url, options.inputs):
+        raise UsageError(f"{url} is a URL: videos are read from files alone, so fetch it first.")
     inputs = expand(options.inputs, VIDEO_ENDINGS)
     several = len(inputs) > 1 or len(options.inputs) > 1 or Path(options.inputs[0]).is_dir()
     settings = Settings(options.language, options.region, options.review, options.jobs if several else 1)
@@ -139,15 +146,10 @@ def _read_one(path: Path, settings: Settings, options: argparse.Namespace) -> in
     with Progress(path.name) as bar:
         cues = _cues(path, settings, tell=bar.line, progress=bar)
     if output is None:
-        _print_cues(cues, as_json=options.json)
+        _print_cues(cues, path, as_json=options.json)
     else:
         _write(cues, path, output, settings.review, settings.language)
-        if options.json:
-            print(
-                json.dumps(
-                    _line(Outcome(Item(path, output), "done", result=_summary(cues))), ensure_ascii=False
-                )
-            )
+        _tell_done(Outcome(Item(path, output), "done", result=_summary(cues)), settings.review, options.json)
     if not cues:
         print(
             f"tamis: {path}: no subtitles were found" + (f"; {output} is empty." if output else "."),
@@ -167,14 +169,15 @@ def _read_several(inputs: Sequence[Path], settings: Settings, options: argparse.
     items = plan(inputs, folder, f".{options.format}")
     for item in items:
         _refuse_overwriting_input(item.input, item.output)
-    with Progress(f"{len(items)} videos") as bar:
+    with Progress(f"{len(items)} videos" if len(items) > 1 else items[0].input.name) as bar:
         outcomes = run(
             items,
             partial(_work, settings=settings),
             journal=folder / "journal.jsonl",
             jobs=options.jobs,
             resume=options.resume,
-            on_outcome=counting(len(items), bar, lambda outcome: _tell(outcome, bar, options.json)),
+            on_outcome=lambda outcome: _tell(outcome, bar, settings.review, options.json),
+            progress=bar,
         )
     failed = sum(outcome.status == "failed" for outcome in outcomes)
     skipped = sum(outcome.status == "skipped" for outcome in outcomes)
@@ -183,13 +186,12 @@ def _read_several(inputs: Sequence[Path], settings: Settings, options: argparse.
     return 1 if failed else 0
 
 
-def _work(item: Item, *, settings: Settings) -> dict[str, Any]:
+def _work(item: Item, share: Told, *, settings: Settings) -> dict[str, Any]:
     """One video of a batch, in a worker process."""
     check_writable(item.output)
     told: list[str] = []
-    cues = _cues(item.input, settings, tell=told.append, progress=None)
-    review = settings.review / f"{item.input.stem}.html" if settings.review else None
-    _write(cues, item.input, item.output, review, settings.language)
+    cues = _cues(item.input, settings, tell=told.append, progress=share)
+    _write(cues, item.input, item.output, _review_page(settings.review, item.input), settings.language)
     return _summary(cues) | {"warnings": told}
 
 
@@ -215,12 +217,18 @@ def _cues(
     return cues
 
 
-def _write(cues: list[Cue], source: Path, output: Path, review: Path | None, language: str) -> None:
-    from tamis.subtitles import formats
+def _frame_size(source: Path) -> tuple[int, int]:
+    """(width, height) in px."""
     from tamis.subtitles.video import open_video
 
     with open_video(source) as video:
-        size = video.width, video.height
+        return video.width, video.height
+
+
+def _write(cues: list[Cue], source: Path, output: Path, review: Path | None, language: str) -> None:
+    from tamis.subtitles import formats
+
+    size = _frame_size(source)
     formats.write(cues, output, source=source.name, frame_size=size)
     if review is not None:
         from tamis.subtitles import review as page
@@ -231,10 +239,11 @@ def _write(cues: list[Cue], source: Path, output: Path, review: Path | None, lan
         page.write(cues, review, title=source.stem, frame_size=size, language=language)
 
 
-def _print_cues(cues: list[Cue], *, as_json: bool) -> None:
+def _print_cues(cues: list[Cue], source: Path, *, as_json: bool) -> None:
     from tamis.subtitles import formats
 
-    sys.stdout.write(formats.dumps(cues, ".json" if as_json else ".srt"))
+    ending = ".json" if as_json else ".srt"
+    sys.stdout.write(formats.dumps(cues, ending, source=source.name, frame_size=_frame_size(source)))
 
 
 def _summary(cues: list[Cue]) -> dict[str, Any]:
@@ -251,16 +260,28 @@ def _line(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def _tell(outcome: Outcome, bar: Progress, as_json: bool) -> None:
+def _review_page(folder: Path | None, source: Path) -> Path | None:
+    """Of one of several videos."""
+    return folder / f"{source.stem}.html" if folder else None
+
+
+def _tell_done(outcome: Outcome, review: Path | None, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(_line(outcome), ensure_ascii=False), flush=True)
+    elif outcome.status == "done" and (count := outcome.result["cues"]):
+        written = ", ".join(str(path) for path in (outcome.item.output, review) if path)
+        print(f"{outcome.item.input.name}: {count} subtitle{'s' * (count > 1)}; {written}", flush=True)
+
+
+def _tell(outcome: Outcome, bar: Progress, reviews: Path | None, as_json: bool) -> None:
     if outcome.status == "failed":
         bar.line(f"tamis: {outcome.error}")
     for sentence in outcome.result.get("warnings", []):
         bar.line(sentence)
     if outcome.status == "done" and outcome.result["cues"] == 0:
         bar.line(f"tamis: {outcome.item.input}: no subtitles were found; {outcome.item.output} is empty.")
-    if as_json:
-        bar.wipe()
-        print(json.dumps(_line(outcome), ensure_ascii=False), flush=True)
+    bar.wipe()
+    _tell_done(outcome, _review_page(reviews, outcome.item.input), as_json)
 
 
 def _single_output(path: Path, output: Path | None, ending: str) -> Path | None:

@@ -119,13 +119,19 @@ def read(
     threads   for decoding; None: one per processor, at most 8
     recogniser, settings  others than the published ones, for experiments
 
-    Raises `InputError` when the file is no readable video. Warns (`InputWarning`) when only a part of it could be read.
+    Raises `InputError` when the file is no readable video, `UsageError` for a region outside of its picture. Warns
+    (`InputWarning`) when only a part of it could be read.
     """
     if language not in ("auto", *LANGUAGES):
         raise UsageError(f"language is {language!r}; it must be auto or one of {', '.join(LANGUAGES)}.")
     recogniser = recogniser or default_recogniser()
     settings = settings or default_settings()
     with open_video(path, threads=threads) as video, _one_thread():
+        if region is not None and (region[0] >= video.width or region[1] >= video.height):
+            raise UsageError(
+                f"{path}: the region {','.join(map(str, region))} lies outside of the picture, which is {video.width} x "
+                f"{video.height} px."
+            )
         sizes = Sizes(recogniser)
         images = detect(
             _watched(video, progress), region=region, merged=settings.merged_frames, known=sizes.known

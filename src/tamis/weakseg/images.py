@@ -202,7 +202,7 @@ def _decode(content: bytes, path: Path) -> NDArray[np.generic]:
             pixels = None
     if pixels is None:
         raise InputError(
-            f"{path} is broken or no image: PNG, JPEG, TIFF, BMP, DICOM and NIfTI are read, and slides by tamis weakseg segment."
+            f"{path} is broken or no image: PNG, JPEG, TIFF, BMP, DICOM and NIfTI are read; copy or download it again."
         )
     return np.asarray(pixels)
 
