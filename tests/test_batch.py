@@ -10,23 +10,26 @@ import sys
 import time
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from tamis.batch import Item, Journal, Outcome, counting, expand, plan, run
+from tamis import batch
+from tamis.batch import Item, Journal, Outcome, Told, expand, plan, run
 from tamis.errors import InputError, OutputError, UsageError
 from tamis.writing import replacing
 
 ENDINGS = frozenset({".mp4", ".mkv"})
 
 
-def shout(item: Item, pause_s: float = 0.0) -> dict[str, int]:
+def shout(item: Item, told: Told, pause_s: float = 0.0) -> dict[str, int]:
     """The work of these tests: upper case. Every start is noted, so that the tests can count them."""
     with (item.output.parent / "started.txt").open("a") as file:
         file.write(f"{item.input.stem}\n")
     text = item.input.read_text()
     if text == "bad":
         raise InputError(f"{item.input} is bad.")
+    told(0.5)
     if text == "fault":
         raise ZeroDivisionError("a fault")
     if text == "crash":
@@ -213,6 +216,7 @@ BATCH = """
 import sys
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 sys.path.insert(0, sys.argv[1])
 from test_batch import expand, plan, run, shout, ENDINGS
 
@@ -311,11 +315,29 @@ def test_ctrl_c_stops_the_workers_and_leaves_nothing_half_written(tmp_path: Path
     assert len(started(tmp_path)) < 200
 
 
-def test_a_bar_is_told_the_share_that_has_come() -> None:
+def test_a_bar_is_told_what_is_done_of_the_items_under_way(tmp_path: Path) -> None:
+    """One slide or film can take an hour: a bar that moves with whole items only would stand still for it."""
+    items = plan(videos(tmp_path / "in", ["a", "bad", "crash", "d"]), tmp_path, ".srt")
+    noted(tmp_path / "journal.jsonl", items[:1])
     shares: list[float] = []
-    told: list[Outcome] = []
-    on_outcome = counting(2, shares.append, told.append)
-    outcomes = [Outcome(Item(Path(name), Path(name)), "done") for name in "ab"]
-    for outcome in outcomes:
-        on_outcome(outcome)
-    assert shares == [0.5, 1.0] and told == outcomes
+    run(items, shout, journal=tmp_path / "journal.jsonl", resume=True, progress=shares.append)
+    assert shares == [n / 8 for n in (2, 4, 5, 6, 7, 8)], (
+        "a skipped, b failed, half of c, c crashed, half of d, d"
+    )
+
+
+def test_a_bar_is_told_of_all_items_under_way_together(tmp_path: Path) -> None:
+    items = plan(videos(tmp_path / "in", ["a", "b", "c"]), tmp_path, ".srt")
+    shares: list[float] = []
+    run(items, shout, journal=tmp_path / "journal.jsonl", jobs=3, progress=shares.append)
+    assert shares[-1] == 1 and len(shares) == 6 and all(0 < share <= 1 for share in shares)
+
+
+def test_a_worker_tells_no_more_often_than_somebody_can_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[float] = []
+    seconds = iter([0.0, 0.05, 0.1, 0.25, 0.3])
+    monkeypatch.setattr(batch.time, "monotonic", lambda: next(seconds))
+    told = batch._Teller(SimpleNamespace(send=sent.append))  # type: ignore[arg-type]
+    for share in (0.1, 0.2, 0.3, 0.4, 0.5):
+        told(share)
+    assert sent == [0.1, 0.4]

@@ -22,7 +22,7 @@ from tamis.batch import Item, run
 from tamis.errors import InputError
 from tamis.writing import replacing
 
-def shout(item):
+def shout(item, told):
     note = item.output.parent / f"started-{item.input.stem}-{os.getpid()}-{time.monotonic_ns()}"
     under_way = item.output.parent / f"now-{os.getpid()}"
     under_way.touch()

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import glob
 import json
+import math
 import os
 import signal
 import sys
@@ -51,10 +52,13 @@ class Item:
         return self.url or str(self.input)
 
 
-Work = Callable[[Item], Result]
-"""Writes `item.output` whole or not at all, and returns what the journal shall say about it (JSON values).
-Raises TamisError when it cannot. Runs in another process, so it must be picklable: a function of a module, or a
-`functools.partial` of one."""
+Told = Callable[[float], None]
+"""Called with the share that is done, in [0, 1]."""
+Work = Callable[[Item, Told], Result]
+"""Writes `item.output` whole or not at all, and returns what the journal shall say about it (JSON values). May tell how
+much of the item is done. Raises TamisError when it cannot. Runs in another process, so it must be picklable: a function of
+a module, or a `functools.partial` of one."""
+TELL_S = 0.2  # between two words of a worker about its progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +130,7 @@ def run(
     resume: bool = False,
     cluster: str | None = None,
     on_outcome: Callable[[Outcome], None] = lambda outcome: None,
+    progress: Told = lambda share: None,
 ) -> list[Outcome]:
     """Do all items, `jobs` at a time, and note each in the journal. One failure does not stop the others.
 
@@ -133,6 +138,7 @@ def run(
     cluster     "local" or the address of a Ray cluster (ray://HOST:10001): work there; `jobs` is then the most that is
                 under way at once. Inputs and outputs must be seen from its machines under the same names
     on_outcome  called with each outcome as it comes, skipped ones first
+    progress    called with the share of all items that is done, those under way included (on Ray: whole items alone)
 
     Raises OutputError when the journal cannot be written; the workers are then stopped.
     """
@@ -141,36 +147,27 @@ def run(
     def note(outcome: Outcome) -> None:
         outcomes.append(outcome)
         on_outcome(outcome)
+        under_way(0.0)
+
+    def under_way(share: float) -> None:
+        progress((len(outcomes) + share) / len(items))
 
     with Journal(journal) as book:
         skipped = [item for item in items if resume and book.holds(item)]
         for item in skipped:
             note(Outcome(item, "skipped"))
         left = [item for item in items if item not in skipped]
-        for outcome in _anywhere(left, work, jobs, cluster):
+        for outcome in _anywhere(left, work, jobs, cluster, under_way):
             book.write(outcome)
             note(outcome)
     return outcomes
 
 
-def counting(
-    total: int, bar: Callable[[float], None], tell: Callable[[Outcome], None]
-) -> Callable[[Outcome], None]:
-    """An `on_outcome` that tells each outcome, and then the bar which share of `total` has come."""
-    come = 0
-
-    def told(outcome: Outcome) -> None:
-        nonlocal come
-        come += 1
-        tell(outcome)
-        bar(come / total)
-
-    return told
-
-
-def _anywhere(items: Sequence[Item], work: Work, jobs: int, cluster: str | None) -> Iterator[Outcome]:
+def _anywhere(
+    items: Sequence[Item], work: Work, jobs: int, cluster: str | None, under_way: Told
+) -> Iterator[Outcome]:
     if cluster is None:
-        return _outcomes(items, work, jobs)
+        return _outcomes(items, work, jobs, under_way)
     from tamis.ray_workers import outcomes
 
     return outcomes(items, work, jobs, cluster)
@@ -267,8 +264,8 @@ def _state(item: Item) -> list[int] | None:
     return [sum(s.st_size for s in states), max((s.st_mtime_ns for s in states), default=0)]
 
 
-def _outcomes(items: Sequence[Item], work: Work, jobs: int) -> Iterator[Outcome]:
-    """Outcomes as they come, from at most `jobs` workers."""
+def _outcomes(items: Sequence[Item], work: Work, jobs: int, under_way: Told) -> Iterator[Outcome]:
+    """Outcomes as they come, from at most `jobs` workers; `under_way` is told the sum of their items' shares."""
     waiting = deque(items)
     workers = [_Worker(work) for _ in range(min(jobs, len(items)))]
     try:
@@ -277,7 +274,11 @@ def _outcomes(items: Sequence[Item], work: Work, jobs: int) -> Iterator[Outcome]
         while busy := {worker.connection: worker for worker in workers if worker.item is not None}:
             for ready in connection.wait(list(busy)):
                 worker = busy[ready]  # type: ignore[index]
-                yield worker.take()
+                outcome = worker.hear()
+                if outcome is None:
+                    under_way(sum(w.share for w in workers))
+                    continue
+                yield outcome
                 if waiting:
                     worker.give(waiting.popleft())
     finally:
@@ -291,6 +292,8 @@ class _Worker:
     def __init__(self, work: Work) -> None:
         self.work = work
         self.item: Item | None = None
+        self.share = 0.0
+        """Of the item that is done, as far as the worker has told."""
         self._start()
 
     def _start(self) -> None:
@@ -313,17 +316,21 @@ class _Worker:
         self.clock = time.monotonic()
         self.connection.send(item)
 
-    def take(self) -> Outcome:
-        """The outcome of the item that was given. Blocks until there is one."""
+    def hear(self) -> Outcome | None:
+        """The outcome of the item that was given, or None for word of its progress. Blocks until there is one."""
         assert self.item is not None, "nothing was given to this worker"
         try:
-            status, error, result = self.connection.recv()
+            word = self.connection.recv()
         except (EOFError, ConnectionResetError):
             self.process.join()
-            status, error, result = "failed", _death(self.item, self.process.exitcode), {}
+            word = "failed", _death(self.item, self.process.exitcode), {}
             self._start()
+        if isinstance(word, float):
+            self.share = word
+            return None
+        status, error, result = word
         outcome = Outcome(self.item, status, error, self.started, time.monotonic() - self.clock, result)
-        self.item = None
+        self.item, self.share = None, 0.0
         return outcome
 
     def stop(self) -> None:
@@ -358,15 +365,30 @@ def _serve(work: Work, pipe: Connection) -> None:
         except (EOFError, ConnectionError):  # no more items; or the batch was stopped
             return
         try:
-            pipe.send(attempt(work, item))
+            pipe.send(attempt(work, item, _Teller(pipe)))
         except ConnectionError:  # the batch was stopped
             return
 
 
-def attempt(work: Work, item: Item) -> tuple[Literal["done", "failed"], str, Result]:
+class _Teller:
+    """Sends the share that is done, and not more often than somebody can look at it."""
+
+    def __init__(self, pipe: Connection) -> None:
+        self._pipe, self._last = pipe, -math.inf
+
+    def __call__(self, share: float) -> None:
+        now = time.monotonic()
+        if now - self._last >= TELL_S:
+            self._last = now
+            self._pipe.send(float(share))
+
+
+def attempt(
+    work: Work, item: Item, told: Told = lambda share: None
+) -> tuple[Literal["done", "failed"], str, Result]:
     """Status, sentence and result of one item, whatever is wrong with it."""
     try:
-        return "done", "", work(item)
+        return "done", "", work(item, told)
     except TamisError as error:
         return "failed", str(error), {}
     except Exception as fault:  # noqa: BLE001 - whatever is wrong with one input must not reach the others

@@ -355,7 +355,7 @@ def test_regions_limit_the_search_on_a_slide_that_holds_more(monkeypatch: pytest
 
     searched: list[object] = []
 
-    def nothing(slide: object, regions: object, settings: object) -> tuple[list[Mitosis], dict[str, str]]:
+    def nothing(slide: object, regions: object, *_: object) -> tuple[list[Mitosis], dict[str, str]]:
         searched.append(regions)
         return [], {}
 

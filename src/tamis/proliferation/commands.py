@@ -13,7 +13,7 @@ from typing import Any
 
 from tamis import weights
 from tamis.arguments import number_of_jobs, probability, run_verb, um_per_px
-from tamis.batch import Outcome, counting
+from tamis.batch import Outcome
 from tamis.errors import InputError, UsageError
 from tamis.progress import Progress
 from tamis.proliferation.compose_command import add_compose
@@ -107,7 +107,13 @@ def _add_score(parser: argparse.ArgumentParser) -> None:
         help="weights of another mitosis detector, named as the published",
     )
     parser.add_argument("--dicom", action="store_true", help="also score.sr.dcm and mitoses.ann.dcm")
-    parser.add_argument("--jobs", type=number_of_jobs, default=1, metavar="N", help="slides at the same time")
+    parser.add_argument(
+        "--jobs",
+        type=number_of_jobs,
+        default=1,
+        metavar="N",
+        help="slides at the same time (default: %(default)s)",
+    )
     parser.add_argument("--resume", action="store_true", help="skip what the journal calls done")
     parser.add_argument(
         "--cluster",
@@ -143,7 +149,7 @@ def _score(options: argparse.Namespace) -> int:
         options.dicom,
     )
     check_writable(options.output / "results.csv")
-    with Progress(f"{len(items)} slides") as bar:
+    with Progress(f"{len(items)} slides" if len(items) > 1 else items[0].input.name) as bar:
         outcomes = scoring.score_all(
             items,
             job,
@@ -151,7 +157,8 @@ def _score(options: argparse.Namespace) -> int:
             jobs=options.jobs,
             cluster=options.cluster,
             resume=options.resume,
-            on_outcome=counting(len(items), bar, lambda outcome: _tell_score(outcome, bar, options.json)),
+            on_outcome=lambda outcome: _tell_score(outcome, bar, options.json),
+            progress=bar,
         )
     bad = {outcome.item for outcome in outcomes if outcome.status == "failed"}
     good = [item for item in items if item not in bad]
@@ -289,7 +296,8 @@ def demo(folder: Path) -> None:
     if not slide.exists():
         raise InputError(f"{slide} is missing: the installation is incomplete; install tamis again.")
     (item,) = scoring.plan([str(slide)], folder)
-    found = scoring.work(item, job=scoring.Job())
+    with Progress(slide.name) as bar:
+        found = scoring.work(item, bar, job=scoring.Job())
     scoring.write_table(folder, [item])
     drawn = np.loadtxt(SAMPLES / "phantom.csv", delimiter=",", skiprows=1, usecols=(1, 2), ndmin=2)
     record, marked = (

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tamis.arguments import probability, um_per_px
 from tamis.errors import TamisError
+from tamis.progress import Progress
 
 if TYPE_CHECKING:
     from tamis.proliferation.mitosis import Mitosis
@@ -49,8 +50,9 @@ def _detect(options: argparse.Namespace) -> int:
             with (
                 fetched(name) if is_url(name) else nullcontext(Path(name)) as path,
                 open_slide(path, mpp=options.mpp) as slide,
+                Progress(Path(name).name) as bar,
             ):
-                mitoses = detect(slide, threshold=options.threshold)
+                mitoses = detect(slide, threshold=options.threshold, progress=bar)
         except TamisError as error:
             failed += 1
             print(f"tamis: {error}", file=sys.stderr)

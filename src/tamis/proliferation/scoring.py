@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from tamis import __version__
-from tamis.batch import Item, Outcome, expand, run
+from tamis.batch import Item, Outcome, Told, expand, run
 from tamis.errors import InputError, UsageError
 from tamis.remote import expand_url, fetched, is_url, name_of
 from tamis.writing import output_error, replacing
@@ -118,27 +118,38 @@ def score_all(
     cluster: str | None = None,
     resume: bool = False,
     on_outcome: Callable[[Outcome], None] = lambda outcome: None,
+    progress: Told = lambda share: None,
 ) -> list[Outcome]:
     """Score the slides as `tamis.batch.run` does. What was scored with other settings is scored again, also with `resume`."""
-    do = partial(
-        run,
-        work=partial(work, job=job),
-        journal=folder / "journal.jsonl",
-        jobs=jobs,
-        cluster=cluster,
-        on_outcome=on_outcome,
-    )
     same = [item for item in items if same_job(item, job)]
-    return do(same, resume=resume) + do([item for item in items if item not in same], resume=False)
+    outcomes: list[Outcome] = []
+    for some, again in ((same, resume), ([item for item in items if item not in same], False)):
+        share_before, share_of_some = len(outcomes) / len(items), len(some) / len(items)
+        outcomes += run(
+            some,
+            partial(work, job=job),
+            journal=folder / "journal.jsonl",
+            jobs=jobs,
+            cluster=cluster,
+            resume=again,
+            on_outcome=on_outcome,
+            progress=partial(_within, progress, share_before, share_of_some),
+        )
+    return outcomes
 
 
-def work(item: Item, *, job: Job) -> dict[str, Any]:
+def _within(progress: Told, before: float, whole: float, share: float) -> None:
+    """A part's share told as a share of everything."""
+    progress(before + whole * share)
+
+
+def work(item: Item, told: Told = lambda share: None, *, job: Job) -> dict[str, Any]:
     """One slide, in a worker. Returns what the journal says about it."""
     logging.getLogger("tifffile").setLevel(
         logging.CRITICAL
     )  # what is wrong with a file is said in our sentence
     with _local(item) as path:
-        return _score(path, item, job)
+        return _score(path, item, told, job)
 
 
 @contextmanager
@@ -150,7 +161,7 @@ def _local(item: Item) -> Iterator[Path]:
         yield item.input
 
 
-def _score(path: Path, item: Item, job: Job) -> dict[str, Any]:
+def _score(path: Path, item: Item, told: Told, job: Job) -> dict[str, Any]:
     from tamis.proliferation import outputs, report
     from tamis.proliferation.score import Settings, score
     from tamis.slides import open_slide
@@ -159,7 +170,7 @@ def _score(path: Path, item: Item, job: Job) -> dict[str, Any]:
     name = name_of(item.url) if item.url else path.name
     with open_slide(path, mpp=job.mpp) as slide:
         marked = None if job.marks is None else _marked(job.marks, path.stem, slide.um_per_px)
-        found = score(slide, settings, marked)
+        found = score(slide, settings, marked, progress=told)
         record = outputs.record(slide, found, settings, name)
         record["provenance"]["job"] = job.plain()
         density, um_per_px = outputs.density(found.mitoses, slide.size_um)

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from tamis.agreement import Estimate
 from tamis.arguments import number_of_jobs, um_per_px
-from tamis.batch import Outcome, counting
+from tamis.batch import Outcome
 from tamis.errors import InputError, UsageError
 from tamis.progress import Progress
 from tamis.proliferation import scoring, train_score
@@ -151,7 +151,7 @@ def _score(options: argparse.Namespace, folder: Path) -> int:
     """Score the slides, resuming. Returns how many failed."""
     items = scoring.plan(scoring.inputs(options.slides), folder)
     job = scoring.Job({"detector": options.detector}, options.mpp)
-    with Progress(f"{len(items)} slides") as bar:
+    with Progress(f"{len(items)} slides" if len(items) > 1 else items[0].input.name) as bar:
 
         def tell(outcome: Outcome) -> None:
             if outcome.status == "failed":
@@ -164,7 +164,8 @@ def _score(options: argparse.Namespace, folder: Path) -> int:
             jobs=options.jobs,
             cluster=options.cluster,
             resume=True,
-            on_outcome=counting(len(items), bar, tell),
+            on_outcome=tell,
+            progress=bar,
         )
     return sum(outcome.status == "failed" for outcome in outcomes)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tamis.arguments import number_of_jobs, probability, run_verb, um_per_px
-from tamis.batch import Item, Outcome, counting, plan, run
+from tamis.batch import Item, Outcome, Told, plan, run
 from tamis.errors import InputError
 from tamis.progress import Progress
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tamis.weakseg.network import Network
 
 SAMPLES = Path(__file__).parent / "samples"
+RECORD = ".summary.json"
 SAMPLE_UM_PER_PX = 1.24
 
 
@@ -58,7 +59,7 @@ def _add_segment(parser: argparse.ArgumentParser) -> None:
         metavar="IMAGE",
         help="slides or pictures: files, folders, patterns, or URLs that fsspec opens",
     )
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="where results go")
     parser.add_argument(
         "--mpp",
         type=um_per_px,
@@ -72,7 +73,13 @@ def _add_segment(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--whole", action="store_true", help="look at everything, and not only at stained tissue"
     )
-    parser.add_argument("--jobs", type=number_of_jobs, default=1, metavar="N", help="inputs at the same time")
+    parser.add_argument(
+        "--jobs",
+        type=number_of_jobs,
+        default=1,
+        metavar="N",
+        help="inputs at the same time (default: %(default)s)",
+    )
     parser.add_argument("--resume", action="store_true", help="skip what the journal calls done")
     parser.add_argument("--json", action="store_true", help="print one JSON record an input")
     parser.set_defaults(run=_segment, extra="slides")
@@ -85,7 +92,7 @@ def _segment(options: argparse.Namespace) -> int:
     from tamis.weakseg.source import expand_sources
 
     inputs = expand_sources(options.inputs)
-    items = plan(inputs, options.output, ".summary.json")
+    items = plan(inputs, options.output, RECORD)
     # All cores for one input; with several at a time each gets its share.
     threads = max(1, len(os.sched_getaffinity(0)) // options.jobs)
     work = partial(
@@ -104,11 +111,12 @@ def _segment(options: argparse.Namespace) -> int:
             journal=options.output / "journal.jsonl",
             jobs=options.jobs,
             resume=options.resume,
-            on_outcome=counting(len(items), bar, lambda outcome: _tell(outcome, bar, options.json)),
+            on_outcome=lambda outcome: _tell(outcome, bar, options.json),
+            progress=bar,
         )
     failed = sum(outcome.status == "failed" for outcome in outcomes)
     skipped = sum(outcome.status == "skipped" for outcome in outcomes)
-    if len(items) > 1:
+    if len(items) > 1 or skipped:
         done = len(outcomes) - failed - skipped
         print(f"tamis: {done} segmented, {failed} failed, {skipped} done before.", file=sys.stderr)
     return 1 if failed else 0
@@ -116,6 +124,7 @@ def _segment(options: argparse.Namespace) -> int:
 
 def _work(
     item: Item,
+    told: Told,
     *,
     weights: str | None,
     mpp: float | None,
@@ -127,7 +136,13 @@ def _work(
     from tamis.weakseg.segmentation import segment_file
 
     return segment_file(
-        item.input, item.output.parent, _network(weights, threads), mpp=mpp, threshold=threshold, whole=whole
+        item.input,
+        item.output.parent,
+        _network(weights, threads),
+        mpp=mpp,
+        threshold=threshold,
+        whole=whole,
+        progress=told,
     )
 
 
@@ -154,7 +169,8 @@ def _tell(outcome: Outcome, bar: Progress, as_json: bool) -> None:
         print(json.dumps(record, ensure_ascii=False), flush=True)
     elif outcome.status == "done":
         bar.wipe()
-        print(f"{outcome.item.input.name}: {_sentence(outcome.result)}", flush=True)
+        overlay = str(outcome.item.output).removesuffix(RECORD) + ".overlay.png"
+        print(f"{outcome.item.input.name}: {_sentence(outcome.result)}; {overlay}", flush=True)
 
 
 def _sentence(summary: Any) -> str:
