@@ -10,7 +10,7 @@ from drawn import EM, RATE, Shown, clip, footage, panning
 from tamis.subtitles.lines import Group
 from tamis.subtitles.reel import Reel, Shot
 from tamis.subtitles.track import Ended, Points, Track
-from tamis.subtitles.tracker import MOST_TRACKS, Tracker, _covered, _replaces
+from tamis.subtitles.tracker import MOST_TRACKS, Tracker, _covered, _replaces, changed_around
 
 EVERY = 3
 
@@ -118,6 +118,20 @@ def test_white_text_on_white_paper_ends_though_the_drawing_on_it_stays(end: int)
     [text] = [line for line in ended if line.end == Fraction(end, RATE)]
     assert text.start == Fraction(11, RATE)
     assert any(line.end == Fraction(80, RATE) for line in ended)
+
+
+def test_the_ground_is_looked_at_beside_a_line_as_far_as_the_picture_goes() -> None:
+    before, now = np.full((90, 160), 50, np.uint8), np.full((90, 160), 50, np.uint8)
+    whole, low, inside = (0, 0, 160, 90), (0, 70, 160, 90), (40, 40, 80, 50)
+    assert [changed_around(box, before, now) for box in (whole, low, inside)] == [0, 0, 0]
+    now[40:50, 40:80] = 200  # the line itself
+    assert changed_around(inside, before, now) == 0
+    now[30:40] = 200  # the line above it
+    assert changed_around(inside, before, now) == 0
+    now[45, 80:90] = 200
+    assert changed_around(inside, before, now) == pytest.approx(0.05)
+    now[50:60] = 200
+    assert changed_around(inside, before, now) == 1
 
 
 def test_neighbours_that_only_a_short_pause_parts_are_two() -> None:

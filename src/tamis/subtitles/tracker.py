@@ -368,8 +368,10 @@ def changed_around(box: Box, before: Plane, now: Plane) -> float:
     high = bottom - top
 
     def changed(rows: slice, *columns: slice) -> float:
-        parts = [cv2.absdiff(before[rows, part], now[rows, part]) > SAME_BRIGHTNESS for part in columns]
-        return sum(map(np.count_nonzero, parts)) / max(1, sum(part.size for part in parts))
+        pairs = [(before[rows, part], now[rows, part]) for part in columns]
+        pairs = [(a, b) for a, b in pairs if a.size]  # none beyond the edge of the picture
+        count = sum(np.count_nonzero(cv2.absdiff(a, b) > SAME_BRIGHTNESS) for a, b in pairs)
+        return count / max(1, sum(a.size for a, _ in pairs))
 
     rows, columns = slice(top, bottom), slice(left, right)
     beside = changed(rows, slice(max(0, left - high), left), slice(right, right + high))
