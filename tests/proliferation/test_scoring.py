@@ -221,6 +221,24 @@ def test_a_failed_slide_is_one_line_and_the_others_are_done(
     assert len(list(csv.DictReader((out / "results.csv").read_text().splitlines()))) == 2
 
 
+def named(folder: Path) -> list[str]:
+    return [row["slide"] for row in csv.DictReader((folder / "results.csv").read_text().splitlines())]
+
+
+def test_the_table_is_over_the_folder_and_not_over_the_last_batch(several: Path) -> None:
+    out, slides = several / "out", several / "slides"
+    command = ("-o", out, "--mitoses", several / "marks.csv")
+    assert run(slides / "one.tif", *command) == 0
+    assert run(slides / "two.tif", *command) == 0
+    (out / "foreign").mkdir()
+    (out / "foreign" / "score.json").write_text('["of another program"]')
+    assert run(slides / "mistyped.tif", *command) == 1
+    assert named(out) == ["one", "two"]
+    (slides / "two.tif").write_bytes(b"damaged since")
+    assert run(slides / "two.tif", *command) == 1
+    assert named(out) == ["one"], "what was scored is not what is there now"
+
+
 def test_other_settings_are_another_job(results: Path) -> None:
     (item,) = plan([str(PHANTOM)], results)
     settings = {"preset": "tupac", "shape": "square", "regions": 30, "threshold": None, "model": None}

@@ -160,12 +160,14 @@ def _score(options: argparse.Namespace) -> int:
             on_outcome=lambda outcome: _tell_score(outcome, bar, options.json),
             progress=bar,
         )
-    bad = {outcome.item for outcome in outcomes if outcome.status == "failed"}
-    good = [item for item in items if item not in bad]
-    scoring.write_table(options.output, good)
+    bad = [outcome.item for outcome in outcomes if outcome.status == "failed"]
+    scoring.write_table(options.output, bad)
     failed = len(bad)
     skipped = sum(outcome.status == "skipped" for outcome in outcomes)
-    print(f"tamis: {len(good) - skipped} scored, {failed} failed, {skipped} done before.", file=sys.stderr)
+    print(
+        f"tamis: {len(outcomes) - failed - skipped} scored, {failed} failed, {skipped} done before.",
+        file=sys.stderr,
+    )
     return 1 if failed else 0
 
 
@@ -298,7 +300,7 @@ def demo(folder: Path) -> None:
     (item,) = scoring.plan([str(slide)], folder)
     with Progress(slide.name) as bar:
         found = scoring.work(item, bar, job=scoring.Job())
-    scoring.write_table(folder, [item])
+    scoring.write_table(folder)
     drawn = np.loadtxt(SAMPLES / "phantom.csv", delimiter=",", skiprows=1, usecols=(1, 2), ndmin=2)
     record, marked = (
         json.loads((item.output.parent / name).read_text(encoding="utf-8"))

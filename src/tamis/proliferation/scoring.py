@@ -231,9 +231,16 @@ def _marked(table: Path, stem: str, um_per_px: float) -> list[Any]:
 # the table over all slides
 
 
-def write_table(folder: Path, items: Iterable[Item]) -> list[dict[str, Any]]:
-    """results.csv and results.parquet over every slide of the batch that has a record. Returns the rows."""
-    rows = [_row(json.loads(i.output.read_text(encoding="utf-8"))) for i in items if i.output.exists()]
+def write_table(folder: Path, failed: Iterable[Item] = ()) -> list[dict[str, Any]]:
+    """results.csv and results.parquet over every slide that has a record in `folder`, of this batch or an earlier one.
+
+    failed  left out: what an earlier batch said of them is overtaken
+
+    Returns the rows, in the order of the slides' folders.
+    """
+    left_out = {item.output for item in failed}
+    found = (_record_row(path) for path in sorted(folder.glob(f"*/{RECORD}")) if path not in left_out)
+    rows = [row for row in found if row is not None]
     with replacing(folder / "results.csv") as beside, beside.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
@@ -245,6 +252,14 @@ def write_table(folder: Path, items: Iterable[Item]) -> list[dict[str, Any]]:
     with replacing(folder / "results.parquet") as beside:
         parquet.write_table(pyarrow.table(columns), beside)
     return rows
+
+
+def _record_row(path: Path) -> dict[str, Any] | None:
+    """None for a file that no version of this program wrote."""
+    try:
+        return _row(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return None
 
 
 def _row(record: dict[str, Any]) -> dict[str, Any]:
