@@ -33,6 +33,7 @@ SAME_SIZE = 0.07  # relative difference
 LEAST_CHARACTERS, LEAST_SURE = 2.0, 0.6  # of a line that tells a size; scenery is less
 HOPELESS = 0.2  # `sureness` of what is no text, moved or in another size
 HOPEFUL = 0.6  # `decided` of a row beside which text may stand
+MIXED = 0.7  # of what a row is worth that is not set in the size of the clearest one
 COARSE = 0.45  # SCW between the rows that are looked at first
 MOVES = (-0.24, -0.12, 0.12, 0.24)  # SCW by which a chosen row is moved
 
@@ -216,7 +217,8 @@ def arrange(
 
 
 def _apart(looked: list[Looked]) -> list[Looked]:
-    """The lines without those that overlap one which shows more characters, more surely."""
+    """The lines without those that overlap one which shows more characters, more surely. The lines of a cue are mostly set in
+    one size, that of its clearest."""
     if not any(overlap(a.image, b.image) for i, a in enumerate(looked) for b in looked[:i]):
         return looked
 
@@ -225,8 +227,13 @@ def _apart(looked: list[Looked]) -> list[Looked]:
         sure = line.likely if count > SOME else 0.0
         return sure * count if sure else min(0.0, count) - 1
 
+    worths = {id(line): worth(line) for line in looked}
+    clearest = max(looked, key=lambda line: worths[id(line)])
+    for line in looked:
+        if worths[id(line)] > 0 and abs(line.image.scw / clearest.image.scw - 1) >= SAME_SIZE:
+            worths[id(line)] *= MIXED
     chosen: list[Looked] = []
-    for line in sorted(looked, key=worth, reverse=True):
+    for line in sorted(looked, key=lambda line: worths[id(line)], reverse=True):
         if not any(overlap(line.image, other.image) for other in chosen):
             chosen.append(line)
     return chosen
