@@ -96,6 +96,19 @@ def test_results_are_named_after_their_inputs(tmp_path: Path) -> None:
     assert [item.output.name for item in items] == ["one.srt", "two.x.srt"]
 
 
+def test_urls_and_folders_are_inputs_too(tmp_path: Path) -> None:
+    """A folder is a DICOM series, whose name is full of dots and has no ending."""
+    (tmp_path / "1.2.840").mkdir()
+    inputs = ["https://host/slides/a.svs?key=1", str(tmp_path / "1.2.840")]
+    items = plan(inputs, tmp_path / "out", "/score.json")
+    assert [item.output.relative_to(tmp_path) for item in items] == [
+        Path("out/a/score.json"),
+        Path("out/1.2.840/score.json"),
+    ]
+    assert [item.source for item in items] == inputs
+    assert (items[0].url, items[0].input) == (inputs[0], Path("a.svs"))
+
+
 @pytest.mark.parametrize("other", ["b/film.mp4", "a/film.mkv", "b/FILM.mp4"])
 def test_two_inputs_never_share_a_result(other: str) -> None:
     with pytest.raises(UsageError, match="would both be written to"):

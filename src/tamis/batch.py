@@ -32,6 +32,7 @@ from types import TracebackType
 from typing import IO, Any, Literal
 
 from tamis.errors import TamisError, UsageError
+from tamis.remote import is_url, name_of, stem_of
 from tamis.writing import output_error
 
 Result = Mapping[str, Any]
@@ -106,16 +107,22 @@ def _is_one(path: Path, endings: frozenset[str]) -> bool:
     return path.is_file() or (path.is_symlink() and not path.exists())
 
 
-def plan(inputs: Sequence[Path], folder: Path, ending: str) -> list[Item]:
-    """Results are named FOLDER/STEM + ending. Raises UsageError when two inputs would write the same file."""
+def plan(inputs: Sequence[str | Path], folder: Path, ending: str) -> list[Item]:
+    """Results are named FOLDER/STEM + ending; an ending "/x.json" gives each input a folder.
+
+    inputs  paths and URLs
+
+    Raises UsageError when two inputs would write the same file.
+    """
     items: dict[str, Item] = {}
-    for path in inputs:
-        item = Item(path, folder / (path.stem + ending))
+    for source in map(str, inputs):
+        url = source if is_url(source) else ""
+        item = Item(Path(name_of(url) if url else source), folder / (stem_of(source) + ending), url)
         # Folded: on some file systems A.srt and a.srt are one file.
         other = items.setdefault(str(item.output).casefold(), item)
         if other is not item:
             raise UsageError(
-                f"{other.input} and {path} would both be written to {item.output}: "
+                f"{other.source} and {item.source} would both be written to {item.output}: "
                 "rename one of them, or give them in two runs with different -o."
             )
     return list(items.values())

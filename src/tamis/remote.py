@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -25,6 +25,19 @@ def is_url(argument: str) -> bool:
 def name_of(url: str) -> str:
     """The file name at the end of a URL, without a query."""
     return PurePosixPath(url.split("://", 1)[1].split("?")[0]).name
+
+
+def stem_of(source: str) -> str:
+    """What results are named after: a file's name without its ending, whether a path or a URL; of a folder the whole name."""
+    if is_url(source):
+        return PurePosixPath(name_of(source)).stem
+    path = Path(source)
+    return path.name if path.is_dir() else path.stem
+
+
+def local(source: str) -> AbstractContextManager[Path]:
+    """A path as it is, or a URL's copy on this machine for as long as the block runs."""
+    return fetched(source) if is_url(source) else nullcontext(Path(source))
 
 
 def expand_url(url: str, endings: frozenset[str]) -> list[str]:

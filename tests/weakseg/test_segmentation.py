@@ -152,7 +152,7 @@ def test_real_slides(tmp_path: Path, shared_data: Path) -> None:
 
 def test_a_dicom_series_is_one_slide(tmp_path: Path, shared_data: Path) -> None:
     folder = shared_data / "pathology" / "wsi" / "dicom_cmu_fixed"
-    assert expand_sources([str(folder)]) == [folder]
+    assert expand_sources([str(folder)]) == [str(folder)]
     summary = segment_file(folder, tmp_path, toy_network(tmp_path / "toy"))
     assert summary["size_px"] == [2220, 2967]
     assert (tmp_path / "dicom_cmu_fixed.mask.geojson").exists()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,14 +40,14 @@ def add_detect(verbs: Any, common: argparse.ArgumentParser) -> None:
 def _detect(options: argparse.Namespace) -> int:
     from tamis.proliferation.detect import detect
     from tamis.proliferation.scoring import inputs
-    from tamis.remote import fetched, is_url
+    from tamis.remote import local
     from tamis.slides import open_slide
 
     failed = 0
     for name in inputs(options.inputs):  # as `score` takes them: a folder of DICOM files is one slide
         try:
             with (
-                fetched(name) if is_url(name) else nullcontext(Path(name)) as path,
+                local(name) as path,
                 open_slide(path, mpp=options.mpp) as slide,
                 Progress(Path(name).name) as bar,
             ):

@@ -20,10 +20,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tamis import __version__
+from tamis import __version__, batch
 from tamis.batch import Item, Outcome, Told, expand, run
-from tamis.errors import InputError, UsageError
-from tamis.remote import expand_url, fetched, is_url, name_of
+from tamis.errors import InputError
+from tamis.remote import expand_url, is_url, local, name_of
 from tamis.writing import output_error, replacing
 
 ENDINGS = frozenset(
@@ -95,18 +95,7 @@ def _is_series(folder: Path) -> bool:
 
 def plan(slides: Sequence[str], folder: Path) -> list[Item]:
     """DIR/STEM/score.json for each. Raises UsageError when two slides would write the same folder."""
-    items: dict[str, Item] = {}
-    for slide in slides:
-        path = Path(name_of(slide)) if is_url(slide) else Path(slide)
-        stem = path.name if path.is_dir() else path.stem
-        item = Item(path, folder / stem / RECORD, slide if is_url(slide) else "")
-        other = items.setdefault(stem.casefold(), item)
-        if other is not item:
-            raise UsageError(
-                f"{other.source} and {item.source} would both be written to {item.output.parent}: "
-                "rename one of them, or give them in two runs with different -o."
-            )
-    return list(items.values())
+    return batch.plan(slides, folder, f"/{RECORD}")
 
 
 def score_all(
@@ -148,17 +137,8 @@ def work(item: Item, told: Told = lambda share: None, *, job: Job) -> dict[str, 
     logging.getLogger("tifffile").setLevel(
         logging.CRITICAL
     )  # what is wrong with a file is said in our sentence
-    with _local(item) as path:
+    with local(item.source) as path:
         return _score(path, item, told, job)
-
-
-@contextmanager
-def _local(item: Item) -> Iterator[Path]:
-    if item.url:
-        with fetched(item.url) as path:
-            yield path
-    else:
-        yield item.input
 
 
 def _score(path: Path, item: Item, told: Told, job: Job) -> dict[str, Any]:

@@ -23,4 +23,4 @@ def segment(
     from tamis.weakseg.network import load
     from tamis.weakseg.segmentation import segment_file
 
-    return segment_file(Path(path), Path(folder), load(weights), mpp=mpp)
+    return segment_file(path, Path(folder), load(weights), mpp=mpp)

@@ -91,8 +91,7 @@ def _add_segment(parser: argparse.ArgumentParser) -> None:
 def _segment(options: argparse.Namespace) -> int:
     from tamis.weakseg.source import expand_sources
 
-    inputs = expand_sources(options.inputs)
-    items = plan(inputs, options.output, RECORD)
+    items = plan(expand_sources(options.inputs), options.output, RECORD)
     # All cores for one input; with several at a time each gets its share.
     threads = max(1, len(os.sched_getaffinity(0)) // options.jobs)
     work = partial(
@@ -136,7 +135,7 @@ def _work(
     from tamis.weakseg.segmentation import segment_file
 
     return segment_file(
-        item.input,
+        item.source,
         item.output.parent,
         _network(weights, threads),
         mpp=mpp,
@@ -159,7 +158,7 @@ def _tell(outcome: Outcome, bar: Progress, as_json: bool) -> None:
         bar.line(f"tamis: {outcome.error}")
     if as_json:
         record = {
-            "input": str(outcome.item.input),
+            "input": outcome.item.source,
             "output": str(outcome.item.output),
             "status": outcome.status,
             "error": outcome.error,

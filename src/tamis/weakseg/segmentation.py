@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from tamis import __version__
 from tamis.errors import InputError
+from tamis.remote import local, stem_of
 from tamis.slides import Slide
 from tamis.tiles import Blender, Grid, Tile
 from tamis.tissue import tissue_in, tissue_mask
@@ -30,7 +31,7 @@ from tamis.weakseg.maps import Map
 from tamis.weakseg.network import Network
 from tamis.weakseg.outputs import OVERLAY_MAX_PX, STEPS, write_overlay, write_probability, write_summary
 from tamis.weakseg.polygons import polygons, write_geojson
-from tamis.weakseg.source import Picture, local, open_source
+from tamis.weakseg.source import Picture, open_source
 
 TILE_PX = 1024
 AHEAD = 2  # tiles read and not yet looked at
@@ -59,7 +60,7 @@ class Segmented:
 
 
 def segment_file(
-    path: Path,
+    path: str | Path,
     folder: Path,
     network: Network,
     *,
@@ -70,22 +71,23 @@ def segment_file(
 ) -> dict[str, Any]:
     """Write FOLDER/STEM.{probability.ome.tiff, mask.geojson, overlay.png, summary.json} and return the summary.
 
+    path       of a file or a folder of DICOM files, or a URL that fsspec opens
     threshold  of the mask; by default the network's own
     whole      look at everything, and not only at stained tissue
 
     Raises InputError (UnknownResolution) with a sentence, before anything is written.
     """
-    started = time.monotonic()
+    started, name = time.monotonic(), str(path)
     chosen = network.geometry.threshold if threshold is None else threshold
     with (
-        local(path) as here,
+        local(name) as here,
         open_source(here, mpp, scaled=network.geometry.um_per_px is not None) as source,
         tempfile.TemporaryDirectory(prefix=".tamis-", dir=_made(folder)) as scratch,
     ):
-        _require_fine(source.um_per_px, network.geometry.um_per_px, str(path))
-        kept, um_per_px, tissue = _map(source, network, Path(scratch) / "map", whole, progress, str(path))
+        _require_fine(source.um_per_px, network.geometry.um_per_px, name)
+        kept, um_per_px, tissue = _map(source, network, Path(scratch) / "map", whole, progress, name)
         mask = _mask(kept, chosen)
-        stem = folder / path.stem
+        stem = folder / stem_of(name)
         px_scale = um_per_px / source.um_per_px if um_per_px and source.um_per_px else 1.0
         parts = polygons(
             mask,
@@ -98,11 +100,11 @@ def segment_file(
             _named(stem, ".mask.geojson"),
             px_scale=px_scale,
             um_per_px=source.um_per_px,
-            name=path.name,
+            name=here.name,
         )
         write_overlay(source.thumbnail(max_px=OVERLAY_MAX_PX), mask, _named(stem, ".overlay.png"))
         summary = {
-            "image": str(path),
+            "image": name,
             "size_px": list(source.size_px),
             "um_per_px": source.um_per_px,
             "reader": source.reader,

@@ -1,4 +1,4 @@
-"""What is segmented, whatever it is: a slide read in pieces, or a picture in memory. Local paths and fsspec URLs.
+"""What is segmented, whatever it is: a slide read in pieces, or a picture in memory. Paths and URLs of them.
 
 Both give `read_region(x_um, y_um, width_px, height_px, um_per_px)`; a picture of unknown scale has um_per_px None and is
 read pixel by pixel, which only a network without a scale of its own accepts.
@@ -6,9 +6,7 @@ read pixel by pixel, which only a network without a scale of its own accepts.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -18,7 +16,7 @@ from numpy.typing import NDArray
 
 from tamis.batch import expand
 from tamis.errors import InputError
-from tamis.remote import expand_url, fetched
+from tamis.remote import expand_url, is_url
 from tamis.slides import Slide, UnknownResolution, open_slide
 from tamis.weakseg.images import BROKEN, ENDINGS, read_image, spacing_um
 
@@ -117,44 +115,19 @@ def _is_slide_dicom(path: Path) -> bool:
         return False
 
 
-# URLs
-
-
-_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/+(?=[^/])")
-
-
-def is_url(argument: str) -> bool:
-    return "://" in argument
-
-
-def expand_sources(arguments: Sequence[str]) -> list[Path]:
-    """Files, folders, patterns, and URLs of anything that fsspec opens (s3://, https://, memory:// ...), in order.
-
-    A URL travels as a Path of its text, in which its two slashes become one; `local` turns it back.
-    """
-    paths: list[Path] = []
+def expand_sources(arguments: Sequence[str]) -> list[str]:
+    """Files, folders, patterns, and URLs of anything that fsspec opens (s3://, https://, memory:// ...), in order."""
+    sources: list[str] = []
     for argument in arguments:
         if _is_dicom_slide_folder(Path(argument)):
-            paths.append(Path(argument))  # its files are the levels of one slide
+            sources.append(argument)  # its files are the levels of one slide
         elif is_url(argument):
-            paths += [Path(url) for url in expand_url(argument, ALL_ENDINGS)]
+            sources += expand_url(argument, ALL_ENDINGS)
         else:
-            paths += expand([argument], ALL_ENDINGS)
-    return list(dict.fromkeys(paths))
+            sources += map(str, expand([argument], ALL_ENDINGS))
+    return list(dict.fromkeys(sources))
 
 
 def _is_dicom_slide_folder(path: Path) -> bool:
     first = next(path.glob("*.dcm"), None) if path.is_dir() else None
     return first is not None and _is_slide_dicom(first)
-
-
-@contextmanager
-def local(path: Path) -> Iterator[Path]:
-    """The path itself, or a URL's content in a temporary file of the same name."""
-    match = None if path.exists() else _URL.match(str(path))
-    if match is None or path.is_absolute():
-        yield path
-        return
-    root = "/" if match[1] in {"file", "local"} else ""  # file:///home/... has no host between its slashes
-    with fetched(f"{match[1]}://{root}{str(path)[match.end() :]}") as copy:
-        yield copy
