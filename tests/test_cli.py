@@ -7,7 +7,9 @@ import errno
 import json
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
@@ -22,10 +24,11 @@ class Toy:
     """
 
     raises: BaseException | None = None
+    defaults: Mapping[str, bool] = MappingProxyType({})
 
     def add_commands(self, verbs: argparse._SubParsersAction, common: argparse.ArgumentParser) -> None:  # type: ignore[type-arg]
         parser = verbs.add_parser("play", parents=[common])
-        parser.set_defaults(run=self.run)
+        parser.set_defaults(run=self.run, **self.defaults)
 
     def run(self, options: argparse.Namespace) -> int:
         if self.raises is not None:
@@ -56,7 +59,7 @@ def test_a_verb_runs(toy: Toy, capsys: pytest.CaptureFixture[str]) -> None:
     [
         (InputError("film.mp4 is no video."), 1, "film.mp4 is no video."),
         (UsageError("Two inputs need -o."), 2, "Two inputs need -o."),
-        (KeyboardInterrupt(), 130, "Stopped. Nothing half-written was left; a batch goes on with --resume."),
+        (KeyboardInterrupt(), 130, "Stopped. Nothing half-written was left.\n"),
         (OSError(errno.ENOSPC, "No space left on device"), 1, "No space left on device."),
         (PermissionError(errno.EACCES, "Permission denied", "x.mp4"), 1, "x.mp4: Permission denied."),
         (
@@ -76,6 +79,21 @@ def test_errors_are_a_sentence_and_a_status(
     out, err = capsys.readouterr()
     assert out == "" and err.startswith("tamis: ") and err.count("\n") == 1
     assert sentence in err
+
+
+@pytest.mark.parametrize(
+    ("default", "how"),
+    [
+        ({"resume": False}, "; a batch goes on with --resume."),
+        ({"trains": True}, "; the same command goes on from"),
+    ],
+)
+def test_who_stops_a_command_is_told_how_it_goes_on(
+    toy: Toy, capsys: pytest.CaptureFixture[str], default: dict[str, bool], how: str
+) -> None:
+    toy.raises, toy.defaults = KeyboardInterrupt(), default
+    assert cli.main(["toys", "play"]) == 130
+    assert how in capsys.readouterr().err
 
 
 def test_debug_shows_the_whole_story(toy: Toy, capsys: pytest.CaptureFixture[str]) -> None:

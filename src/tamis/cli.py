@@ -33,14 +33,14 @@ CAPABILITIES = {"subtitles": subtitles, "spark": spark, "weakseg": weakseg, "pro
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line. Returns the exit status; raises SystemExit(2) on wrong usage, as argparse does."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    debug, extra = "--debug" in arguments, "subtitles"
+    debug, extra, goes_on = "--debug" in arguments, "subtitles", ""
     try:
         options = _parse(arguments)
-        extra = options.extra
+        extra, goes_on = options.extra, _how_it_goes_on(options)
         status: int = options.run(options)
         sys.stdout.flush()  # a full disk or a closed pipe shows here, and not at exit
     except KeyboardInterrupt:
-        return _say("Stopped. Nothing half-written was left; a batch goes on with --resume.", 130)
+        return _say(f"Stopped. Nothing half-written was left{goes_on}.", 130)
     except BrokenPipeError:
         # The reader of our output has gone (`tamis ... | head`): there is nobody to tell.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -66,12 +66,18 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     return options
 
 
+def _how_it_goes_on(options: argparse.Namespace) -> str:
+    if hasattr(options, "resume"):
+        return "; a batch goes on with --resume"
+    return "; the same command goes on from the last checkpoint" if options.trains else ""
+
+
 def build_parser() -> argparse.ArgumentParser:
     parser = Parser(prog="tamis", description="Finds the few things that matter in large media.")
     parser.add_argument("--version", action="version", version=f"tamis {__version__}")
     common = Parser(add_help=False)
     common.add_argument("--debug", action="store_true", help="show the whole story of an error")
-    parser.set_defaults(extra="subtitles", debug=False, takes_rest=False)
+    parser.set_defaults(extra="subtitles", debug=False, takes_rest=False, trains=False)
     parts = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
     demo = parts.add_parser(

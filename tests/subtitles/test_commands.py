@@ -269,7 +269,7 @@ def test_evaluate_two_files(tamis: Tamis, tmp_path: Path) -> None:
     assert record["score"]["f1"]["value"] == 1.0
     assert record["score"]["start"] == {"median": 0.5, "p95": pytest.approx(0.95), "n": 2}
     lines = tamis("evaluate", "found.srt", "truth.srt").stdout.splitlines()
-    assert lines[0] == "1 files, 2 true cues, 0 invented"
+    assert lines[0] == "1 file, 2 true cues, 0 invented"
     assert any(line.startswith("start error") and "20.0 ms" in line for line in lines)
 
 

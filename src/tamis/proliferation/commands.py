@@ -47,7 +47,7 @@ def add_commands(verbs: Any, common: argparse.ArgumentParser) -> None:
     training = verbs.add_parser(
         "train", parents=[common], add_help=False, help="fit both scores to slides, as TUPAC16 did"
     )
-    training.set_defaults(run=_train, extra="train", takes_rest=True)
+    training.set_defaults(run=_train, extra="train", takes_rest=True, trains=True)
 
 
 # score

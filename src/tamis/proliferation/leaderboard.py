@@ -108,7 +108,8 @@ def as_lines(board: Leaderboard) -> list[str]:
         for rank, evaluation in enumerate(order, 1):
             estimate = evaluation.estimates[task]
             assert estimate is not None
-            line = f"{rank:3d}  {evaluation.name:<{width}}  {_interval(estimate)}  n = {estimate.n}"
+            unit = " cases" if task == "task3" and estimate.n != 1 else " case" if task == "task3" else ""
+            line = f"{rank:3d}  {evaluation.name:<{width}}  {_interval(estimate)}  n = {estimate.n}{unit}"
             lines.append(line + _extras(task, evaluation) + _behind(against.get(evaluation.name)))
     if board.options.tupac_compat:
         lines += [
@@ -131,7 +132,7 @@ def _extras(task: str, evaluation: Evaluation) -> str:
     if task == "task3" and evaluation.detections is not None:
         counted = evaluation.detections
         return (
-            f" cases  precision {counted.precision:.3f}  recall {counted.recall:.3f}"
+            f"  precision {counted.precision:.3f}  recall {counted.recall:.3f}"
             f"  TP {counted.true_positives}  FP {counted.false_positives}  FN {counted.false_negatives}"
         )
     return ""

@@ -70,7 +70,7 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     option("--minutes", float, float("inf"), "stop with a checkpoint after this long")
     option("--threads", int, 0, "of PyTorch; 0: its own choice")
     parser.add_argument("--shard", action="store_true", help="several processes: part the weights (FSDP2)")
-    parser.set_defaults(run=_train, extra="train")
+    parser.set_defaults(run=_train, extra="train", trains=True)
 
 
 def _change(text: str) -> tuple[str, Any]:

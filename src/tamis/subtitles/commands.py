@@ -59,7 +59,7 @@ def add_commands(verbs: Any, common: argparse.ArgumentParser) -> None:
     training = verbs.add_parser(
         "train", parents=[common], add_help=False, help="train the character networks"
     )
-    training.set_defaults(run=_train, extra="train", takes_rest=True)
+    training.set_defaults(run=_train, extra="train", takes_rest=True, trains=True)
 
 
 _READ = """Reads burnt-in subtitles. One video and -o FILE writes that file; several videos, a folder or a pattern and

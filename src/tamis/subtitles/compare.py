@@ -82,7 +82,9 @@ def _truth(path: Path) -> Truth:
 def report(comparison: Comparison) -> list[str]:
     """The score as lines for a person."""
     score, unit = comparison.score, comparison.time_unit
-    lines = [f"{score.clips} files, {score.true_cues} true cues, {score.invented} invented"]
+    lines = [
+        f"{score.clips} file{'s' * (score.clips != 1)}, {score.true_cues} true cues, {score.invented} invented"
+    ]
     rows = {
         "end to end, with punctuation": score.end_to_end["with_punctuation"],
         "end to end, without": score.end_to_end["without_punctuation"],

@@ -44,7 +44,9 @@ def add_commands(verbs: Any, common: argparse.ArgumentParser) -> None:
         ("evaluate", "score probability maps against masks", "slides"),
     ):
         parser = verbs.add_parser(name, parents=[common], add_help=False, help=text)
-        parser.set_defaults(run=partial(_delegate, name), extra=extra, takes_rest=True)
+        parser.set_defaults(
+            run=partial(_delegate, name), extra=extra, takes_rest=True, trains=name == "train"
+        )
 
 
 _SEGMENT = """Marks cancer. Writes DIR/STEM.probability.ome.tiff, .mask.geojson (QuPath), .overlay.png and .summary.json for
