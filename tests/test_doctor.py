@@ -17,7 +17,14 @@ def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Weights:
     folder.mkdir(parents=True)
     (folder / "toy.first.bin").write_bytes(bytes(1000))
     record = Weights(
-        "toy.first", "toy.first.bin", "", "research only", "pixels", "runs/toy.sh", {}, score={"right": 0.9}
+        "toy.first",
+        "toy.first.bin",
+        "",
+        "research only",
+        "pixels",
+        "runs/toy.sh",
+        {},
+        score={"right": 0.9, "hard_ones": {"n": 3, "right_too": 0.5}},
     )
     weights.publish(record, folder)
     monkeypatch.setattr(doctor, "published", lambda: weights.published(tmp_path))
@@ -30,7 +37,8 @@ def test_sound_weights_with_their_licence(toy: Weights, capsys: pytest.CaptureFi
     assert (
         "as published" in out
         and "licence research only" in out
-        and "right 0.9" in out
+        and "right: 0.9" in out
+        and "hard ones: n 3, right too 0.5" in out
         and toy.sha256[:16] in out
     )
 

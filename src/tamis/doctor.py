@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
@@ -68,6 +69,13 @@ def _version(package: str) -> str | None:
         return None
 
 
+def _plain(value: Any) -> str:
+    """A score as words: one of several parts is named part by part."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name.replace('_', ' ')} {_plain(part)}" for name, part in value.items())
+    return str(value)
+
+
 def _threads() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
@@ -113,9 +121,12 @@ def _lines(states: list[WeightsState], fault: str) -> list[str]:
     lines += ["", "weights"]
     for state in states:
         record = state.record
-        lines.append(f"  {record.name:<28} {state.bytes / 1e6:6.2f} MB  {state.fault or 'as published'}")
-        lines.append(f"    sha256 {record.sha256[:16]}...  licence {record.licence}")
-        lines += [f"    {name} {value}" for name, value in record.score.items()]
+        capability = record.folder.parent.name
+        lines.append(
+            f"  {capability:<13}  {record.name:<24} {state.bytes / 1e6:6.2f} MB  {state.fault or 'as published'}"
+        )
+        lines += [f"    licence {record.licence}", f"    sha256 {record.sha256[:16]}..."]
+        lines += [f"    {name.replace('_', ' ')}: {_plain(value)}" for name, value in record.score.items()]
     if not states:
         lines.append(f"  {fault or 'none in this installation'}")
     total = sum(state.bytes for state in states)
