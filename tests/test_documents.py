@@ -1,0 +1,144 @@
+"""README and docs name nothing that is not there: commands, options, files.
+
+python -m pytest tests/test_documents.py
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shlex
+from collections.abc import Iterator
+from functools import cache
+from importlib import import_module
+from itertools import product
+from pathlib import Path
+
+import pytest
+
+from tamis.cli import build_parser
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+FILE = re.compile(r"[\w./{},*-]+\.(?:py|sh|cpp|inl|h|js|toml|txt|md)\b(?!\.)")
+OWN_OPTIONS = (
+    "subtitles train",
+    "weakseg train",
+    "weakseg evaluate",
+    "weakseg export",
+    "proliferation train",
+)
+"""Verbs whose options their modules know."""
+USERS = {"mine.txt", "text.txt", "notes.txt", "llama.cpp"}
+"""Files of the reader's in examples, and another project that is named like a file."""
+
+
+def code(page: Path) -> Iterator[str]:
+    """Everything set as code: indented lines, and what stands between backticks."""
+    text = page.read_text(encoding="utf-8")
+    yield from (line.strip().removeprefix("$ ") for line in text.splitlines() if line.startswith("    "))
+    for part in re.findall(r"`([^`]+)`", text):
+        yield " ".join(part.split())
+
+
+def commands(page: Path) -> Iterator[list[str]]:
+    """The words after `tamis` of each command. Alternatives (a|b) and brackets of a synopsis are taken apart."""
+    for line in code(page):
+        for part in re.split(r";|&&|\|\||#", line):
+            found = re.search(r"(?:^|\s)(?:-m )?tamis ((?!=).*)", part.strip())
+            if found:
+                yield re.sub(r"[\[\]|]", " ", found[1]).split()
+
+
+@cache
+def verbs() -> dict[str, argparse.ArgumentParser]:
+    """ "subtitles read" and so on, with the options of each."""
+    found: dict[str, argparse.ArgumentParser] = {}
+    for name, part in _choices(build_parser()).items():
+        below = _choices(part)
+        found |= {f"{name} {verb}": parser for verb, parser in below.items()} if below else {name: part}
+    for name in OWN_OPTIONS:
+        capability, verb = name.split()
+        parser = argparse.ArgumentParser()
+        import_module(f"tamis.{capability}.{verb}").add_arguments(parser)
+        found[name] = parser
+    return found
+
+
+def _choices(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    return {
+        name: below
+        for action in parser._actions
+        if isinstance(action, argparse._SubParsersAction)
+        for name, below in action.choices.items()
+    }
+
+
+def unknown(words: list[str]) -> list[str]:
+    """What a command names that there is not."""
+    known = verbs()
+    if words and words[0].startswith("-"):
+        return []
+    name = words[0] if words and words[0] in known else " ".join(words[:2])
+    if name not in known:
+        alone = len(words) == 1 or not re.fullmatch(
+            r"[a-z]+", words[1]
+        )  # a capability as such: "the verbs of tamis spark"
+        return [] if alone and any(verb.startswith(f"{words[0]} ") for verb in known) else [name]
+    options = {word.split("=")[0] for word in words if re.fullmatch(r"--[a-z-]+(=.*)?|-[a-z]", word)}
+    return sorted(options - set(known[name]._option_string_actions))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_command_and_option_exists(page: Path) -> None:
+    pytest.importorskip("torch", reason="the training verbs know their options themselves")
+    wrong = {" ".join(words): missing for words in commands(page) if (missing := unknown(words))}
+    assert not wrong
+
+
+def test_a_command_that_is_not_there_is_found() -> None:
+    pytest.importorskip("torch")
+    assert unknown(shlex.split("subtitles read film.mp4 --loud")) == ["--loud"]
+    assert unknown(shlex.split("weakseg compare a b")) == ["weakseg compare"]
+    assert unknown(shlex.split("weakseg train D -o RUN --folds 5")) == []
+    assert unknown(["doctor"]) == unknown(["--help"]) == unknown(["spark"]) == []
+
+
+def expanded(name: str) -> list[str]:
+    """a_{b,c}.cpp -> a_b.cpp, a_c.cpp"""
+    parts = [part.split(",") for part in re.split(r"[{}]", name)]
+    return ["".join(choice) for choice in product(*parts)]
+
+
+@cache
+def tracked() -> list[str]:
+    kept = ("src", "csrc", "tests", "benchmarks", "runs", "docs")
+    below = (path for folder in kept for path in (ROOT / folder).rglob("*") if path.is_file())
+    return [path.relative_to(ROOT).as_posix() for path in (*below, *ROOT.iterdir()) if path.is_file()]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_file_named_exists(page: Path) -> None:
+    named = {name for text in code(page) for whole in FILE.findall(text) for name in expanded(whole)}
+    named -= USERS
+    endings = {
+        name: name.removeprefix("../").replace("*", "") for name in named if not name.startswith("work/")
+    }
+    missing = {name for name, end in endings.items() if not any(end in f"/{path}" for path in tracked())}
+    assert not missing
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_option_of_a_program_exists(page: Path) -> None:
+    """Of what is run by its file: the option stands in the program, or in what the program hands its arguments to."""
+    missing = []
+    for line in code(page):
+        for program, rest in re.findall(r"((?:benchmarks|runs)/\w+\.(?:py|sh))([^;&|`]*)", line):
+            source = (ROOT / program).read_text(encoding="utf-8")
+            if "tamis spark bench" in source:
+                source += (ROOT / "src/tamis/spark/decode_commands.py").read_text(encoding="utf-8")
+            options = re.findall(r"--([a-z-]+)", rest)
+            missing += [
+                f"{program} --{o}" for o in options if f'"--{o}"' not in source and f'"{o}"' not in source
+            ]
+    assert not missing
