@@ -61,8 +61,7 @@ def hanzi() -> str:
 @cache
 def classes() -> tuple[str, ...]:
     """All classes in the order of the network's outputs: `base_classes()`, then the Hangul syllables."""
-    hangul = tuple(chr(HANGUL_FIRST + i) for i in range(HANGUL_COUNT))
-    return base_classes() + hangul
+    return base_classes() + tuple(map(chr, range(HANGUL_FIRST, HANGUL_FIRST + HANGUL_COUNT)))
 
 
 @cache
@@ -75,7 +74,7 @@ def base_classes() -> tuple[str, ...]:
 @cache
 def index() -> dict[str, int]:
     """Class number of every character."""
-    return {character: number for number, character in enumerate(classes())}
+    return dict(zip(classes(), range(len(classes())), strict=True))
 
 
 @cache

@@ -18,9 +18,10 @@ from fractions import Fraction
 from itertools import pairwise
 from math import exp, log
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from tamis.subtitles import raster
 
 Plane = NDArray[np.uint8]
 Profile = NDArray[np.float32]
@@ -108,7 +109,7 @@ def _divided(measure: Measure) -> bool:
 
 
 def _profile(ink: Plane, axis: int) -> Profile:
-    return cv2.reduce(ink, axis, cv2.REDUCE_SUM, dtype=cv2.CV_32F).ravel()
+    return ink.sum(axis, dtype=np.int32).astype(np.float32)
 
 
 def extent(profile: Profile, share: float, quantile: float) -> tuple[int, int]:
@@ -122,10 +123,10 @@ def _pitch(columns: Profile, guess: float) -> tuple[float, float]:
     """Lag of the best repetition of the profile near `guess`, and its autocorrelation (0 where the line is too short)."""
     if len(columns) < 3 * guess or guess < 4:
         return guess, 0.0
-    signal = cv2.GaussianBlur(columns.reshape(1, -1), (0, 0), max(0.5, guess / 24)).ravel()
+    signal = raster.smooth(columns, max(0.5, guess / 24))
     # gaps tell the pitch, dense strokes do not
     signal = np.minimum(signal, np.sort(signal)[int(0.75 * len(signal))])
-    signal = signal - cv2.blur(signal.reshape(1, -1), (int(guess) | 1, 1)).ravel()
+    signal = signal - raster.mean_of(signal, int(guess) | 1)
     size = 1 << (2 * len(signal) - 1).bit_length()
     spectrum = np.fft.rfft(signal, size)
     auto = np.fft.irfft(np.abs(spectrum) ** 2, size)[: len(signal)]
@@ -187,9 +188,8 @@ class Scale:
             pitch, weight = np.log([m.pitch for m, _ in voters]), np.array([w for _, w in voters])
             density = (weight * np.exp(-0.5 * ((pitch[:, None] - pitch) / (AGREE / 2)) ** 2)).sum(axis=1)
             same = np.abs(pitch - pitch[np.argmax(density)]) < AGREE
-            ratio = float(
-                np.median([m.height / m.pitch for (m, _), s in zip(voters, same, strict=True) if s])
-            )
+            shapes = [m.height / m.pitch for (m, _), s in zip(voters, same, strict=True) if s]
+            ratio = raster.median(np.array(shapes))
             mean = float(np.exp(np.average(pitch[same], weights=weight[same])))
             style = Style(mean, ratio, float(weight[same].sum()))
             if style.weight < (max(0.6, 0.2 * self._styles[0].weight) if self._styles else LEAST_WEIGHT):
@@ -225,12 +225,15 @@ class Scale:
         """Weight of the lines around this one in time that are set in a style."""
         seen = list(self._seen)
         at = next((i for i, other in enumerate(seen) if other is measure), len(seen))
+        widest, highest = exp(AGREE), exp(2 * HEIGHTS_AGREE)
+        pitches = style.pitch / widest, style.pitch * widest
+        heights = style.high / highest, style.high * highest
         return sum(
             other.weight * exp(-abs(i - at) / NEARBY)
             for i, other in enumerate(seen)
-            if i != at
-            and abs(log(other.pitch / style.pitch)) < AGREE
-            and abs(log(other.height / style.high)) < 2 * HEIGHTS_AGREE
+            if pitches[0] < other.pitch < pitches[1]
+            and heights[0] < other.bottom - other.top < heights[1]
+            and i != at
         )
 
     def fit(self, measure: Measure) -> list[Fit]:
@@ -280,7 +283,7 @@ class Scale:
         """Rows on which at least two lines of the clip are centred."""
         rows = np.sort(np.array(self._centres))
         groups = np.split(rows, np.flatnonzero(np.diff(rows) > 0.1 * scw) + 1) if len(rows) else []
-        return [float(np.median(group)) for group in groups if len(group) >= 2]
+        return [raster.median(group) for group in groups if len(group) >= 2]
 
     def _row(self, measure: Measure, centre: float, high: float, scw: float) -> Fit:
         """A line centred on a row of the frame, from the first to the last of its ink."""
@@ -312,4 +315,4 @@ class Scale:
         if len(near) < 2:
             return centre
         together = max((near[np.abs(near - row) < 0.1 * scw] for row in near), key=len)
-        return float(np.median(together)) if len(together) >= 2 else centre
+        return raster.median(together) if len(together) >= 2 else centre

@@ -20,16 +20,16 @@ from fractions import Fraction
 from statistics import median
 from typing import Protocol
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from tamis.subtitles import raster
 from tamis.subtitles.cue import Box
 from tamis.subtitles.cwt import Fit, Measure, Scale, measure_line
 from tamis.subtitles.ink import Inked, find_ink, inside_frame, same_text, steps
 from tamis.subtitles.merge import Merged, cut_strip, mean_picture, merge
 from tamis.subtitles.reel import Reel, Shot
-from tamis.subtitles.strokes import reduce
+from tamis.subtitles.strokes import kept_and_reduced
 from tamis.subtitles.track import Contrast, Ended, Points
 from tamis.subtitles.tracker import Tracker
 
@@ -187,9 +187,8 @@ class Detector:
             self._reel.add(Shot(frame.time, self._until, luma, self._tracker.sample), False)
             return []
         self._sampled = frame.time
-        luma = luma.copy()
+        luma, picture = kept_and_reduced(luma)
         self._reel.add(Shot(frame.time, self._until, luma, self._tracker.sample + 1), True)
-        picture = reduce(luma)
         self._shape, self._working = luma.shape, picture.shape
         self._ended += self._tracker.observe(picture)
         if frame.duration >= 2 * SAMPLE_S:  # shown long: two samples of the same picture
@@ -209,7 +208,7 @@ class Detector:
             luma = luma[max(0, top) : bottom, max(0, left) : right]
         if luma.shape[0] > MOST_ROWS:
             self._zoom = 2
-            luma = cv2.resize(luma, (luma.shape[1] // 2, luma.shape[0] // 2), interpolation=cv2.INTER_AREA)
+            luma = raster.shrink(luma, (luma.shape[1] // 2, luma.shape[0] // 2))
         return luma
 
     # -- lines to cues ---------------------------------------------------------------------------------------------
@@ -283,10 +282,10 @@ class Detector:
         mask = np.zeros((y1 - y0, x1 - x0), np.uint8)
         mask[points.y - y0, points.x - x0] = 255
         # both pixels of a step and those between
-        mask = cv2.dilate(mask, np.ones((2, 3), np.uint8), anchor=(2, 1))
+        mask = raster.widen(mask, 0, 0, 2, 1)
         box = (round(x0 * across), round(y0 * down), round(x1 * across), round(y1 * down))
         merged = merge(shots, box)
-        mask = cv2.resize(mask, (box[2] - box[0], box[3] - box[1]), interpolation=cv2.INTER_NEAREST)
+        mask = raster.nearest(mask, (box[2] - box[0], box[3] - box[1]))
         rough = measure_line(steps(merged.mean, mask), box[:2])
         if rough is None:
             return None

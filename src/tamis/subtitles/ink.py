@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 from math import log
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from tamis.subtitles import raster
 
 Plane = NDArray[np.uint8]
 Flags = NDArray[np.bool_]
@@ -35,9 +36,9 @@ ENCLOSED_PER_EM, ENCLOSED_SHARE, DARK_PER_EM = 2.2, 0.17, 2.4
 def steps(picture: Plane, mask: Plane) -> Plane:
     """Brightness steps across each pixel (the larger of across and down) where `mask` is not 0."""
     out = np.zeros_like(picture)
-    across = cv2.absdiff(picture[1:-1, 2:], picture[1:-1, :-2])
-    down = cv2.absdiff(picture[2:, 1:-1], picture[:-2, 1:-1])
-    out[1:-1, 1:-1] = cv2.bitwise_and(cv2.max(across, down), mask[1:-1, 1:-1])
+    across = raster.difference(picture[1:-1, 2:], picture[1:-1, :-2])
+    down = raster.difference(picture[2:, 1:-1], picture[:-2, 1:-1])
+    out[1:-1, 1:-1] = np.maximum(across, down) & mask[1:-1, 1:-1]
     return out
 
 
@@ -75,7 +76,7 @@ def _rules(picture: Plane, mask: Plane, box: Box, axis: int) -> NDArray[np.intp]
         return np.zeros(0, np.intp)
     filled = np.zeros(len(part), np.float64)
     for high, low in ((part[2:], part[:-2]), (part[:-2], part[2:])):
-        steps_of_sign = cv2.bitwise_and(cv2.subtract(high, low), near[1:-1])
+        steps_of_sign = (np.maximum(high, low) - low) & near[1:-1]
         share = np.count_nonzero(steps_of_sign > RULE_STEP, axis=1) / part.shape[1]
         filled[1:-1] = np.maximum(filled[1:-1], share)
     return np.flatnonzero(filled > RULE_FILLED)
@@ -107,18 +108,18 @@ def _window(part: Plane, near: Plane, em: int) -> tuple[Plane | None, float]:
     """Ink and vote of a few characters."""
     if min(part.shape) < 6:
         return None, 0.0
-    low, high = cv2.min(part[:, 2:], part[:, :-2]), cv2.max(part[:, 2:], part[:, :-2])
-    across = cv2.bitwise_and(cv2.subtract(high, low), near[:, 1:-1])
+    low, high = np.minimum(part[:, 2:], part[:, :-2]), np.maximum(part[:, 2:], part[:, :-2])
+    across = (high - low) & near[:, 1:-1]
     some = across[across > 0]
     if len(some) < 20:
         return None, 0.0
     strong = across > max(20.0, 0.5 * float(np.sort(some)[int(0.95 * (len(some) - 1))]))
     if np.count_nonzero(strong) < 8:
         return None, 0.0
-    level = float(np.median(low[strong].astype(np.int16) + high[strong])) / 2
-    _, bright = cv2.threshold(part, level, 1, cv2.THRESH_BINARY)
+    level = raster.median(low[strong].astype(np.int16) + high[strong]) / 2
+    bright = (part > int(level)).astype(np.uint8)
     dark = 1 - bright
-    around = cv2.dilate(near, np.ones((3, 3), np.uint8))
+    around = raster.widen(near, 1, 1, 1, 1)
     thick_bright, thick_dark = _thickness(bright), _thickness(dark)
     if thick_dark > thick_bright:
         return bright * around, min(3.0, 2 * log(thick_dark / max(0.1, thick_bright)))
@@ -136,26 +137,24 @@ def _window(part: Plane, near: Plane, em: int) -> tuple[Plane | None, float]:
 
 def _thickness(mask: Plane) -> float:
     """Typical width of a mask's parts in px: a ribbon's mean distance to its edge is a quarter of its width."""
-    framed = cv2.copyMakeBorder(mask, 1, 1, 1, 1, cv2.BORDER_REPLICATE)
-    distance = cv2.distanceTransform(framed, cv2.DIST_L1, 3)
-    total = cv2.countNonZero(distance)
-    return 4 * cv2.sumElems(distance)[0] / total if total else 0.0
+    total, count = raster.depth(np.pad(mask, 1, "edge"))
+    return 4 * total / count if count else 0.0
 
 
 def _enclosed(mask: Plane, em: int) -> tuple[Plane, int]:
     """The parts of a mask (0, 1) that do not touch the border, and their number without specks."""
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=4)
-    free = np.ones(count, np.uint8)
+    labels, stats = raster.components(mask, 4)
+    free = np.ones(len(stats) + 1, np.uint8)
     free[np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])] = 0
     free[0] = 0
-    large = stats[:, cv2.CC_STAT_AREA] > max(3, 0.003 * em * em)
-    return free[labels], int(np.count_nonzero(free[large]))
+    large = stats[:, 4] > max(3, 0.003 * em * em)
+    return free[labels], int(np.count_nonzero(free[1:][large]))
 
 
 def _count(mask: Plane, em: int) -> int:
     """Number of connected parts of a mask without specks."""
-    count, _, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
-    return int(np.count_nonzero(stats[1:count, cv2.CC_STAT_AREA] > max(3, 0.003 * em * em)))
+    stats = raster.components(mask, 8)[1]
+    return int(np.count_nonzero(stats[:, 4] > max(3, 0.003 * em * em)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +185,7 @@ def _unchanged(a: Inked, b: Inked, em: int) -> NDArray[np.float64]:
         return np.zeros(1)
     cut_a, cut_b = (np.s_[top - y : bottom - y, left - x : right - x] for x, y in (a.at, b.at))
     ink = a.ink[cut_a] > 0
-    same = ink & (cv2.absdiff(a.picture[cut_a], b.picture[cut_b]) <= SAME_BRIGHTNESS)
+    same = ink & (raster.difference(a.picture[cut_a], b.picture[cut_b]) <= SAME_BRIGHTNESS)
     places = np.arange(0, right - left, max(1, em // 2))
     inks = np.add.reduceat(ink.sum(axis=0, dtype=np.float64), places)
     sames = np.add.reduceat(same.sum(axis=0, dtype=np.float64), places)

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from tamis.subtitles import raster
 
 Plane = NDArray[np.uint8]
 Box = tuple[int, int, int, int]
@@ -80,15 +81,13 @@ def find_lines(newborn: Plane) -> list[Group]:
     found: list[Group] = []
     loose: list[Group] = []
     for look in LOOKS:
-        ink = plane
-        if look.strength:
-            _, ink = cv2.threshold(plane, look.strength, 255, cv2.THRESH_TOZERO)
-        pieces, blobs = _pieces(ink, look)
+        pieces, blobs = _pieces(plane, look)
         for piece in _join(pieces):
-            found.extend(_rows(ink, piece, THIN if piece[3] - piece[1] >= TWO_LINES else EMPTY))
+            thin = THIN if piece[3] - piece[1] >= TWO_LINES else EMPTY
+            found.extend(_rows(plane, look.strength, piece, thin))
         rest = np.zeros_like(plane)
         for left, top, right, bottom in blobs:
-            lines = _split(ink, (left, top, right, bottom))
+            lines = _split(plane, look.strength, (left, top, right, bottom))
             dense = all(line.count >= DENSE * line.width * line.height for line in lines)
             if lines and look.run > 1 and dense:
                 found.extend(lines)
@@ -114,26 +113,50 @@ def _texty(group: Group) -> bool:
     return group.height >= LOWEST and group.count >= max(0.14 * area, 0.25 * group.height**2)
 
 
-def _pieces(ink: Plane, look: Look) -> tuple[list[Box], list[Box]]:
+def _pieces(plane: Plane, look: Look) -> tuple[list[Box], list[Box]]:
     """Connected groups of filled cells, as boxes in px: those that may be (part of) a line, and those too high or sparse."""
-    _, mask = cv2.threshold(ink, 0, 255, cv2.THRESH_BINARY)
-    density = cv2.resize(mask, (ink.shape[1] // CELL, ink.shape[0] // CELL), interpolation=cv2.INTER_AREA)
-    _, cells = cv2.threshold(cv2.blur(density, (3, 1)), 255 * look.filled, 1, cv2.THRESH_BINARY)
-    cells = cv2.morphologyEx(cells, cv2.MORPH_CLOSE, np.ones((1, 3), np.uint8))
-    if look.run > 1:
-        cells = cv2.morphologyEx(cells, cv2.MORPH_OPEN, np.ones((1, look.run), np.uint8))
-    count, _, stats, _ = cv2.connectedComponentsWithStats(cells, connectivity=8)
+    if compiled := raster.kernels():
+        groups = compiled.pieces(plane, look.strength, int(255 * look.filled), look.run, SMALLEST)
+    else:
+        groups = _groups(plane, look)
+    if len(groups) > MOST_PIECES:
+        areas = np.array([group[4] for group in groups])
+        groups = [groups[i] for i in np.argpartition(areas, -MOST_PIECES)[-MOST_PIECES:]]
     pieces: list[Box] = []
     blobs: list[Box] = []
-    stats = stats[1:count]
-    stats = stats[stats[:, cv2.CC_STAT_AREA] >= SMALLEST]
-    if len(stats) > MOST_PIECES:
-        stats = stats[np.argpartition(stats[:, cv2.CC_STAT_AREA], -MOST_PIECES)[-MOST_PIECES:]]
-    for left, top, width, height, area in stats.tolist():
+    for left, top, width, height, area in groups:
         box = (left * CELL, top * CELL, (left + width) * CELL, (top + height) * CELL)
         sparse = height > 3 and area < SPARSE * width * height
         (blobs if height * CELL > HIGHEST or height > 2 * width + 1 or sparse else pieces).append(box)
     return pieces, blobs
+
+
+def _groups(plane: Plane, look: Look) -> list[list[int]]:
+    """Left, top, width, height and area, in cells, of the groups that have at least the area SMALLEST."""
+    high, wide = plane.shape[0] // CELL, plane.shape[1] // CELL
+    counts = (plane > look.strength).reshape(high, CELL, wide, CELL).sum((1, 3), dtype=np.uint8)
+    density = np.rint(counts * (255 / CELL**2)).astype(np.uint16)
+    beside = np.pad(density, ((0, 0), (1, 1)), "reflect")
+    cells = (beside[:, :-2] + density + beside[:, 2:] + 1) // 3 > int(255 * look.filled)
+    cells = _all(_any(cells, 3), 3)  # gaps of a cell or two are closed
+    if look.run > 1:
+        cells = _any(_all(cells, look.run), look.run)
+    stats = raster.components(cells.astype(np.uint8))[1]
+    kept: list[list[int]] = stats[stats[:, 4] >= SMALLEST].tolist()
+    return kept
+
+
+def _any(cells: NDArray[np.bool_], length: int) -> NDArray[np.bool_]:
+    """Whether one of `length` cells around each, along the row, is filled."""
+    before = length // 2
+    padded = np.pad(cells, ((0, 0), (before, length - 1 - before)))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, length, axis=1)
+    return np.asarray(windows.any(axis=2), bool)
+
+
+def _all(cells: NDArray[np.bool_], length: int) -> NDArray[np.bool_]:
+    """Whether all of them are; what lies beyond the picture does not count."""
+    return ~_any(~cells, length)
 
 
 def _join(pieces: list[Box]) -> list[Box]:
@@ -159,23 +182,25 @@ def _same_line(line: Box, piece: Box) -> bool:
     return overlap >= 0.5 * min(heights) and union <= 1.2 * wider + CELL and piece[0] - line[2] <= GAP * wider
 
 
-def _split(ink: Plane, blob: Box) -> list[Group]:
+def _split(plane: Plane, strength: int, blob: Box) -> list[Group]:
     """The lines of a box that is too high for one: cut at thin rows, at the thinnest only where that does. None where
     nothing does."""
     for thin in (THIN, 0.5, 0.65):
-        lines = _rows(ink, blob, thin)
+        lines = _rows(plane, strength, blob, thin)
         if all(line.height <= HIGHEST for line in lines):
             return lines
     return []
 
 
-def _rows(ink: Plane, box: Box, thin: float) -> list[Group]:
-    """The lines inside a box: split at rows with less than the share `thin` of the strokes of full rows, where both parts
-    are large enough to be lines of their own, and trimmed to the rows and columns that hold strokes."""
+def _rows(plane: Plane, strength: int, box: Box, thin: float) -> list[Group]:
+    """The lines inside a box, of the pixels above `strength`: split at rows with less than the share `thin` of the strokes of
+    full rows, where both parts are large enough to be lines of their own, and trimmed to the rows and columns with strokes."""
+    if compiled := raster.kernels():
+        return [Group(*line) for line in compiled.rows(plane, box, strength, thin)]
     left, top, right, bottom = box
-    part = ink[top:bottom, left:right]
-    _, mask = cv2.threshold(part, 0, 1, cv2.THRESH_BINARY)
-    profile = cv2.reduce(mask, 1, cv2.REDUCE_SUM, dtype=cv2.CV_32S).ravel()
+    part = plane[top:bottom, left:right]
+    mask = part > strength
+    profile = np.count_nonzero(mask, axis=1)
     level = thin * float(np.sort(profile)[int(0.9 * (len(profile) - 1))])
     runs = _runs((profile > level).tolist())
     lines: list[tuple[int, int]] = []
@@ -186,11 +211,12 @@ def _rows(ink: Plane, box: Box, thin: float) -> list[Group]:
             lines.append((first, last))
     groups = []
     for first, last in lines:
-        columns = np.flatnonzero(cv2.reduce(mask[first:last], 0, cv2.REDUCE_MAX))
+        columns = np.flatnonzero(mask[first:last].any(0))
         if len(columns):
             x0, x1 = int(columns[0]), int(columns[-1]) + 1
-            count = cv2.countNonZero(mask[first:last, x0:x1])
-            weight = count / ((x1 - x0) * (last - first)) * cv2.sumElems(part[first:last, x0:x1])[0]
+            inside = mask[first:last, x0:x1]
+            count = int(np.count_nonzero(inside))
+            weight = count / ((x1 - x0) * (last - first)) * float(part[first:last, x0:x1][inside].sum())
             groups.append(Group(left + x0, top + first, left + x1, top + last, count, weight))
     return groups
 

@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import re
 from functools import cache
-from typing import cast
 
 import av
-import cv2
 import numpy as np
 from av.video.plane import VideoPlane
 from numpy.typing import NDArray
@@ -46,7 +44,7 @@ def luma_plane(frame: av.VideoFrame) -> Luma:
         # shifting and narrowing in one pass, half the time of `(samples >> shift).astype(np.uint8)`
         np.right_shift(_samples(frame, 16), shift, out=luma, dtype=np.uint16, casting="unsafe")
     white = _GRAPHICS_WHITE.get(frame.color_trc)
-    return luma if white is None else cast(Luma, cv2.LUT(luma, _hdr_table(white)))
+    return luma if white is None else _hdr_table(white)[luma]
 
 
 @cache

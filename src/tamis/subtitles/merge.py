@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil, floor
-from typing import cast
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from tamis.subtitles import raster
 from tamis.subtitles.reel import Shot
 from tamis.subtitles.strip import EM, HEIGHT
 
@@ -45,23 +44,25 @@ def spread(shots: Sequence[Shot], most: int) -> list[Shot]:
 
 def mean_picture(shots: Sequence[Shot], box: Box) -> Plane:
     """The mean of the shots' part `box`."""
-    left, top, right, bottom = box
-    total = np.zeros((bottom - top, right - left), np.float32)
     averaged = spread(shots, MOST_AVERAGED)
-    for shot in averaged:
-        cv2.accumulate(shot.luma[top:bottom, left:right], total)
-    return cast(Plane, cv2.convertScaleAbs(total, alpha=1 / len(averaged)))
+    return raster.merged(_parts(averaged, box), [True] * len(averaged))[0]
 
 
 def merge(shots: Sequence[Shot], box: Box) -> Merged:
     """Merges the part `box` (inside the picture) of the shots, at least one."""
-    left, top, right, bottom = box
-    mean = mean_picture(shots, box)
-    low = high = shots[0].luma[top:bottom, left:right]
-    for shot in spread(shots, MOST_EXTREME)[1:]:
-        part = shot.luma[top:bottom, left:right]
-        low, high = cv2.min(low, part), cv2.max(high, part)
+    averaged, looked = spread(shots, MOST_AVERAGED), spread(shots, MOST_EXTREME)
+    if len(shots) <= MOST_EXTREME:
+        wanted = {id(shot) for shot in averaged}
+        mean, low, high = raster.merged(_parts(looked, box), [id(shot) in wanted for shot in looked])
+    else:  # not all that are averaged are among them
+        mean = mean_picture(shots, box)
+        _, low, high = raster.merged(_parts(looked, box), [True] + [False] * (len(looked) - 1))
     return Merged(mean, low, high, box)
+
+
+def _parts(shots: Sequence[Shot], box: Box) -> list[Plane]:
+    left, top, right, bottom = box
+    return [shot.luma[top:bottom, left:right] for shot in shots]
 
 
 def cut_strip(merged: Merged, left: float, right: float, centre: float, scw: float, polarity: int) -> Plane:
@@ -77,24 +78,14 @@ def cut_strip(merged: Merged, left: float, right: float, centre: float, scw: flo
     near = min(max(0, floor(x0) - reach), wide - 1)
     far = max(min(wide, ceil(x0 + width / zoom) + reach), 1)
     part = np.s_[top : max(bottom, top + 1), near : max(far, near + 1)]
-    # From strip to picture, so that pixel centres meet.
-    matrix = np.array(
-        [
-            [1 / zoom, 0, 0.5 / zoom + x0 - 0.5 - near],
-            [0, 1 / zoom, (0.5 - HEIGHT / 2) / zoom + y0 - 0.5 - top],
-        ],
-        np.float32,
-    )
     if polarity > 0:
         channels = merged.mean[part], merged.low[part]
     else:
-        channels = cv2.bitwise_not(merged.mean[part]), cv2.bitwise_not(merged.high[part])
-    return np.stack([_resample(c, matrix, (width, HEIGHT), 1 / zoom) for c in channels])
-
-
-def _resample(image: Plane, matrix: NDArray[np.float32], size: tuple[int, int], step: float) -> Plane:
-    """Affine resampling that averages when it shrinks (step > 1 picture px per strip px)."""
-    if step > 1.3:
-        image = cv2.GaussianBlur(image, (0, 0), BLUR * step)
-    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    return cv2.warpAffine(image, matrix, size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
+        channels = ~merged.mean[part], ~merged.high[part]
+    high, wide = channels[0].shape
+    # From strip to picture, so that pixel centres meet.
+    columns = raster.between((np.arange(width) + 0.5) / zoom + (x0 - 0.5 - near), wide)
+    rows = raster.between((np.arange(HEIGHT) + 0.5 - HEIGHT / 2) / zoom + (y0 - 0.5 - top), high)
+    if 1 / zoom > 1.3:  # made smaller: averaged
+        channels = raster.gaussian(channels[0], BLUR / zoom), raster.gaussian(channels[1], BLUR / zoom)
+    return np.stack([raster.resample(channel, columns, rows) for channel in channels])

@@ -11,12 +11,10 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cache
 
-import cv2
 import numpy as np
 
 from tamis.errors import InputWarning, UsageError
@@ -27,6 +25,7 @@ from tamis.subtitles.detect import CueImage, detect
 from tamis.subtitles.language import LANGUAGES, LanguageModel
 from tamis.subtitles.lattice import Lattice
 from tamis.subtitles.layout import Sizes, arrange, decided
+from tamis.subtitles.pictures import png
 from tamis.subtitles.pieces import whole
 from tamis.subtitles.places import Places, Standing, Thresholds, body
 from tamis.subtitles.published import default_recogniser, language_model, operating_point
@@ -126,7 +125,7 @@ def read(
         raise UsageError(f"language is {language!r}; it must be auto or one of {', '.join(LANGUAGES)}.")
     recogniser = recogniser or default_recogniser()
     settings = settings or default_settings()
-    with open_video(path, threads=threads) as video, _one_thread():
+    with open_video(path, threads=threads) as video:
         if region is not None and (region[0] >= video.width or region[1] >= video.height):
             raise UsageError(
                 f"{path}: the region {','.join(map(str, region))} lies outside of the picture, which is {video.width} x "
@@ -152,17 +151,6 @@ def default_settings() -> Settings:
     return operating_point(Settings)
 
 
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """OpenCV with one thread: pictures of this size are done before a second one has started."""
-    before = cv2.getNumThreads()
-    cv2.setNumThreads(1)
-    try:
-        yield
-    finally:
-        cv2.setNumThreads(before)
-
-
 def _watched(video: Video, progress: Callable[[float], None] | None) -> Iterator[Frame]:
     for frame in video.frames():
         if progress is not None and video.duration and frame.index % 32 == 0:
@@ -181,7 +169,7 @@ def look(
     lines = tuple(SeenLine(line.sighting, line.image.box, line.image.scw) for line in looked)
     if not lines:
         return None
-    picture = cv2.imencode(".png", image.picture)[1].tobytes() if pictures else b""
+    picture = png(image.picture) if pictures else b""
     return SeenCue(image.start, image.end, lines, picture, image.width)
 
 

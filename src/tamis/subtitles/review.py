@@ -18,11 +18,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
-
+from tamis.subtitles import raster
 from tamis.subtitles.cue import Cue
 from tamis.subtitles.formats import at_top, on_grid, plain_text
+from tamis.subtitles.pictures import grey, webp
 from tamis.writing import replacing
 
 # Pictures are shrunk to what a page shows; with WebP, 1500 cues make a page of about 10 MB.
@@ -110,13 +109,11 @@ def _sure(cue: Cue) -> list[int]:
 
 def _picture(picture: bytes) -> str:
     """The picture as a data URL; empty when there is none."""
-    image = cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_UNCHANGED) if picture else None
+    image = grey(picture) if picture else None
     if image is None:
         return ""
-    height, width = image.shape[:2]
+    height, width = image.shape
     scale = min(1.0, WIDEST / width, TALLEST / height)
     if scale < 1:
-        size = max(1, round(width * scale)), max(1, round(height * scale))
-        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-    stored = cv2.imencode(".webp", image, [cv2.IMWRITE_WEBP_QUALITY, QUALITY])[1]
-    return "data:image/webp;base64," + base64.b64encode(stored.tobytes()).decode()
+        image = raster.shrink(image, (max(1, round(width * scale)), max(1, round(height * scale))))
+    return "data:image/webp;base64," + base64.b64encode(webp(image, QUALITY)).decode()

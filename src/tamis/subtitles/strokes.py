@@ -15,9 +15,10 @@ The operator itself is ours.
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from tamis.subtitles import raster
 
 Plane = NDArray[np.uint8]
 
@@ -34,12 +35,23 @@ NEWBORN = 2
 
 def reduce(luma: Plane, width: int = WORKING_WIDTH) -> Plane:
     """The working picture of a frame: about `width` px wide, or the frame itself when it is not wider than 1.25 times."""
+    return kept_and_reduced(luma, width)[1]
+
+
+def kept_and_reduced(luma: Plane, width: int = WORKING_WIDTH) -> tuple[Plane, Plane]:
+    """A copy of a frame, to be kept, and its working picture (see `reduce`): one pass over the frame does both."""
+    kept = None
     while luma.shape[1] >= 1.75 * width and min(luma.shape) >= 2:
-        luma = cv2.resize(luma, (luma.shape[1] // 2, luma.shape[0] // 2), interpolation=cv2.INTER_AREA)
+        if luma.shape[0] % 2 == luma.shape[1] % 2 == 0:
+            whole, luma = raster.halve(luma, copy=kept is None)
+        else:
+            whole, luma = luma.copy(), raster.shrink(luma, (luma.shape[1] // 2, luma.shape[0] // 2))
+        kept = whole if kept is None else kept
+    kept = luma.copy() if kept is None else kept
     if luma.shape[1] > 1.25 * width:
         height = max(1, round(luma.shape[0] * width / luma.shape[1]))
-        luma = cv2.resize(luma, (width, height), interpolation=cv2.INTER_LINEAR)
-    return np.ascontiguousarray(luma)
+        luma = raster.stretch(luma, (width, height))
+    return kept, np.ascontiguousarray(luma)
 
 
 class StrokeOperator:
@@ -50,33 +62,45 @@ class StrokeOperator:
     """
 
     def __init__(self) -> None:
-        self._before: tuple[Plane, Plane] | None = None  # rise and fall of the last sample
-        self._ages: tuple[Plane, Plane]
+        self._planes: list[Plane] = []  # rise and fall of the last sample, and the ages of either
         self.newborn: Plane | None = None
+        self.count = 0
 
     def observe(self, picture: Plane) -> None:
         """Takes the next sample's working picture. Afterwards `newborn` holds the brightness step of every stroke pixel
-        that stands since at most NEWBORN samples (and stood in the one before), 0 elsewhere; None after the first."""
-        low, high = picture[:-STEP_Y, :-STEP_X], picture[STEP_Y:, STEP_X:]
-        rise, fall = cv2.subtract(high, low), cv2.subtract(low, high)
-        if self._before is None:
-            self._ages = np.zeros_like(rise), np.zeros_like(rise)
+        that stands since at most NEWBORN samples (and stood in the one before), 0 elsewhere; None after the first. `count`
+        says how many there are."""
+        first = not self._planes
+        shape = picture.shape[0] - STEP_Y, picture.shape[1] - STEP_X
+        if first:
+            self._planes = [np.zeros(shape, np.uint8) for _ in range(4)]
+        newborn = np.empty(shape, np.uint8)
+        if compiled := raster.kernels():
+            self.count = compiled.strokes(picture, not first, FAINTEST, NEWBORN, self._planes, newborn)
         else:
-            risen = _stand(self._before[0], rise, self._ages[0])
-            fallen = _stand(self._before[1], fall, self._ages[1])
-            self.newborn = cv2.max(risen, fallen)
-        self._before = rise, fall
+            self.count = _observe(picture, first, self._planes, newborn)
+        self.newborn = None if first else newborn
 
     def claim(self, y: NDArray[np.int32], x: NDArray[np.int32]) -> None:
         """These pixels belong to a track: they are newborn no longer."""
-        for age in self._ages:
+        for age in self._planes[2:]:
             age[y, x] += NEWBORN  # at most 2 + 2, far from wrapping
 
 
+def _observe(picture: Plane, first: bool, planes: list[Plane], newborn: Plane) -> int:
+    low, high = picture[:-STEP_Y, :-STEP_X], picture[STEP_Y:, STEP_X:]
+    steps = np.maximum(high, low) - low, np.maximum(low, high) - high
+    if not first:
+        risen, fallen = (_stand(planes[i], steps[i], planes[2 + i]) for i in range(2))
+        np.maximum(risen, fallen, out=newborn)
+    planes[:2] = steps
+    return int(np.count_nonzero(newborn)) if not first else 0
+
+
 def _stand(before: Plane, now: Plane, age: Plane) -> Plane:
-    """Advances `age` in place (saturating) where a step stands in both samples; returns the steps of age one."""
-    step = cv2.min(before, now)
-    _, stands = cv2.threshold(step, FAINTEST, 255, cv2.THRESH_BINARY)
-    cv2.add(age, 1, dst=age)
-    cv2.bitwise_and(age, stands, dst=age)
-    return cv2.bitwise_and(cv2.bitwise_and(step, stands), cv2.compare(age, NEWBORN, cv2.CMP_LE))
+    """Advances `age` in place (saturating) where a step stands in both samples; returns the steps that are newborn."""
+    step = np.minimum(before, now)
+    stands = step > FAINTEST
+    age += age < 255
+    age *= stands
+    return step * (stands & (age <= NEWBORN))

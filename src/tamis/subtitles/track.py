@@ -15,6 +15,8 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
+from tamis.subtitles import raster
+from tamis.subtitles.raster_native import Pointers
 from tamis.subtitles.strokes import STEP_X, STEP_Y
 
 Plane = NDArray[np.uint8]
@@ -101,8 +103,9 @@ class Contrast(Sequence[float]):
         first = _frame_place(points.y, points.x, shape, working)
         second = _frame_place(points.y + STEP_Y, points.x + STEP_X, shape, working)
         rises = points.sign > 0
-        self._brighter = tuple(np.where(rises, b, a) for a, b in zip(first, second, strict=True))
-        self._darker = tuple(np.where(rises, a, b) for a, b in zip(first, second, strict=True))
+        self._pointers = Pointers()
+        self._brighter = np.where(rises, second[0], first[0]), np.where(rises, second[1], first[1])
+        self._darker = np.where(rises, first[0], second[0]), np.where(rises, first[1], second[1])
 
     def __len__(self) -> int:
         return len(self._frames)
@@ -112,8 +115,10 @@ class Contrast(Sequence[float]):
             raise IndexError(index)
         if index not in self._known:
             frame = self._frames[index]
-            # Sums of unsigned bytes: exact, and far cheaper than signed differences.
-            step = int(frame[self._brighter].sum()) - int(frame[self._darker].sum())
+            if compiled := raster.kernels():
+                step = compiled.contrast(frame, self._pointers.of(*self._brighter, *self._darker))
+            else:  # sums of unsigned bytes: exact, and far cheaper than signed differences
+                step = int(frame[self._brighter].sum()) - int(frame[self._darker].sum())
             self._known[index] = step / self._count
         return self._known[index]
 
@@ -185,6 +190,7 @@ class Track:
         self._stood = np.zeros(len(self.points), np.int32)  # samples of late in which each point was alive
         self._counted = 0  # those samples
         self._life = np.zeros(len(self.points), np.int32)  # samples in all
+        self._pointers = Pointers()
         self._forgotten: list[tuple[Points, Ints]] = []  # points that were dropped, with their lives
         self._level = float(self.points.step.mean())
 
@@ -194,19 +200,26 @@ class Track:
 
     def observe(self, picture: Plane) -> None:
         """Looks at the next sample: which points are alive, and while fading in, how strong they become."""
-        now = self.points.steps(picture)
         self.alive_long_before, self.alive_before = self.alive_before, self.alive
-        self.alive = 2 * now >= self.points.step
-        self._stood += self.alive
+        number = len(self.alive)
+        if compiled := raster.kernels():
+            p = self.points
+            pointers = self._pointers.of(p.y, p.x, p.sign, p.step, self._stood, self._life)
+            self.alive = np.empty(number, bool)
+            count, total = compiled.steps(picture, pointers, self.alive)
+        else:
+            now = self.points.steps(picture)
+            self.alive = 2 * now >= self.points.step
+            self._stood += self.alive
+            self._life += self.alive
+            count, total = int(np.count_nonzero(self.alive)), int(now.sum())
         self._counted += 1
-        self._life += self.alive
-        share = np.count_nonzero(self.alive) / len(self.alive)
-        level = float(now.mean())
+        share, level = count / number, total / number
         self.age += 1
         self.rising = bool(self.age <= 2 * SETTLED and level > RISING * self._level and share > 0.7)
         self._level = max(self._level, level)
         if self.rising:
-            self.points.step = np.maximum(self.points.step, now)
+            self.points.step = np.maximum(self.points.step, self.points.steps(picture))
         self.share.append(share)
         self.weak = self.weak + 1 if share < STANDS else 0
 
@@ -309,7 +322,8 @@ class Track:
         inside &= (self.points.y >= top) & (self.points.y <= bottom)
         n_inside = np.count_nonzero(inside)
         n_outside = len(inside) - n_inside
-        stands = np.count_nonzero(~self.alive & ~inside) <= REST_GONE * n_outside
+        # In both samples: what was gone for one came with another text, as the edges of its box do.
+        stands = np.count_nonzero(~(self.alive & self.alive_before) & ~inside) <= REST_GONE * n_outside
         if not stands or n_outside < PART * len(inside):
             return None
         if np.count_nonzero(gone & inside) >= PART_GONE * n_inside:

@@ -13,10 +13,10 @@ from collections import deque
 from fractions import Fraction
 from statistics import median
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from tamis.subtitles import raster
 from tamis.subtitles.lines import Group, find_lines
 from tamis.subtitles.reel import Reel, Shot
 from tamis.subtitles.strokes import NEWBORN, StrokeOperator
@@ -56,6 +56,7 @@ GROUND = 0.03  # share of the pixels around a text that change where the ground 
 SMALL = 0.1  # share of a line's points, fewer than which do not take its place
 TAKEN = 0.8  # share of a line's width and height that the one in its place covers
 PARTS_APART = 3  # line heights between two parts of one line, at most
+UNCHANGED = 0.9  # share of a text's points that stand after a flash
 FEW = 8  # points, fewer than which say nothing
 FLOOD = 0.03  # share of newborn pixels in the picture, beyond which the scene itself has changed
 
@@ -83,7 +84,7 @@ class Tracker:
             track.observe(picture)
         newborn = self._operator.newborn
         if newborn is not None:
-            self.flood = cv2.countNonZero(newborn) / newborn.size
+            self.flood = self._operator.count / newborn.size
             for track in self.tracks:
                 if track.rising:
                     self._grow(track, newborn)
@@ -164,7 +165,7 @@ class Tracker:
             if inside is None:
                 continue
             if track.age > NEWBORN and track.born_again(newborn):
-                if track.changed_character() is None:
+                if _share(track) >= UNCHANGED and track.changed_character() is None:
                     return
                 self._end(track, ~track.alive)
                 continue
@@ -370,7 +371,7 @@ def changed_around(box: Box, before: Plane, now: Plane) -> float:
     def changed(rows: slice, *columns: slice) -> float:
         pairs = [(before[rows, part], now[rows, part]) for part in columns]
         pairs = [(a, b) for a, b in pairs if a.size]  # none beyond the edge of the picture
-        count = sum(np.count_nonzero(cv2.absdiff(a, b) > SAME_BRIGHTNESS) for a, b in pairs)
+        count = sum(np.count_nonzero(raster.difference(a, b) > SAME_BRIGHTNESS) for a, b in pairs)
         return count / max(1, sum(a.size for a, _ in pairs))
 
     rows, columns = slice(top, bottom), slice(left, right)

@@ -17,12 +17,12 @@ from fractions import Fraction
 from itertools import chain
 from pathlib import Path
 from types import TracebackType
-from typing import cast
 
 import av
-import cv2
+import numpy as np
 
 from tamis.errors import InputError
+from tamis.subtitles import raster
 from tamis.subtitles.container import Container, Picture
 from tamis.subtitles.luma import Luma, luma_plane
 from tamis.subtitles.timestamps import Timeline
@@ -34,8 +34,6 @@ STRANGEST_ASPECT = 4
 # A file is reported as cut off when its pictures end this much before the length its header states: seconds
 # where the header speaks of the pictures, and where it speaks of the whole file, whose sound often runs on.
 MISSING_S, SILENT_TAIL_S = Fraction(1, 2), Fraction(5)
-
-_TURNS = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_COUNTERCLOCKWISE}
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +142,7 @@ class Video:
         luma = luma_plane(picture)
         if luma.shape[::-1] != self._square_size:
             luma = self._resized(luma)
-        return luma if self.rotation == 0 else cast(Luma, cv2.rotate(luma, _TURNS[self.rotation]))
+        return np.ascontiguousarray(np.rot90(luma, -self.rotation // 90)) if self.rotation else luma
 
     def _resized(self, luma: Luma) -> Luma:
         stored = luma.shape[::-1]
@@ -152,9 +150,8 @@ class Video:
             self._warn(
                 f"The picture size changes within the file; all is read at {self.width} x {self.height}."
             )
-        smaller = stored[0] > self._square_size[0]
-        method = cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
-        return cast(Luma, cv2.resize(luma, self._square_size, interpolation=method))
+        smaller = all(now >= new for now, new in zip(stored, self._square_size, strict=True))
+        return (raster.shrink if smaller else raster.stretch)(luma, self._square_size)
 
     def _report_damage(self, timeline: Timeline[av.VideoFrame], end: Fraction) -> None:
         tolerance = MISSING_S if self._container.stated_duration else SILENT_TAIL_S

@@ -1,0 +1,2 @@
+#define TAMIS_RASTER raster_avx2
+#include "raster.inl"
