@@ -42,7 +42,7 @@ sanitize: $(VENV)/.dev ## The native kernels under the address and undefined-beh
 	    -k "products or threshold or gelu or odd_shapes or ties or fewer or several"; \
 	fi
 
-bench: $(VENV)/.dev work/peers-venv/.made work/toolbox-venv/.made llama fonts ## The numbers of README.md; hours
+bench: $(VENV)/.dev work/peers-venv/.made work/toolbox-venv/.made llama fonts ## The numbers of README.md that need no training; hours
 	$(BIN)/python benchmarks/subtitles_clips.py dev
 	$(BIN)/python benchmarks/subtitles_clips.py test
 	$(BIN)/python benchmarks/subtitles_accuracy.py test --real
@@ -57,7 +57,9 @@ bench: $(VENV)/.dev work/peers-venv/.made work/toolbox-venv/.made llama fonts ##
 	work/toolbox-venv/bin/python benchmarks/slides_toolbox.py work/score/repeated-20000-0.6-4.tif
 	$(BIN)/python benchmarks/weakseg_speed.py
 	$(BIN)/python benchmarks/proliferation_coverage.py
-	$(BIN)/python benchmarks/proliferation_detect.py --count 4 --size 6144 --seed 1000
+	$(BIN)/python benchmarks/proliferation_fields.py --cases test --stains 1
+	$(BIN)/python benchmarks/proliferation_pam50.py "$${TAMIS_DATA:-../shared/data}"
+	$(BIN)/python benchmarks/proliferation_detect.py --count 6 --size 6144 --seed 1000
 
 fonts: work/.fonts ## Debian packages for training and benchmarks: fonts, and ffmpeg with libass
 
