@@ -139,6 +139,23 @@ def test_neighbours_that_only_a_short_pause_parts_are_two() -> None:
     assert spans(followed(90, texts)[0]) == [(11, 41), (44, 70)]
 
 
+def test_texts_in_boxes_that_only_a_short_pause_parts_are_two() -> None:
+    """The edges of the boxes come again, and are most of what is left of the first text."""
+
+    def ground(number: int) -> np.ndarray:
+        picture = panning(number).copy()
+        if 11 <= number < 41 or 44 <= number < 70:
+            picture[302:346, 130:510] = 230
+        return picture
+
+    texts = [
+        Shown("前面的话在框中", 11, 41, bright=20, around=None),
+        Shown("后来又说别的事", 44, 70, bright=20, around=None),
+    ]
+    ended, _ = followed(90, texts, ground)
+    assert {(11, 41), (44, 70)} <= set(spans(ended))
+
+
 def test_a_flash_is_no_pause() -> None:
     def ground(number: int) -> np.ndarray:
         return np.full((360, 640), 235, np.uint8) if number in (41, 42, 43) else panning(number)

@@ -17,6 +17,7 @@ MOST_SHARED_S = Fraction(2, 5)  # by which the times of one cue and the next on 
 HIDDEN_S = Fraction(1, 2)  # for which a text may be hidden between two of its pieces
 LEAST_PIECE = 2  # characters by which a piece is known
 SURE = 0.8  # confidence of a character that is another than the one in its place
+AS_SURE = 0.95  # confidence, as a share, of a cue that is the same as a surer one
 SAME_PLACE = 0.4  # character widths between the places of one and the same character
 
 
@@ -159,7 +160,8 @@ def without_fragments(cues: Sequence[Cue]) -> list[Cue]:
         at = next((i for i, o in enumerate(kept) if _same_time(cue, o) and _same_spot(cue, o)), None)
         if at is None:
             kept.append(cue)
-        elif kept[at].text == cue.text:  # the surer one may be what was seen of it while the ground was quiet
+        elif kept[at].text == cue.text and cue.confidence >= AS_SURE * kept[at].confidence:
+            # Seen while the ground was quiet. What is less sure is a drawing that outlives the text.
             start, end = min(kept[at].start, cue.start), max(kept[at].end, cue.end)
             kept[at] = replace(kept[at], start=start, end=end)
     return sorted(kept, key=lambda cue: (cue.start, cue.end))
