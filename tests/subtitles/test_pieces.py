@@ -106,3 +106,10 @@ def test_a_piece_of_two_neighbours_makes_neither_last() -> None:
     cues = [_set(0, 40, "就算脾气不好"), _set(40, 90, "就算脾气很好"), _set(42, 60, "就算脾气")]
     found = without_fragments(mended(cues))
     assert found == cues[:2]
+
+
+def test_of_one_text_seen_twice_the_longer_counts_only_where_it_is_as_sure() -> None:
+    surer, longer = _cue(40, 60, "同样的话", confidence=1.0), _cue(20, 80, "同样的话", confidence=0.97)
+    assert [(c.start * 24, c.end * 24) for c in without_fragments([longer, surer])] == [(20, 80)]
+    drawing = _cue(20, 80, "同样的话", confidence=0.8)
+    assert [(c.start * 24, c.end * 24) for c in without_fragments([drawing, surer])] == [(40, 60)]

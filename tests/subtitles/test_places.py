@@ -157,3 +157,25 @@ def test_words_that_stand_further_on_a_moment_later_are_those_of_a_moving_sign()
     assert kept(sign, [*SURE, line("出口", 14, row=310, middle=760)])  # seconds later
     assert kept(sign, [*SURE, line("出口", 9, row=340)])  # a line that gave way to one below it
     assert kept(sign, [*SURE, line("入场", 10, row=310, middle=760)])
+
+
+def test_lines_that_begin_with_many_others_are_a_drawing() -> None:
+    found = line("出发", 8, evidence=0.8, row=300)
+    crowd = [line("中", 8, evidence=0.2, row=row) for row in (100, 150, 200)]
+    assert kept(found, [*SURE, *crowd[:2]])
+    assert not kept(found, [*SURE, *crowd])
+    assert kept(line("出发", 8, evidence=0.95, row=300), [*SURE, *crowd])
+    assert not kept(line("口发", 8, evidence=0.95, row=300), [*SURE, *crowd])  # one rich character
+    assert kept(line("嗯？", 8, evidence=0.5), [*SURE, *crowd])  # at home
+
+
+def test_at_home_simple_shapes_alone_are_no_text_whatever_their_centres() -> None:
+    assert not kept(replace(line("IVvイ～", 8, evidence=0.36), centred=0.8, decided=0.8))
+    assert kept(replace(line("嗯Vvイ～", 8, evidence=0.36), centred=0.8, decided=0.8))
+
+
+def test_the_second_line_of_a_cue_that_was_read_beyond_doubt_is_believed() -> None:
+    upper = line("半", 8, evidence=0.6, row=600)
+    sure, doubtful = (line("今天天气很好", 8, evidence=p) for p in (0.95, 0.7))
+    assert Places([upper, sure], 1280).are_subtitles([upper, sure], LEAST) == [True, True]
+    assert Places([upper, doubtful], 1280).are_subtitles([upper, doubtful], LEAST) == [False, True]

@@ -27,7 +27,7 @@ APART = 0.8  # SCW between the rows of two lines, at least
 CLEAR = 0.93  # `sureness` of lines whose size cannot be far off
 SCALES = (0.88, 1.13)  # other sizes that are tried where lines are not clear
 KNOWN = 0.8  # mean `sureness` of the lines of a style that was clearly read
-BETTER = 1.03  # by which lines must be surer in another size
+BETTER = 1.03  # by which lines must be surer in another size or polarity
 ENOUGH = 4  # lines that tell the size of a style
 SAME_SIZE = 0.07  # relative difference
 LEAST_CHARACTERS, LEAST_SURE = 2.0, 0.6  # of a line that tells a size; scenery is less
@@ -111,7 +111,7 @@ class Sizes:
 
     def cut(self, image: LineImage) -> LineImage:
         """The line in the polarity of the clip and in the size of its style, as far as those are known."""
-        if self._polarity[-image.polarity] > self._polarity[image.polarity]:
+        if self._polarity[-image.polarity] > BETTER * self._polarity[image.polarity]:
             image = image.turned()
         style = self._style(image.scw)
         scale = style.scale() if style is not None else 1.0

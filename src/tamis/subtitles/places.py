@@ -159,7 +159,7 @@ class Places:
             return True
         if line.centred < CENTRED or (line.rich < SURE_CHARACTERS and line.decided < DECIDED):
             return False  # of many rows and sizes that a drawing was looked at in, some show characters
-        if line.evidence < BEYOND_DOUBT and self._crowded(line):
+        if (line.evidence < BEYOND_DOUBT or line.rich < 2) and self._crowded(line):
             return False
         logo = self._in_corner(line) or self._comes_again(line) or self._moves(line)
         return line.rich >= 1 and not logo
