@@ -99,6 +99,18 @@ def test_nothing_outside_is_served(connection: HTTPConnection, results: Path, pa
     assert "outside" not in text
 
 
+def test_a_folder_that_cannot_be_listed_is_an_answer_and_no_traceback(
+    connection: HTTPConnection, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def denied(*_: object) -> str:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(gallery, "page", denied)
+    status, _, text = get(connection, "/")
+    assert status == 403 and "Permission denied" in text
+    assert capfd.readouterr().err == ""
+
+
 def test_no_folder_and_no_port_are_sentences(results: Path) -> None:
     with pytest.raises(InputError, match="is no folder"):
         gallery.server(results / "nothing", 0)

@@ -143,7 +143,11 @@ class _Handler(SimpleHTTPRequestHandler):
 
     def list_directory(self, path: str | object) -> BytesIO | None:
         folder = Path(str(path))
-        body = page(folder, folder.name or "results").encode()
+        try:
+            body = page(folder, folder.name or "results").encode()
+        except OSError as error:  # not for us to read, or gone meanwhile
+            self.send_error(403, f"{folder.name}: {error.strerror or error}")
+            return None
         self.send_response(200)
         self.send_header("Content-Type", "text/html; charset=utf-8")
         self.send_header("Content-Length", str(len(body)))

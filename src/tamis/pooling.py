@@ -29,8 +29,9 @@ from tamis import topk
 EPSILON = 1e-7
 """Probabilities are kept inside [EPSILON, 1 - EPSILON], where logarithms and their gradients are finite."""
 
-Pooling = Callable[[Tensor, Tensor | None], Tensor]
-"""(probabilities [B, ...], mask [B, ...] or None: true where an instance counts) -> bag probabilities [B]."""
+Pooling = Callable[..., Tensor]
+"""(probabilities [B, ...], mask [B, ...] or None: true where an instance counts, r or share by name) -> bag
+probabilities [B]."""
 
 
 def generalised_mean(p: Tensor, mask: Tensor | None = None, *, r: float = 4.0) -> Tensor:
@@ -96,7 +97,7 @@ def statistical_top_mean(p: Tensor, mask: Tensor | None = None, *, share: float 
     return (flat * kept).sum(1) / kept.sum(1)
 
 
-POOLINGS: dict[str, Callable[..., Tensor]] = {
+POOLINGS: dict[str, Pooling] = {
     "generalised_mean": generalised_mean,
     "log_sum_exp": log_sum_exp,
     "noisy_or": noisy_or,

@@ -27,7 +27,6 @@ from tamis.writing import replacing
 
 END = "<|end|>"
 SPLITS = ("train", "dev", "test")
-TEXT_ENDINGS = frozenset((".txt", ".md", ".rst", ".xz", ".gz"))
 PERMILLE = {"dev": 10, "test": 10}
 """Of the documents; the rest is for training."""
 

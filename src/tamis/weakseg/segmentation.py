@@ -50,15 +50,6 @@ class Regions(Protocol):
     ) -> NDArray[np.uint8]: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Segmented:
-    """The answer for one input. Areas in mm2 are None where um/px is unknown."""
-
-    probability: Map
-    um_per_px: float | None
-    summary: dict[str, Any]
-
-
 def segment_file(
     path: str | Path,
     folder: Path,
