@@ -142,3 +142,19 @@ def test_every_option_of_a_program_exists(page: Path) -> None:
                 f"{program} --{o}" for o in options if f'"--{o}"' not in source and f'"{o}"' not in source
             ]
     assert not missing
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "CHANGELOG.md", ROOT / "LOG.md"], ids=lambda page: page.name)
+def test_tables_have_a_head_and_as_many_cells_in_every_row(page: Path) -> None:
+    """Otherwise they are shown as a heap of bars."""
+    broken = []
+    rows: list[tuple[int, str]] = []
+    for number, line in enumerate([*page.read_text(encoding="utf-8").splitlines(), ""], start=1):
+        if line.startswith("|"):
+            rows.append((number, line))
+            continue
+        cells = [len(re.findall(r"(?<!\\)\|", re.sub(r"`[^`]*`", "", row))) for _, row in rows]
+        if rows and (len(rows) < 2 or not re.fullmatch(r"[|: -]+", rows[1][1]) or len(set(cells)) > 1):
+            broken.append(rows[0][0])
+        rows = []
+    assert not broken, f"tables that begin at these lines of {page.name}"
