@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from tamis.arguments import Parser, number_of_jobs, probability, run_verb, um_per_px
+from tamis.arguments import Parser, figure, number_of_jobs, probability, run_verb, um_per_px
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "two", "1.5", ""])
@@ -29,6 +30,14 @@ def test_a_threshold_is_a_probability(text: str) -> None:
     assert [probability(end) for end in ("0", "1")] == [0, 1]
     with pytest.raises(argparse.ArgumentTypeError, match="no probability"):
         probability(text)
+
+
+def test_a_figure_is_of_a_kind_that_can_be_drawn() -> None:
+    """Told before hours of measuring, and not when it is to be drawn."""
+    assert figure("board.PNG") == Path("board.PNG")
+    for text in ("board", "board.xyz", "png"):
+        with pytest.raises(argparse.ArgumentTypeError, match="no known ending"):
+            figure(text)
 
 
 def told(parser: Parser, arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tamis.cli import build_parser
+from tamis.cli import EXAMPLES, build_parser
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -94,6 +94,11 @@ def test_every_command_and_option_exists(page: Path) -> None:
     pytest.importorskip("torch", reason="the training verbs know their options themselves")
     wrong = {" ".join(words): missing for words in commands(page) if (missing := unknown(words))}
     assert not wrong
+
+
+def test_the_examples_of_the_help_exist() -> None:
+    for line in EXAMPLES.splitlines()[1:]:
+        assert not unknown(shlex.split(line)[1:]), line
 
 
 def test_a_command_that_is_not_there_is_found() -> None:

@@ -60,7 +60,7 @@ def test_missing_weights_say_what_to_do(record: Path, monkeypatch: pytest.Monkey
     """The user's own are to be named rightly; those of the package come with the installation."""
     found = weights.load(record)
     found.path.unlink()
-    with pytest.raises(WeightsError, match=r"is missing: give the \.json"):
+    with pytest.raises(WeightsError, match=r"is missing: name the \.json"):
         weights.read(found)
     monkeypatch.setattr(weights, "PACKAGE", record.parents[2])
     with pytest.raises(WeightsError, match=r"is missing: .*install tamis again"):

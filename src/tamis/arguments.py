@@ -9,10 +9,13 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 FINEST_UM, COARSEST_UM = 0.001, 100_000.0
 """From an electron microscope to a volume with voxels of 10 cm: anything else is a slip of the finger."""
+
+FIGURES = (".png", ".svg", ".pdf")
 
 
 class Parser(argparse.ArgumentParser):
@@ -65,6 +68,16 @@ def probability(text: str) -> float:
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no probability: give a number from 0 to 1")
     return value
+
+
+def figure(text: str) -> Path:
+    """The value of --figure: a file that matplotlib writes and browsers show."""
+    path = Path(text)
+    if path.suffix.lower() not in FIGURES:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} has no known ending: one of {', '.join(FIGURES)} is drawn"
+        )
+    return path
 
 
 def _number(text: str) -> float:

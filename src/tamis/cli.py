@@ -27,6 +27,12 @@ from tamis.spark import commands as spark
 from tamis.subtitles import commands as subtitles
 from tamis.weakseg import commands as weakseg
 
+EXAMPLES = """examples:
+  tamis subtitles read film.mp4 -o film.srt --review film.html
+  tamis weakseg segment slide.svs -o results
+  tamis proliferation score slides/ -o results
+  tamis spark generate model.spark "The city"
+"""
 CAPABILITIES = {"subtitles": subtitles, "spark": spark, "weakseg": weakseg, "proliferation": proliferation}
 
 
@@ -73,7 +79,12 @@ def _how_it_goes_on(options: argparse.Namespace) -> str:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = Parser(prog="tamis", description="Finds the few things that matter in large media.")
+    parser = Parser(
+        prog="tamis",
+        description="Finds the few things that matter in large media.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--version", action="version", version=f"tamis {__version__}")
     common = Parser(add_help=False)
     common.add_argument("--debug", action="store_true", help="show the whole story of an error")

@@ -118,4 +118,4 @@ def _verified(path: Path, sha256: str) -> bytes:
 def _way_out(path: Path) -> str:
     if PACKAGE in path.resolve().parents:
         return "the installation is incomplete; install tamis again"
-    return "give the .json that was written with the weights, in the same folder as they"
+    return "name the .json record that was written beside the weights"

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tamis import weights
-from tamis.arguments import number_of_jobs, probability, run_verb, um_per_px
+from tamis.arguments import figure, number_of_jobs, probability, run_verb, um_per_px
 from tamis.batch import Outcome
 from tamis.errors import InputError, UsageError
 from tamis.progress import Progress
@@ -246,7 +246,7 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
         help="of kappa: Fleiss, Cohen & Everitt, or BCa over slides (default: %(default)s; the table shows both)",
     )
     parser.add_argument(
-        "--figure", type=Path, metavar="FILE", help="draw the values with their intervals: .png, .svg, .pdf"
+        "--figure", type=figure, metavar="FILE", help="draw the values with their intervals: .png, .svg, .pdf"
     )
     parser.set_defaults(run=_evaluate, extra=EXTRA)
 

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from tamis.arguments import figure
 from tamis.errors import InputError, UsageError
 from tamis.progress import Progress
 from tamis.writing import check_writable
@@ -94,8 +95,16 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
 
 def _add_bench(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--preset", default="gemma2-2b", help="shapes of the model (default: %(default)s)")
-    parser.add_argument("--contexts", type=_numbers, default=[128, 4096, 8192], metavar="N,N,...")
-    parser.add_argument("--rounds", type=int, default=7, metavar="N", help="of which medians are taken")
+    parser.add_argument(
+        "--contexts",
+        type=_numbers,
+        default=[128, 4096, 8192],
+        metavar="N,N,...",
+        help="tokens before the one that is timed (default: 128,4096,8192)",
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=7, metavar="N", help="of which medians are taken (default: %(default)s)"
+    )
     parser.add_argument("--threads", type=int, metavar="N", help="default: all cores")
     parser.add_argument("--layers", type=int, metavar="N", help="fewer than the preset has: a quick look")
     parser.add_argument(
@@ -103,13 +112,19 @@ def _add_bench(parser: argparse.ArgumentParser) -> None:
         type=_words,
         default=["model", "ffn", "attention", "prefill"],
         metavar="PART,...",
-        help="of model, ffn, attention, prefill, fewer-bytes, sequences",
+        help="of model, ffn, attention, prefill, fewer-bytes, sequences (default: the first four)",
     )
-    parser.add_argument("--dtypes", type=_words, default=["bf16", "int8"], metavar="TYPE,...")
+    parser.add_argument(
+        "--dtypes",
+        type=_words,
+        default=["bf16", "int8"],
+        metavar="TYPE,...",
+        help="of f32, bf16, int8 (default: bf16,int8)",
+    )
     parser.add_argument(
         "--against", choices=("llama.cpp",), help="the dense shape there, in the same run (make llama)"
     )
-    parser.add_argument("--figure", type=Path, metavar="FILE", help="draw the results (.png or .svg)")
+    parser.add_argument("--figure", type=figure, metavar="FILE", help="draw the results: .png, .svg, .pdf")
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="keep the records (.jsonl)")
     parser.add_argument("--json", action="store_true", help="one record a line instead of a table")
     parser.set_defaults(run=_bench, extra="spark")
