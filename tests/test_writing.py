@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tamis.errors import OutputError
-from tamis.writing import check_writable, replacing
+from tamis.writing import check_writable, replacing, scratch
 
 
 def test_a_file_appears_whole(tmp_path: Path) -> None:
@@ -37,6 +37,23 @@ def test_two_targets_in_a_folder_do_not_meet(tmp_path: Path) -> None:
         a.write_text("a")
         b.write_text("b")
     assert (tmp_path / "a.srt").read_text() + (tmp_path / "b.srt").read_text() == "ab"
+
+
+def test_a_scratch_folder_is_gone_afterwards_and_so_is_what_a_killed_run_left(tmp_path: Path) -> None:
+    with scratch(tmp_path / "new" / "slide") as first:
+        (first / "map").write_text("large")
+        assert first.name.startswith(".part-")
+    with pytest.raises(KeyError), scratch(tmp_path / "new" / "slide") as second:
+        raise KeyError
+    assert not list((tmp_path / "new").iterdir())
+    second.mkdir()
+    (second / "map").write_text("of a run that was killed")
+    with scratch(tmp_path / "new" / "slide") as third, scratch(tmp_path / "new" / "other") as other:
+        assert third == second != other and not list(third.iterdir())
+    with pytest.raises(OutputError, match="a part of its path is a file"):
+        (tmp_path / "file").touch()
+        with scratch(tmp_path / "file" / "slide"):
+            pass
 
 
 def test_a_long_name_is_no_obstacle(tmp_path: Path) -> None:

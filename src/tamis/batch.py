@@ -356,7 +356,7 @@ def _death(item: Item, status: int | None) -> str:
         cause = f"by signal {-status} ({signal.Signals(-status).name})"
     return (
         f"{item.source}: the process at work on it was ended {cause}. "
-        "The file may be damaged in an unforeseen way, or memory may have run out; try it alone with --debug."
+        "The file may be damaged in an unforeseen way, or memory or the disk may have run out; try it alone with --debug."
     )
 
 

@@ -7,6 +7,7 @@ with replacing(path) as beside:
 from __future__ import annotations
 
 import errno
+import shutil
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -46,6 +47,25 @@ def replacing(path: Path) -> Iterator[Path]:
             beside.unlink(missing_ok=True)
     except OSError as error:
         raise output_error(path, error) from error
+
+
+@contextmanager
+def scratch(path: Path) -> Iterator[Path]:
+    """A folder beside `path`, for what is needed while its content is made. It is gone when the block has ended.
+
+    Raises OutputError when it cannot be made.
+    """
+    # A fixed name here, too: what a killed run left is as large as a slide's map, and hidden.
+    folder = path.with_name(f".part-{zlib.crc32(path.name.encode(errors='replace')):08x}.scratch")
+    try:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+    except OSError as error:
+        raise output_error(path, error) from error
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _make_way(path: Path) -> None:

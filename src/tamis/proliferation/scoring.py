@@ -12,7 +12,6 @@ from __future__ import annotations
 import csv
 import json
 import logging
-import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -24,7 +23,7 @@ from tamis import __version__, batch
 from tamis.batch import Item, Outcome, Told, expand, run
 from tamis.errors import InputError
 from tamis.remote import expand_url, is_url, local, name_of
-from tamis.writing import output_error, replacing
+from tamis.writing import output_error, replacing, scratch
 
 ENDINGS = frozenset(
     f".{ending}"
@@ -178,18 +177,13 @@ def _score(path: Path, item: Item, told: Told, job: Job) -> dict[str, Any]:
 @contextmanager
 def _folder(target: Path) -> Iterator[Path]:
     """A folder beside `target` whose files move into it when the block has ended well, the record last."""
-    beside = target.with_name(f".part-{target.name}")
     try:
-        shutil.rmtree(beside, ignore_errors=True)
-        beside.mkdir(parents=True)
-        try:
+        with scratch(target) as beside:
             yield beside
             target.mkdir(parents=True, exist_ok=True)
             (target / RECORD).unlink(missing_ok=True)  # of an earlier run: never an old record over new files
             for path in sorted(beside.iterdir(), key=lambda p: p.name == RECORD):
                 path.replace(target / path.name)
-        finally:
-            shutil.rmtree(beside, ignore_errors=True)
     except OSError as error:
         raise output_error(target, error) from error
 

@@ -8,7 +8,6 @@ pixel, until its files are written: memory grows with the width of the slide onl
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -32,6 +31,7 @@ from tamis.weakseg.network import Network
 from tamis.weakseg.outputs import OVERLAY_MAX_PX, STEPS, write_overlay, write_probability, write_summary
 from tamis.weakseg.polygons import polygons, write_geojson
 from tamis.weakseg.source import Picture, open_source
+from tamis.writing import scratch
 
 TILE_PX = 1024
 AHEAD = 2  # tiles read and not yet looked at
@@ -73,10 +73,10 @@ def segment_file(
     with (
         local(name) as here,
         open_source(here, mpp, scaled=network.geometry.um_per_px is not None) as source,
-        tempfile.TemporaryDirectory(prefix=".tamis-", dir=_made(folder)) as scratch,
+        scratch(folder / stem_of(name)) as beside,
     ):
         _require_fine(source.um_per_px, network.geometry.um_per_px, name)
-        kept, um_per_px, tissue = _map(source, network, Path(scratch) / "map", whole, progress, name)
+        kept, um_per_px, tissue = _map(source, network, beside / "map", whole, progress, name)
         mask = _mask(kept, chosen)
         stem = folder / stem_of(name)
         px_scale = um_per_px / source.um_per_px if um_per_px and source.um_per_px else 1.0
@@ -115,11 +115,6 @@ def segment_file(
     return summary
 
 
-def _made(folder: Path) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
 def _named(stem: Path, ending: str) -> Path:
     return stem.with_name(stem.name + ending)
 
@@ -127,7 +122,7 @@ def _named(stem: Path, ending: str) -> Path:
 def _map(
     source: Slide | Picture,
     network: Network,
-    scratch: Path,
+    place: Path,
     whole: bool,
     progress: Callable[[float], None] | None,
     name: str,
@@ -155,7 +150,7 @@ def _map(
         _require(found, name)
         tissue = _filled(found, mask_um), mask_um
     width, height = (max(1, round(side / um_per_px)) for side in source.size_um)
-    kept = np.memmap(scratch, np.uint8, "w+", shape=(height, width))
+    kept = np.memmap(place, np.uint8, "w+", shape=(height, width))
     for y, rows in predict_rows(
         source, (height, width), um_per_px, network, tissue=tissue, progress=progress
     ):
