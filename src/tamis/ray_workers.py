@@ -75,5 +75,5 @@ def _connected(address: str, jobs: int) -> Any:
 def _death(item: Item, fault: Exception) -> str:
     return (
         f"{item.source}: the workers at work on it died, {1 + RETRIES} times ({type(fault).__name__}). "
-        "The file may be damaged in an unforeseen way, or memory may have run out; try it alone with --debug."
+        "The file may be damaged in an unforeseen way, or memory or the disk may have run out; try it alone with --debug."
     )

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from tamis import native, weights
+from tamis.cli import main
 from tamis.errors import WeightsError
 from tamis.spark import published
 from tamis.spark.reference import Reference
@@ -74,3 +75,17 @@ def test_altered_companions_are_refused(tmp_path: Path, monkeypatch: pytest.Monk
     (tmp_path / "weights" / published.NAME / "tokenizer.json").write_text("{}")
     with pytest.raises(WeightsError, match=r"tokenizer\.json is missing or not"):
         published.shipped()
+
+
+def test_the_shipped_model_can_be_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where nothing else of that name lies: what is there goes first."""
+    monkeypatch.chdir(tmp_path)
+    assert main(["spark", "generate", published.NAME, "The city", "--max-tokens", "3"]) == 0
+    assert capsys.readouterr().out.startswith("The city")
+    assert main(["spark", "generate", "no-such-model", "The city"]) == 1
+    assert "no-such-model does not exist" in capsys.readouterr().err
+    (tmp_path / published.NAME).mkdir()
+    assert main(["spark", "generate", published.NAME, "The city"]) == 1
+    assert "holds no config.json" in capsys.readouterr().err

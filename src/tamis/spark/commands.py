@@ -13,6 +13,7 @@ from typing import Any
 
 from tamis.errors import UsageError
 from tamis.spark import decode_commands
+from tamis.spark.published import NAME, named
 
 
 def add_commands(verbs: Any, common: argparse.ArgumentParser) -> None:
@@ -100,7 +101,9 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _add_evaluate(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", type=Path, metavar="MODEL", help="a checkpoint folder")
+    parser.add_argument(
+        "model", type=Path, metavar="MODEL", help=f"a checkpoint folder, or {NAME}, which ships"
+    )
     parser.add_argument("texts", nargs="+", type=Path, metavar="TEXT", help="text files")
     parser.add_argument(
         "--context", type=int, metavar="N", help="tokens (default: the model's, at most 1024)"
@@ -119,7 +122,7 @@ def _evaluate(options: argparse.Namespace) -> int:
             raise UsageError(f"--{name} is {value}; at least 1 was expected.")
     _no_bars()
     found = evaluate(
-        options.model,
+        named(options.model),
         options.texts,
         context=options.context,
         tokenizer=options.tokenizer,

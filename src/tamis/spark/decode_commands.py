@@ -11,6 +11,8 @@ from typing import Any
 from tamis.arguments import figure
 from tamis.errors import InputError, UsageError
 from tamis.progress import Progress
+from tamis.remote import stem_of
+from tamis.spark.published import NAME, named
 from tamis.writing import check_writable
 
 DTYPES = ("f32", "bf16", "int8")
@@ -50,7 +52,12 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_generate(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", type=Path, metavar="MODEL", help="a packed model, or a checkpoint folder")
+    parser.add_argument(
+        "model",
+        type=Path,
+        metavar="MODEL",
+        help=f"a packed model, a checkpoint folder, or {NAME}, which ships",
+    )
     parser.add_argument(
         "prompts", nargs="+", metavar="PROMPT", help="text to continue; several run side by side"
     )
@@ -79,7 +86,12 @@ def _add_engine(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_serve(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", type=Path, metavar="MODEL", help="a packed model, or a checkpoint folder")
+    parser.add_argument(
+        "model",
+        type=Path,
+        metavar="MODEL",
+        help=f"a packed model, a checkpoint folder, or {NAME}, which ships",
+    )
     parser.add_argument("--port", type=int, default=8080, help="default: %(default)s; 0 takes a free one")
     parser.add_argument("--host", default="127.0.0.1", help="default: %(default)s, this computer alone")
     parser.add_argument(
@@ -136,19 +148,16 @@ def _export(options: argparse.Namespace) -> int:
     from tamis.spark.packed import Recipe, write
 
     recipe = Recipe(options.dtype, options.head, options.predictor)
-    if not options.model.is_dir():
-        raise InputError(
-            f"{options.model} is no folder: name the one that holds config.json and the weights."
-        )
-    config, tensors = read_model(options.model)
-    check_decodable(config, options.model)
+    model = named(options.model)
+    if not model.is_dir():
+        raise InputError(f"{model} is no folder: name the one that holds config.json and the weights.")
+    config, tensors = read_model(model)
+    check_decodable(config, model)
     if recipe.predictor and config["ffn"] != "spark":
-        raise UsageError(
-            f"--predictor is for a Spark FFN; {options.model} has a gated one, which has no predictor."
-        )
+        raise UsageError(f"--predictor is for a Spark FFN; {model} has a gated one, which has no predictor.")
     check_writable(options.output)
     with Progress(options.output.name) as bar:
-        write(options.output, config, tensors, recipe, read_tokenizer(options.model), bar)
+        write(options.output, config, tensors, recipe, read_tokenizer(model), bar)
     size = options.output.stat().st_size
     if options.json:
         print(json.dumps({"model": str(options.model), "output": str(options.output), "bytes": size}))
@@ -167,7 +176,7 @@ def _generate(options: argparse.Namespace) -> int:
         "seed": options.seed,
     }
     engine = Engine.open(
-        options.model,
+        named(options.model),
         dtype=options.dtype,
         threads=options.threads,
         context=options.context,
@@ -200,8 +209,9 @@ def _serve(options: argparse.Namespace) -> int:
     from tamis.spark.serve import serve
 
     opened = {name: getattr(options, name) for name in ("dtype", "context", "threads", "sequences")}
-    with Engine.open(options.model, **opened) as engine:
-        serve(engine, options.model.resolve().stem, options.host, options.port)
+    model = named(options.model)
+    with Engine.open(model, **opened) as engine:
+        serve(engine, stem_of(str(model.resolve())), options.host, options.port)
     return 0
 
 

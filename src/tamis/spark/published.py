@@ -13,6 +13,11 @@ BESIDE = ("config.json", "tokenizer.json")
 """Files beside the weights whose hashes the record holds under `preprocessing`."""
 
 
+def named(model: Path) -> Path:
+    """A model's path as it is; the model that ships, where nothing of that path exists and it has the name."""
+    return shipped() if str(model) == NAME and not model.exists() else model
+
+
 def shipped(name: str = NAME) -> Path:
     """The checkpoint folder. Raises WeightsError when a file is absent or altered."""
     record = weights.load(FOLDER / f"{name}.json")
