@@ -168,7 +168,10 @@ def test_areas_alone_train_without_negatives(dataset: Path, tmp_path: Path) -> N
         [[f"field_{i}", "1", f"0.{i + 1}", "2"] for i in range(8)],
     )
     run(dataset, tmp_path / "run", "--set", "negatives=false", "--set", "mil=false")
-    export.load_network(tmp_path / "run")
+    recipe = export.load_network(tmp_path / "run")[1]
+    assert not recipe.negatives and not recipe.objective.mil and recipe.objective.area
+    metrics = (tmp_path / "run" / "fold-all" / "checkpoint.metrics.jsonl").read_text().splitlines()
+    assert "area_on_positives" in metrics[-1] and "area_on_negatives" not in metrics[-1]
 
 
 def test_another_recipe_in_the_same_folder_is_refused(dataset: Path, tmp_path: Path) -> None:
