@@ -39,7 +39,10 @@ sanitize: $(VENV)/.dev ## The native kernels under the address and undefined-beh
 	  LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libubsan.so)" \
 	  ASAN_OPTIONS=detect_leaks=0:verify_asan_link_order=0 TAMIS_LIBRARY=build/sanitize/libtamis_native.so \
 	  $(BIN)/python -m pytest -q tests/spark/test_kernels.py tests/spark/test_engine.py \
-	    -k "products or threshold or gelu or odd_shapes or ties or fewer or several"; \
+	    -k "products or threshold or gelu or odd_shapes or ties or fewer or several" && \
+	  LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libubsan.so)" \
+	  ASAN_OPTIONS=detect_leaks=0:verify_asan_link_order=0 TAMIS_LIBRARY=build/sanitize/libtamis_native.so \
+	  $(BIN)/python -m pytest -q tests/subtitles/test_raster.py -k "not none-"; \
 	fi
 
 bench: $(VENV)/.dev work/peers-venv/.made work/toolbox-venv/.made llama fonts ## The numbers of README.md that need no training; hours

@@ -1,4 +1,4 @@
-"""What reading costs against merely decoding: python benchmarks/subtitles_speed.py VIDEO... [--hour VIDEO] [--repeats 3]
+"""What reading costs against merely decoding: python benchmarks/subtitles_speed.py VIDEO... [--joined] [--hour VIDEO]
 
 Decoding (PyAV, every frame, nothing done with it) and reading run in turn, each in a fresh process, so that peak memory
 is its own and both meet the machine in the same mood; both decode with a thread a processor, as `tamis subtitles read` does.
@@ -6,7 +6,10 @@ Medians over the repeats of: CPU seconds of all threads, ratio of reading to dec
 than real time, peak resident memory; and the load of the machine before, without which elapsed time means nothing. Loading
 networks and language models counts as reading; starting Python and importing does not. --hour makes a 60-minute file by
 repeating the packets of one video, which costs no encoding, and adds it, once; with --skip-decoding it is read only, for
-memory.
+memory. --joined makes one file of all 1280x720 clips of a folder (the former test set): some minutes of other pictures, rates
+and languages, of whose packets not one is encoded again, so that loading networks counts as it does for a film.
+
+Processors are those this program may run on: `taskset -c 0 python benchmarks/subtitles_speed.py` is one.
 
 Without videos: the 1280x720 and the 1920x1080 clips that are first by name among the rendered development clips.
 """
@@ -107,6 +110,32 @@ def hour_of(video: Path, folder: Path) -> Path:
     return out
 
 
+def joined(folder: Path, out: Path) -> Path:
+    """One file of the packets of all 1280x720 clips in a folder, by name; made once."""
+    clips = [video for video in sorted(folder.glob("*.mp4")) if size(video) == (1280, 720)]
+    if not clips:
+        raise SystemExit(f"{folder} holds no clips of 1280x720: python benchmarks/subtitles_clips.py former")
+    if not out.exists():
+        out.parent.mkdir(parents=True, exist_ok=True)
+        # Streams of packets that tell their own decoder settings may follow each other.
+        parts = [out.with_name(f"{out.stem}.{i}.ts") for i in range(len(clips))]
+        for clip, part in zip(clips, parts, strict=True):
+            command = ["ffmpeg", "-v", "error", "-y", "-i", str(clip), "-an", "-c", "copy"]
+            subprocess.run([*command, "-bsf:v", "h264_mp4toannexb", str(part)], check=True)
+        names = out.with_suffix(".txt")
+        names.write_text("".join(f"file '{part.name}'\n" for part in parts))
+        command = ["ffmpeg", "-v", "error", "-y", "-f", "concat", "-safe", "0", "-i", str(names)]
+        subprocess.run([*command, "-c", "copy", str(out)], check=True)
+        for made in (*parts, names):
+            made.unlink()
+    return out
+
+
+def processors() -> int:
+    """Those that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def size(video: Path) -> tuple[int, int]:
     with av.open(str(video)) as container:
         return container.streams.video[0].width, container.streams.video[0].height
@@ -141,7 +170,7 @@ def compare(video: Path, repeats: int, works: Sequence[str] = BOTH) -> dict[str,
         "size": size(video),
         "seconds": float(seconds),
         "repeats": repeats,
-        "processors": os.cpu_count(),
+        "processors": processors(),
         "load": load,
         **{work: asdict(run) for work, run in middle.items()},
         "cpu_ratio": middle["read"].cpu_s / middle["decode"].cpu_s if "decode" in middle else math.nan,
@@ -168,13 +197,24 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("videos", nargs="*", type=Path)
     parser.add_argument("--hour", type=Path, metavar="VIDEO", help="a clip to make a 60-minute file of")
     parser.add_argument("--skip-decoding", action="store_true", help="of the 60-minute file: read only")
+    parser.add_argument(
+        "--joined",
+        type=Path,
+        nargs="?",
+        const=SETS["former"],
+        metavar="FOLDER",
+        help="join its 1280x720 clips",
+    )
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--json", action="store_true", help="one JSON record a line instead of the table")
     options = parser.parse_args(arguments)
     os.environ.setdefault(
         "OPENBLAS_NUM_THREADS", "1"
     )  # for the runs' processes, as `tamis subtitles read` does
-    videos = options.videos or ([] if options.hour else default_videos())
+    videos = options.videos or ([] if options.hour or options.joined else default_videos())
+    if options.joined:
+        folder = ROOT / "work" / "speed"
+        videos.append(joined(options.joined, folder / f"{options.joined.name}.720p.mkv"))
     if not videos and not options.hour:
         raise SystemExit("no video given, and no rendered clips: python benchmarks/subtitles_clips.py dev")
     jobs = [(video, options.repeats, BOTH) for video in videos]

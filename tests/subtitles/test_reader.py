@@ -1,5 +1,7 @@
 """The whole reader on the bundled clip, and its smaller decisions on records made by hand."""
 
+import threading
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -7,10 +9,13 @@ import numpy as np
 import pytest
 
 from tamis.errors import InputError, UsageError
-from tamis.subtitles import read
+from tamis.subtitles import read, reader
+from tamis.subtitles.detect import detect
 from tamis.subtitles.evaluate import TrueCue, Truth, score_clip
 from tamis.subtitles.formats import parse
 from tamis.subtitles.lattice import Lattice
+from tamis.subtitles.layout import Sizes
+from tamis.subtitles.published import default_recogniser
 from tamis.subtitles.reader import (
     SeenLine,
     evidence,
@@ -18,6 +23,7 @@ from tamis.subtitles.reader import (
 )
 from tamis.subtitles.recognise import Sighting
 from tamis.subtitles.search import ReadCharacter, Reading
+from tamis.subtitles.video import open_video
 
 SAMPLES = Path(__file__).parents[2] / "src" / "tamis" / "subtitles" / "samples"
 
@@ -36,6 +42,67 @@ def test_the_bundled_clip_is_read_with_exact_times() -> None:
     assert all(cue.picture.startswith(b"\x89PNG") for cue in cues)
     two_lines = [cue for cue in cues if len(cue.lines) == 2]
     assert len(two_lines) == 1 and two_lines[0].lines[0].box[1] < two_lines[0].lines[1].box[1]
+
+
+def _one_after_the_other(path: Path) -> list[reader.SeenCue]:
+    recogniser = default_recogniser()
+    sizes = Sizes(recogniser)
+    with open_video(path) as video:
+        images = detect(video.frames(), known=sizes.known)
+        looked = [reader.look(image, recogniser, sizes=sizes) for image in images]
+    return sorted((cue for cue in looked if cue is not None), key=lambda cue: (cue.start, cue.end))
+
+
+@pytest.mark.parametrize("first_guess", [1, 48, 10_000])
+def test_reading_at_once_finds_what_reading_in_turn_finds(
+    first_guess: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reader, "FIRST_GUESS", first_guess)
+    path, recogniser, settings = SAMPLES / "moonlight.mp4", default_recogniser(), reader.default_settings()
+    seen = _one_after_the_other(path)
+    language = reader.find_language(seen, recogniser)
+    assert language == "zh-hans"
+    wanted = reader.choose(reader.recognise(seen, language, recogniser, settings), settings)
+    found = read(path)
+    assert [(c.start, c.end, c.text) for c in found] == [(c.start, c.end, c.text) for c in wanted]
+    assert [c.confidence for c in found] == pytest.approx([c.confidence for c in wanted], abs=1e-3)
+
+
+def test_a_wrong_first_guess_is_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = _one_after_the_other(SAMPLES / "moonlight.mp4")
+    guesses, asked = iter(["ja", "zh-hans", "ko"]), []
+
+    def guess(cues: Sequence[reader.SeenCue], recogniser: object) -> str:
+        asked.append(len(cues))
+        return next(guesses)
+
+    monkeypatch.setattr(reader, "find_language", guess)
+    monkeypatch.setattr(reader, "FIRST_GUESS", 1)
+    texts = reader._Texts(default_recogniser(), reader.default_settings(), None)
+    for cue in seen:
+        texts.add(cue)
+    cues = reader.choose(texts.finish(), reader.default_settings())
+    assert asked == [1, len(seen)]  # a guess, and what is told in the end
+    assert "月亮" in "".join(cue.text for cue in cues)
+
+
+def test_what_fails_in_the_worker_fails_the_reading(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise OSError("no memory")
+
+    monkeypatch.setattr(reader, "look", broken)
+    with pytest.raises(OSError, match="no memory"):
+        read(SAMPLES / "moonlight.mp4")
+    assert not any("tamis-look" in thread.name for thread in threading.enumerate())
+
+
+def test_what_fails_while_decoding_stops_the_worker() -> None:
+    def stop(_: float) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        read(SAMPLES / "moonlight.mp4", progress=stop)
+    assert not any("tamis-look" in thread.name for thread in threading.enumerate())
 
 
 def test_a_region_without_subtitles_has_none() -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
@@ -167,6 +168,13 @@ class Scale:
         self._starts: deque[Fraction] = deque(maxlen=REMEMBERED)
         self._centres: deque[float] = deque(maxlen=REMEMBERED)
         self._styles: list[Style] = []  # most weight first
+
+    def copy(self) -> Scale:
+        """As it is now: lines that come later do not change it."""
+        other = copy(self)
+        other._seen, other._starts = self._seen.copy(), self._starts.copy()
+        other._centres = self._centres.copy()
+        return other
 
     def add(self, measure: Measure, start: Fraction = Fraction(0)) -> None:
         """Takes a line into account that appeared at `start`."""

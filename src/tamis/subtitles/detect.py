@@ -124,10 +124,17 @@ def detect(
     known: the widths of a character, px, in which whoever takes the cues has read some clearly: a drawing gives lines of other
     widths, more than the text has.
     """
-    detector = Detector(region, merged=merged, known=known)
+    detector = Detector(region, merged=merged)
     for frame in frames:
-        yield from detector.add(frame)
-    yield from detector.finish()
+        yield from _cut_out(detector.add(frame), known)
+    yield from _cut_out(detector.finish(), known)
+
+
+def _cut_out(candidates: list[Candidate], known: Callable[[], Sequence[float]]) -> Iterator[CueImage]:
+    """All that were found at once are cut out by what was known before."""
+    widths = known() if candidates else ()
+    for candidate in candidates:
+        yield candidate.image(widths)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,14 +158,7 @@ class _Held:
 class Detector:
     """The state between frames."""
 
-    def __init__(
-        self,
-        region: Box | None = None,
-        *,
-        merged: bool = True,
-        known: Callable[[], Sequence[float]] = nothing_known,
-    ) -> None:
-        self._known = known
+    def __init__(self, region: Box | None = None, *, merged: bool = True) -> None:
         self._region = region
         self._merged = merged
         self._reel = Reel()
@@ -175,8 +175,8 @@ class Detector:
         self._shape = (0, 0)
         self._working = (0, 0)
 
-    def add(self, frame: FrameLike) -> list[CueImage]:
-        """Takes the next frame; returns the cues that are complete."""
+    def add(self, frame: FrameLike) -> list[Candidate]:
+        """Takes the next frame; returns the candidates that are complete."""
         self._width = frame.luma.shape[1]
         luma = self._prepare(frame.luma)
         if self._sampled is None:
@@ -196,8 +196,8 @@ class Detector:
         self._collect(self._tracker.sample - PATIENCE)
         return self._release(HELD_CUES)
 
-    def finish(self) -> list[CueImage]:
-        """The remaining cues, after the last frame."""
+    def finish(self) -> list[Candidate]:
+        """The remaining candidates, after the last frame."""
         self._ended += self._tracker.finish(self._until)
         self._collect(self._tracker.sample)
         return self._release(0)
@@ -301,37 +301,60 @@ class Detector:
 
     # -- cues out --------------------------------------------------------------------------------------------------
 
-    def _release(self, keep: int) -> list[CueImage]:
-        cues = []
-        while len(self._held) > keep:
-            cues.append(self._cue(self._held.pop(0)))
-        return cues
+    def _release(self, keep: int) -> list[Candidate]:
+        if len(self._held) <= keep or self._scale is None:
+            return []
+        clip = _Clip(self._scale.copy(), sum(self._votes), self._shape, self._zoom, self._width, self._region)
+        released, self._held = self._held[: len(self._held) - keep], self._held[len(self._held) - keep :]
+        return [Candidate(held, clip) for held in released]
 
-    def _cue(self, held: _Held) -> CueImage:
-        assert self._scale is not None  # set when the lines were measured
-        fits = [self._scale.fit(line.measure) for line in held.lines]
+
+@dataclass(frozen=True, slots=True)
+class _Clip:
+    """What is known of a clip when a candidate is released."""
+
+    scale: Scale
+    votes: float  # for bright text, of its last lines
+    shape: tuple[int, ...]  # of the frames that are kept
+    zoom: int
+    width: int  # of the frame, px
+    region: Box | None
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A candidate cue that was found and measured, but not yet cut out. Immutable, so another thread may go on with it."""
+
+    _held: _Held
+    _clip: _Clip
+
+    def image(self, known: Sequence[float] = ()) -> CueImage:
+        """The cue, cut out. known: widths of a character as in `detect`."""
+        held, scale = self._held, self._clip.scale
+        fits = [scale.fit(line.measure) for line in held.lines]
         lines = [self._strip(line, fit) for line, own in zip(held.lines, fits, strict=True) for fit in own]
         others = []
-        known = [scw / self._zoom for scw in self._known()]
+        widths = [scw / self._clip.zoom for scw in known]
         for line, own in zip(held.lines, fits, strict=True):
             beside = [fit.scw for other in fits if other is not own for fit in other]
-            others += [self._strip(line, fit) for fit in self._scale.rows(line.measure, known + beside)]
+            others += [self._strip(line, fit) for fit in scale.rows(line.measure, widths + beside)]
         lines.sort(key=lambda image: (image.box[1], image.box[0]))
-        ended = held.ended
+        ended, width = held.ended, self._clip.width
         signs = ended.contrast, ended.share, ended.prior
-        return CueImage(held.start, held.end, tuple(lines), tuple(others), held.picture, *signs, self._width)
+        return CueImage(held.start, held.end, tuple(lines), tuple(others), held.picture, *signs, width)
 
     def _strip(self, line: _Line, fit: Fit, polarity: int = 0) -> LineImage:
         """polarity: 0 where it is to be told by this line and the others."""
+        clip = self._clip
         left = max(0.0, fit.left - MARGIN * fit.scw)
-        right = min(float(self._shape[1]), fit.right + MARGIN * fit.scw)
+        right = min(float(clip.shape[1]), fit.right + MARGIN * fit.scw)
         # The lines of a clip are of one polarity: what the others say counts where this one is in doubt.
-        others = sum(self._votes) - line.vote
+        others = clip.votes - line.vote
         polarity = polarity or (1 if line.vote + min(2.0, max(-2.0, 0.3 * others)) >= 0 else -1)
         pixels = cut_strip(line.merged, left, right, fit.centre, fit.scw, polarity)
-        x, y = (max(0, self._region[0]), max(0, self._region[1])) if self._region else (0, 0)
+        x, y = (max(0, clip.region[0]), max(0, clip.region[1])) if clip.region else (0, 0)
         edges = (left, fit.centre - 0.625 * fit.scw, right, fit.centre + 0.625 * fit.scw)
-        x0, y0, x1, y1 = (round(self._zoom * e) for e in edges)
+        x0, y0, x1, y1 = (round(clip.zoom * e) for e in edges)
 
         def cut(down: float, scale: float) -> LineImage:
             moved = replace(fit, centre=fit.centre + down * fit.scw, scw=fit.scw * scale)
@@ -341,7 +364,7 @@ class Detector:
             return self._strip(line, fit, -polarity)
 
         box = (x0 + x, y0 + y, x1 + x, y1 + y)
-        return LineImage(pixels, box, self._zoom * fit.scw, polarity, cut, turned)
+        return LineImage(pixels, box, clip.zoom * fit.scw, polarity, cut, turned)
 
 
 def _weight(line: Ended) -> float:

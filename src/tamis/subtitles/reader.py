@@ -10,10 +10,13 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cache
+from types import TracebackType
 
 import numpy as np
 
@@ -21,18 +24,22 @@ from tamis.errors import InputWarning, UsageError
 from tamis.subtitles import punctuation, scripts
 from tamis.subtitles.confidence import Calibration
 from tamis.subtitles.cue import Box, Character, Cue, Line
-from tamis.subtitles.detect import CueImage, detect
+from tamis.subtitles.detect import Candidate, CueImage, Detector
 from tamis.subtitles.language import LANGUAGES, LanguageModel
 from tamis.subtitles.lattice import Lattice
-from tamis.subtitles.layout import Sizes, arrange, decided
+from tamis.subtitles.layout import Sizes, arrange, characters, decided
 from tamis.subtitles.pictures import png
 from tamis.subtitles.pieces import whole
 from tamis.subtitles.places import Places, Standing, Thresholds, body
 from tamis.subtitles.published import default_recogniser, language_model, operating_point
-from tamis.subtitles.recognise import Recogniser, Sighting
+from tamis.subtitles.recognise import AT_ONCE, Recogniser, Sighting
 from tamis.subtitles.search import Reading, SearchWeights, decode
 from tamis.subtitles.video import Frame, Video, open_video
 
+# Candidates that wait to be looked at; decoding then waits, too. A clip's last ones come all at once.
+MOST_WAITING = 64
+# Characters, about, from which the language is guessed, and from which it is told: `find_language` wants 100 that are sure.
+FIRST_GUESS, FINAL_GUESS = 48, 200
 SURE_LANGUAGE = 0.999  # posterior; nearly all clips have 1 - 1e-6 and more
 
 
@@ -131,18 +138,106 @@ def read(
                 f"{path}: the region {','.join(map(str, region))} lies outside of the picture, which is {video.width} x "
                 f"{video.height} px."
             )
-        sizes = Sizes(recogniser)
-        images = detect(
-            _watched(video, progress), region=region, merged=settings.merged_frames, known=sizes.known
-        )
-        looked = (look(image, recogniser, sizes=sizes, pictures=pictures) for image in images)
-        seen = [cue for cue in looked if cue is not None]
+        texts = _Texts(recogniser, settings, None if language == "auto" else language)
+        with _Looking(recogniser, texts.add, pictures) as looking:
+            detector = Detector(region, merged=settings.merged_frames)
+            for frame in _watched(video, progress):
+                looking.at(detector.add(frame))
+            looking.at(detector.finish())
         for sentence in video.warnings:
             warnings.warn(sentence, InputWarning, stacklevel=2)
-    seen.sort(key=lambda cue: (cue.start, cue.end))
-    if language == "auto":
-        language = find_language(seen, recogniser)
-    return choose(recognise(seen, language, recogniser, settings), settings)
+    return choose(texts.finish(), settings)
+
+
+class _Looking:
+    """Looks at candidates in a thread of its own, for the networks take about as long as all else but decoding, and hands the
+    results on in this one, in order. A context manager: it ends when all is looked at, or at once when something fails."""
+
+    def __init__(self, recogniser: Recogniser, take: Callable[[SeenCue], None], pictures: bool) -> None:
+        self._recogniser, self._take, self._pictures = recogniser, take, pictures
+        self._sizes = Sizes(recogniser)
+        self._known: Sequence[float] = ()
+        self._worker = ThreadPoolExecutor(1, "tamis-look")
+        self._waiting: deque[Future[SeenCue | None]] = deque()
+
+    def __enter__(self) -> _Looking:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            while kind is None and self._waiting:
+                self._next()
+        finally:
+            self._worker.shutdown(cancel_futures=True)
+
+    def at(self, candidates: Sequence[Candidate]) -> None:
+        """Takes candidates that were found at once."""
+        for number, candidate in enumerate(candidates):
+            self._waiting.append(self._worker.submit(self._look, candidate, number == 0))
+        while self._waiting and (self._waiting[0].done() or len(self._waiting) > MOST_WAITING):
+            self._next()
+
+    def _next(self) -> None:
+        seen = self._waiting.popleft().result()
+        if seen is not None:
+            self._take(seen)
+
+    def _look(self, candidate: Candidate, first: bool) -> SeenCue | None:
+        """In the worker. All that were found at once are cut out by what was known before, as in `detect`."""
+        if first:
+            self._known = self._sizes.known()
+        image = candidate.image(self._known)
+        return look(image, self._recogniser, sizes=self._sizes, pictures=self._pictures)
+
+
+class _Texts:
+    """Reads what was looked at as soon as its language is known: from the film's first characters, where it was not told.
+
+    A guess from fewer is made sooner, so that short films need not wait for it at their end; when it proves wrong, what was
+    read is read again.
+    """
+
+    def __init__(self, recogniser: Recogniser, settings: Settings, language: str | None) -> None:
+        self._recogniser, self._settings = recogniser, settings
+        self._language, self._told = language, language is not None
+        self._seen: list[SeenCue] = []
+        self._read: list[ReadCue] = []
+        self._characters = 0.0
+        self._ask_at: float = FIRST_GUESS
+
+    def add(self, cue: SeenCue) -> None:
+        self._seen.append(cue)
+        self._characters += sum(characters(line.sighting) for line in cue.lines)
+        if not self._told and self._characters >= self._ask_at:
+            self._told = self._ask_at > FIRST_GUESS
+            self._ask_at = FINAL_GUESS
+            self._find()
+        waiting = self._seen[len(self._read) :]
+        if (
+            self._language
+            and sum(len(line.sighting.mass) for cue in waiting for line in cue.lines) >= AT_ONCE
+        ):
+            self._recognise()
+
+    def finish(self) -> list[ReadCue]:
+        """All that was read, in order of time."""
+        if not self._told:
+            self._find()
+        self._recognise()
+        return sorted(self._read, key=lambda cue: (cue.start, cue.end))
+
+    def _find(self) -> None:
+        seen = sorted(self._seen, key=lambda cue: (cue.start, cue.end))
+        language = find_language(seen, self._recogniser)
+        if language != self._language:
+            self._language, self._read = language, []
+
+    def _recognise(self) -> None:
+        assert self._language is not None
+        waiting = self._seen[len(self._read) :]
+        self._read += recognise(waiting, self._language, self._recogniser, self._settings)
 
 
 @cache

@@ -119,6 +119,8 @@ class Recogniser:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
+        # Threads that wait in a loop double the CPU of convolutions this small.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         graphs = [graph for graph in (first, others) if graph is not None]
         self._sessions = [
             onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
@@ -295,7 +297,8 @@ def candidate_centres(centre: Float) -> tuple[NDArray[np.int64], Float, Float]:
     Returns indices [n], refined positions [n] in strides (half a stride is the middle of the first) and the probability
     [n] that a character is centred there, which gathers the neighbours' share, since a centre may fall between two positions.
     """
-    padded = np.pad(centre, 1)
+    padded = np.zeros(len(centre) + 2, centre.dtype)
+    padded[1:-1] = centre
     left, middle, right = padded[:-2], padded[1:-1], padded[2:]
     peaks = np.flatnonzero((middle >= left) & (middle > right) & (middle > FLOOR))
     is_peak = np.zeros(len(padded) + 1, bool)
@@ -313,9 +316,10 @@ def candidate_centres(centre: Float) -> tuple[NDArray[np.int64], Float, Float]:
 def space_odds(space: Float, positions: Float) -> Float:
     """Log-odds [n + 1] that a space stands before each candidate: the best pair of positions since the one before."""
     odds = np.full(len(positions) + 1, FAR, np.float32)
-    for i in range(1, len(positions)):
-        between = space[int(positions[i - 1] + 0.5) : int(positions[i] + 0.5)]
-        if len(between):
-            p = float(np.clip(between.max(), 1e-5, 1 - 1e-5))
-            odds[i] = np.log(p / (1 - p))
+    if len(positions) > 1:
+        bounds = (positions + 0.5).astype(np.intp)
+        some = bounds[:-1] < bounds[1:]  # there are positions between the two
+        best = np.maximum.reduceat(space[: bounds[-1]], bounds[:-1][some]) if some.any() else space[:0]
+        p = np.clip(best, 1e-5, 1 - 1e-5).astype(float)
+        odds[1:-1][some] = np.log(p / (1 - p))
     return odds
