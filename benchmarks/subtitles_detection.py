@@ -141,12 +141,12 @@ def run(path: Path, sheet: Path | None, verbose: bool) -> Score:
         frames = 0
         for frame in video.frames():
             before = time.process_time()
-            found += detector.add(frame)
+            found += [candidate.image() for candidate in detector.add(frame)]
             score.cpu_ms += 1e3 * (time.process_time() - before)
             score.seconds = float(frame.time + frame.duration)
             frames += 1
         before = time.process_time()
-        found += detector.finish()
+        found += [candidate.image() for candidate in detector.finish()]
         score.cpu_ms += 1e3 * (time.process_time() - before)
     score.decode_ms = 1e3 * (time.process_time() - began) - score.cpu_ms
     rate = frames / score.seconds
