@@ -4,9 +4,10 @@
     python benchmarks/proliferation_composed.py --work work/composed60 --report
 
 One slide at a time is composed, scored and deleted; its line goes into journal.jsonl. Started again, it goes on where it was
-stopped; a line made with other weights is not counted. Prints, with 95 % intervals over slides: F1 of the mitoses, what the
-false ones lie on, the error of the count, kappa of the mitotic score with the preset `tupac`, rho of the density and of the score
-against the planted count, rho of PAM50 as far as the rows allow, and what a slide costs.
+stopped; a line made with other weights is not counted. Several may run at once with other ranges of --seed and --count. Prints,
+with 95 % intervals over slides: F1 of the mitoses, what the false ones lie on and how many different nuclei those are, the error
+of the count, kappa of the mitotic score with the preset `tupac`, rho of the density and of the score against the planted count,
+rho of PAM50 as far as the rows allow, and what a slide costs.
 """
 
 from __future__ import annotations
@@ -17,11 +18,12 @@ import os
 import platform
 import resource
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from proliferation_detect import lookalikes, matched
+from proliferation_detect import HIT_UM, lookalikes, matched
 
 from tamis.agreement import (
     Estimate,
@@ -36,6 +38,7 @@ from tamis.proliferation import train_score
 from tamis.proliferation.compose import REPEATS, Composer, write_slide
 from tamis.proliferation.detect import FOLDER, NETWORK
 from tamis.proliferation.features import NAMES
+from tamis.proliferation.fields import UM_PER_PX
 from tamis.proliferation.mitosis import Mitosis
 from tamis.proliferation.score import score_slide
 from tamis.weights import load
@@ -107,6 +110,7 @@ def one_slide(seed: int, options: argparse.Namespace) -> dict[str, Any]:
         "found": len(found.mitoses),
         "hits": unit.true_positives,
         "false": lookalikes(found.mitoses, truth),
+        "false_figures": figures(composer, found.mitoses),
         "mitotic_score": truth["mitotic_score"],
         "pam50_proliferation": truth["pam50_proliferation"],
         "hot_spot_count": truth["hot_spot_count"],
@@ -124,6 +128,24 @@ def one_slide(seed: int, options: argparse.Namespace) -> dict[str, Any]:
         "megabytes": megabytes,
         "peak_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
     }
+
+
+def figures(composer: Composer, found: list[Mitosis]) -> list[str]:
+    """What each false detection shows: a nucleus of a case, or a place in a texture, to the nearest 8 um."""
+    known = np.array([(o.x_um, o.y_um) for o in composer.objects])
+    named = []
+    for m in found:
+        away = np.hypot(*(known - (m.x_um, m.y_um)).T)
+        near = np.flatnonzero(away <= HIT_UM)
+        if any(composer.objects[i].kind == "mitosis" for i in near):
+            continue
+        if len(near):
+            field, x, y = composer.source(int(near[0]))
+            named.append(f"{composer.objects[near[0]].kind} {field.name} {x:.0f} {y:.0f}")
+        else:
+            texture, x, y = composer.ground.origin(round(m.x_um / UM_PER_PX), round(m.y_um / UM_PER_PX))
+            named.append(f"ground {texture} {x // 32} {y // 32}")
+    return named
 
 
 def report(lines: list[dict[str, Any]]) -> None:
@@ -147,6 +169,12 @@ def report(lines: list[dict[str, Any]]) -> None:
         f"  precision {hits.sum() / max(1, found.sum()):.3f}, recall {hits.sum() / planted.sum():.3f}; {planted.sum()} planted "
         f"beside {column('planted_lookalikes').sum()} look-alikes; false: {kinds}"
     )
+    named = Counter(name for line in lines for name in line["false_figures"])
+    for kind in kinds:
+        own = Counter({name: n for name, n in named.items() if name.startswith(kind)})
+        print(
+            f"  {kind}: {len(own)} different figures, the three commonest {[n for _, n in own.most_common(3)]} times"
+        )
     error = column("count") - column("hot_spot_count")
     print(
         f"count in the hot spot: mean error {error.mean():+.2f}, mean absolute {np.abs(error).mean():.2f}, planted "

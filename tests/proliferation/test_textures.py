@@ -29,6 +29,19 @@ def test_a_part_of_the_plane_is_the_same_across_seams() -> None:
         assert np.array_equal(part, whole[top - 600 : top - 600 + height, left - 600 : left - 600 + width])
 
 
+def test_every_place_knows_what_it_shows() -> None:
+    textures = [texture(), texture(1)]
+    ground = Ground(textures, stain_of(textures[0]), size_px=4000, seed=4)
+    y, x = np.argwhere(cv2.erode((ground.tissue >= 1).astype(np.uint8), np.ones((5, 5))) > 0)[0] * 32
+    for cell in range(9):
+        left, top = x + CELL_PX * (cell % 3), y + CELL_PX * (cell // 3)
+        # Away from seams, where two textures are mixed.
+        left, top = (int(v // CELL_PX * CELL_PX + SEAM_PX + 50) for v in (left, top))
+        number, across, down = ground.origin(left, top)
+        if (ground.pixels(left, top, 1, 1) != GLASS).any():
+            assert np.array_equal(ground.pixels(left, top, 1, 1)[0, 0], ground.textures[number][down, across])
+
+
 def test_far_from_tissue_there_is_glass() -> None:
     ground = Ground([texture()], stain_of(texture()), size_px=4000, seed=4)
     row, column = np.argwhere(cv2.erode((ground.tissue <= 0).astype(np.uint8), np.ones((5, 5))) > 0)[0]

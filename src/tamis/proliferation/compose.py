@@ -115,6 +115,10 @@ class Composer:
             "objects": [asdict(o) for o in self.objects],
         }
 
+    def source(self, index: int) -> Source:
+        """The field that an object was cut from, and where in it."""
+        return self._sources[index]
+
     def pixels(self, left: int, top: int, width: int, height: int) -> Pixels:
         """Any rectangle, [height, width, 3]; the same wherever its borders lie."""
         out = self.ground.pixels(left, top, width, height)

@@ -116,18 +116,34 @@ class Ground:
                 weight[b - top : d - top, a - left : c - left] += ramp
         return np.clip(total / weight[..., None] + 0.5, 0, 255).astype(np.uint8)
 
+    def origin(self, x: int, y: int) -> tuple[int, int, int]:
+        """Which texture (x, y) shows, and the place in it; at a seam the texture of the cell that begins there."""
+        row, column = y // CELL_PX, x // CELL_PX
+        texture, top, left, turns, mirrored = self._drawn(row, column)
+        reach = CELL_PX + SEAM_PX
+        places = np.rot90(np.arange(reach * reach).reshape(reach, reach), turns)
+        places = places[:, ::-1] if mirrored else places
+        down, across = divmod(int(places[y - row * CELL_PX, x - column * CELL_PX]), reach)
+        return texture, left + across, top + down
+
     def _cell(self, row: int, column: int) -> Pixels:
         """[736, 736, 3]: some part of some texture, turned and mirrored."""
         if (row, column) not in self._cells:
-            generator = np.random.default_rng((self.seed, 3, row + 1000, column + 1000))
-            texture = self.textures[generator.integers(len(self.textures))]
+            texture, y, x, turns, mirrored = self._drawn(row, column)
             reach = CELL_PX + SEAM_PX
-            y = int(generator.integers(texture.shape[0] - reach + 1))
-            x = int(generator.integers(texture.shape[1] - reach + 1))
-            part = np.rot90(texture[y : y + reach, x : x + reach], int(generator.integers(4)))
+            part = np.rot90(self.textures[texture][y : y + reach, x : x + reach], turns)
             # A view: the cells of a large slide take no memory.
-            self._cells[row, column] = part[:, ::-1] if generator.random() < 0.5 else part
+            self._cells[row, column] = part[:, ::-1] if mirrored else part
         return self._cells[row, column]
+
+    def _drawn(self, row: int, column: int) -> tuple[int, int, int, int, bool]:
+        """A cell's texture, the top and left of its part, quarter turns, and whether it is mirrored then."""
+        generator = np.random.default_rng((self.seed, 3, row + 1000, column + 1000))
+        texture = int(generator.integers(len(self.textures)))
+        height, width = self.textures[texture].shape[:2]
+        reach = CELL_PX + SEAM_PX
+        y, x = int(generator.integers(height - reach + 1)), int(generator.integers(width - reach + 1))
+        return texture, y, x, int(generator.integers(4)), bool(generator.random() < 0.5)
 
     def _layout(self) -> NDArray[np.float32]:
         """Where there is tissue: a smooth random field, above its third decile, at COARSE_PX."""
