@@ -226,11 +226,16 @@ def _detected(
         detector = detect.published_detector()  # kept between slides
     else:
         detector = detect.Detector.published(folder=folder)
-    # A score is a slide's, however small the slide: the threshold of fields that somebody chose is too low for it.
-    threshold = detector.threshold if settings.threshold is None else settings.threshold
     effort = detect.Effort()
+    # A score is a slide's, however small the slide: the threshold of fields that somebody chose is too low for it.
     found = detect.detect(
-        slide, regions, threshold=threshold, detector=detector, effort=effort, progress=progress
+        slide,
+        regions,
+        threshold=settings.threshold,
+        as_slide=True,
+        detector=detector,
+        effort=effort,
+        progress=progress,
     )
     return found, {
         "name": network.name,
@@ -238,7 +243,7 @@ def _detected(
         "licence": network.licence,
         "candidates": candidates.name,
         "candidates_sha256": candidates.sha256,
-        "threshold": threshold,
+        "threshold": round(effort.threshold, 4),
         "nuclei": effort.nuclei,
         "windows": effort.windows,
         "share_of_pixels_seen": round(effort.seen_px / max(1, effort.searched_px), 4),
