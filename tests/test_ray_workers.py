@@ -13,6 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from tamis import ray_workers
+from tamis.errors import InputError
+
 pytest.importorskip("ray", reason='needs Ray: pip install "tamis[cluster]"')
 
 WORK = """
@@ -98,3 +101,39 @@ def test_a_killed_worker_loses_nothing_and_doubles_nothing(folders: tuple[Path, 
 def test_no_more_is_under_way_than_there_are_jobs(folders: tuple[Path, Path]) -> None:
     _, on_ray = folders
     assert {int(path.read_text()) for path in on_ray.glob("started-*")} <= {1, 2}
+
+
+class BusyRay:
+    """Ray on a machine that is too busy to start it, so many times."""
+
+    def __init__(self, failures: int) -> None:
+        self.left, self.started = failures, 0
+
+    def init(self, **_: object) -> None:
+        self.started += 1
+        if self.started <= self.left:
+            raise Exception("The current node timed out during startup.")
+
+    def shutdown(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("address", "failures", "starts", "sentence"),
+    [
+        ("local", 2, 3, ""),
+        ("local", 3, 3, r"Ray was not up .*timed out during startup.*when this machine is less busy"),
+        ("ray://host:10001", 1, 1, r"No Ray cluster answers at ray://host:10001"),
+    ],
+)
+def test_a_busy_machine_is_given_time(
+    monkeypatch: pytest.MonkeyPatch, address: str, failures: int, starts: int, sentence: str
+) -> None:
+    ray = BusyRay(failures)
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    if sentence:
+        with pytest.raises(InputError, match=sentence):
+            ray_workers._connected(address, 2)
+    else:
+        assert ray_workers._connected(address, 2) is ray
+    assert ray.started == starts

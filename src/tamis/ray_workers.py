@@ -19,6 +19,8 @@ from tamis.errors import InputError, MissingExtraError
 
 LOCAL = "local"
 RETRIES = 1
+STARTS = 3
+"""How often Ray is started on this machine: it gives itself half a minute, which a busy one may not have."""
 
 
 def outcomes(items: Sequence[Item], work: Work, jobs: int, address: str) -> Iterator[Outcome]:
@@ -62,14 +64,22 @@ def _connected(address: str, jobs: int) -> Any:
         options |= {"num_cpus": jobs, "include_dashboard": False, "address": LOCAL}
     else:
         options |= {"address": address}
-    try:
-        ray.init(**options)
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        raise InputError(
-            f"No Ray cluster answers at {address} ({error}): start one with  ray start --head  and give its address "
-            "(ray://HOST:10001), or use --cluster local."
-        ) from None
-    return ray
+    for _ in range(STARTS):
+        try:
+            ray.init(**options)
+            return ray
+        except Exception as error:  # noqa: BLE001 - some of Ray's own are bare Exceptions
+            fault = error
+            ray.shutdown()
+        if address != LOCAL:
+            raise InputError(
+                f"No Ray cluster answers at {address} ({fault}): start one with  ray start --head  and give its address "
+                "(ray://HOST:10001), or use --cluster local."
+            )
+    raise InputError(
+        f"Ray was not up within its half minute, {STARTS} times ({fault}): try again when this machine is less busy, "
+        "or leave --cluster out."
+    )
 
 
 def _death(item: Item, fault: Exception) -> str:
