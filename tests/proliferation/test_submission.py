@@ -171,6 +171,13 @@ def test_a_place_that_is_none_is_refused(truth: Submission, tmp_path: Path, line
         read_submission(tmp_path / "p", truth)
 
 
+def test_a_table_of_something_else_in_a_sub_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "p1").mkdir()
+    (tmp_path / "p1" / "results.csv").write_text("slide,mitotic_score\na,2\n")
+    with pytest.raises(InputError, match=r"p1/results\.csv has no column col and no column row"):
+        read_truth(tmp_path)
+
+
 def test_what_is_no_text_or_not_there_is_refused(truth: Submission, tmp_path: Path) -> None:
     (tmp_path / "p.csv").write_bytes(b"\xff\xfe\x00\x80")
     with pytest.raises(InputError, match="not a text file"):

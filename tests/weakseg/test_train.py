@@ -180,6 +180,11 @@ def test_another_recipe_in_the_same_folder_is_refused(dataset: Path, tmp_path: P
         run(dataset, tmp_path / "run", "--set", "learning_rate=0.1")
 
 
+def test_a_record_of_another_name_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"mine\.onnx does not end in \.json"):
+        export.main(options(export, str(tmp_path), "-o", str(tmp_path / "mine.onnx")))
+
+
 def test_an_unknown_field_is_refused() -> None:
     for wrong in (
         "steps=many",

@@ -301,6 +301,11 @@ def _points_of_file(path: Path, um_per_px: float) -> Floats:
     """One image: row,col[,confidence] in pixels. [n, 3]: x_um, y_um, confidence."""
     header, rows = _read_table(path)
     places = header or {"row": 0, "col": 1, "confidence": 2}
+    if missing := {"row", "col"} - set(places):
+        raise InputError(
+            f"{path} has no column {' and no column '.join(sorted(missing))}: in a folder of submissions, a CSV in a "
+            "sub-folder holds the mitoses of one image (row,col)."
+        )
     points = []
     for n, row in enumerate(rows, 1):
         if not header and len(row) not in (2, 3):

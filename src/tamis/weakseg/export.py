@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 
 from tamis import weights
-from tamis.errors import InputError, TrainingError
+from tamis.errors import InputError, TrainingError, UsageError
 from tamis.onnx_weights import half_precision
 from tamis.weakseg.images import read_image
 from tamis.weakseg.maps import to_working_size
@@ -196,6 +196,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(options: argparse.Namespace) -> None:
     from tamis.weakseg.labels import read_dataset
 
+    if options.output.suffix != ".json":
+        raise UsageError(
+            f"{options.output} does not end in .json: name the record; the graph is put beside it."
+        )
     images = read_dataset(options.dataset).images[:8] if options.dataset else ()
     score = json.loads(options.score.read_text(encoding="utf-8")) if options.score else {}
     difference = export(
