@@ -7,8 +7,7 @@ the start again with the first one's false positives drawn more often.
 
 Each can be killed and started again. A network that is there already saves the first step: `--start FILE` mines with it and
 goes on from it. The cases of `fields.split_cases` "train" are trained on; validation is looked at.
-`--grounds` adds composed slides of the training cases (`grounds.py`): where most of a slide's negatives are. `--planted` adds
-single planted nuclei of many more of them; `mine` then goes on behind what hard.json holds.
+`--grounds` adds composed slides of the training cases (`grounds.py`): where most of a slide's negatives are.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ from torch.nn import functional
 from tamis.errors import TrainingError
 from tamis.proliferation.candidates import CandidateScorer, dark_nuclei, nuclei_with_samples
 from tamis.proliferation.fields import Field, part_of, read_fields
-from tamis.proliferation.grounds import composed_nuclei, planted_nuclei
+from tamis.proliferation.grounds import composed_nuclei
 from tamis.proliferation.networks import MitosisNetwork, load_lite0
 from tamis.proliferation.stain import Stain, stain_of
 from tamis.proliferation.windows import Nucleus, Sampler, nuclei_of, setting, window
@@ -57,11 +56,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
             options.data, len(train), lambda p: looked_at(p, scorer), options.work / "grounds"
         )
         train, nuclei = [*train, *more_fields], [*nuclei, *more]
-        if options.planted:
-            more_fields, more = planted_nuclei(
-                options.data, len(train), lambda p: likeliest(p, scorer), options.work / "grounds"
-            )
-            train, nuclei = [*train, *more_fields], [*nuclei, *more]
     print(f"{sum(n.label for n in nuclei)} mitoses, {sum(not n.label for n in nuclei)} others", flush=True)
     if options.stage == "mine":
         _mine(train, nuclei, options.work, options.start or options.work / "first.pt")
@@ -74,12 +68,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def looked_at(pixels: NDArray[np.uint8], scorer: CandidateScorer) -> NDArray[np.float64]:
     places, samples = nuclei_with_samples(pixels)
     return places[scorer(samples) >= LEAST_LOG_ODDS]
-
-
-def likeliest(pixels: NDArray[np.uint8], scorer: CandidateScorer) -> NDArray[np.float64]:
-    """Candidates, the likeliest first."""
-    places, odds, _ = scorer.candidates(pixels)
-    return places[np.argsort(-odds, kind="stable")]
 
 
 def harder(
@@ -208,15 +196,10 @@ def network_of(path: Path) -> MitosisNetwork:
 
 
 def _mine(fields: Sequence[Field], nuclei: Sequence[Nucleus], work: Path, miner: Path) -> None:
-    """The first network's probability for every nucleus, in their order; 1 for mitoses. What is known already stays."""
+    """The first network's probability for every nucleus, in their order; 1 for mitoses."""
     network = network_of(miner).eval()
+    negative = [i for i, n in enumerate(nuclei) if not n.label]
     scores = np.ones(len(nuclei))
-    file = work / "hard.json"
-    known = json.loads(file.read_text()) if file.exists() else []
-    if len(known) > len(nuclei):
-        raise TrainingError(f"{file} has {len(known)} nuclei, the fields have {len(nuclei)}: remove it.")
-    scores[: len(known)] = known
-    negative = [i for i, n in enumerate(nuclei) if not n.label and i >= len(known)]
     generator = np.random.default_rng(0)
     for start in range(0, len(negative), 64):
         some = negative[start : start + 64]
@@ -225,7 +208,7 @@ def _mine(fields: Sequence[Field], nuclei: Sequence[Nucleus], work: Path, miner:
             network,
             [window(s.pixels, nuclei[i].x, nuclei[i].y, s.box) for i, s in zip(some, shown, strict=True)],
         )
-    file.write_text(json.dumps([round(float(p), 4) for p in scores]))
+    (work / "hard.json").write_text(json.dumps([round(float(p), 4) for p in scores]))
     print(f"{len(negative)} negatives, {(scores[negative] > 0.5).sum()} of them taken for mitoses")
 
 
@@ -241,9 +224,6 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--name", help="of the checkpoint (default: the stage)")
     parser.add_argument("--grounds", action="store_true", help="with nuclei of composed training slides")
-    parser.add_argument(
-        "--planted", action="store_true", help="with planted nuclei of many more; needs --grounds"
-    )
     parser.add_argument(
         "--without",
         nargs="*",
