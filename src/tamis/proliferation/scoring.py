@@ -170,7 +170,7 @@ def _score(path: Path, item: Item, told: Told, job: Job) -> dict[str, Any]:
         "count": record["count"],
         "mitoses_per_mm2": record["mitoses_per_mm2"],
         "tissue_mm2": record["tissue_mm2"],
-        "seconds": sum(found.seconds.values()),
+        "seconds": round(sum(found.seconds.values()), 3),
     }
 
 
