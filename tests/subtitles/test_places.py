@@ -135,8 +135,10 @@ def test_neighbours_of_one_wording_are_no_logo() -> None:
         assert Places([first, then, later], 1280).are_subtitles([one], LEAST) == [True]
     pause = replace(then, start=Fraction(9), end=Fraction(10))
     assert Places([first, pause], 1280).are_subtitles([first], LEAST) == [True]
-    doubted = replace(pause, evidence=0.8)  # after a pause, the difference may be a misreading
+    doubted = replace(pause, evidence=0.75)  # after a pause, the difference may be a misreading
     assert Places([first, doubted], 1280).are_subtitles([first], LEAST) == [False]
+    name, misread = line("电影频道", 0, row=400), line("电影频遭", 9, row=400, evidence=0.85)
+    assert Places([name, misread], 1280).are_subtitles([name], LEAST) == [False]
     part = replace(pause, text="祝你一切顺")
     assert Places([first, part], 1280).are_subtitles([first], LEAST) == [False]
     doubtful = replace(then, evidence=0.55)
@@ -179,3 +181,14 @@ def test_the_second_line_of_a_cue_that_was_read_beyond_doubt_is_believed() -> No
     sure, doubtful = (line("今天天气很好", 8, evidence=p) for p in (0.95, 0.7))
     assert Places([upper, sure], 1280).are_subtitles([upper, sure], LEAST) == [True, True]
     assert Places([upper, doubtful], 1280).are_subtitles([upper, doubtful], LEAST) == [False, True]
+
+
+def test_the_second_line_that_stays_the_same_while_the_first_one_changes_is_no_logo() -> None:
+    first, then = (
+        line("祝你一切顺利", 0, row=400, evidence=0.85),
+        line("祝你一切胜利", 9, row=400, evidence=0.85),
+    )
+    under = [line("朋友", second, row=450, evidence=0.75) for second in (0, 9)]
+    places = Places([first, then, *under], 1280)
+    assert places.are_subtitles([first, under[0]], LEAST) == [True, True]
+    assert places.are_subtitles([under[0]], LEAST) == [False]

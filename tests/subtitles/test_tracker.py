@@ -156,6 +156,21 @@ def test_texts_in_boxes_that_only_a_short_pause_parts_are_two() -> None:
     assert {(11, 41), (44, 70)} <= set(spans(ended))
 
 
+def test_texts_in_one_box_one_after_the_other_are_two() -> None:
+    """The edges of the box keep their full step, as text does that has lost its ground."""
+
+    def ground(number: int) -> np.ndarray:
+        picture = panning(number).copy()
+        if 11 <= number < 70:
+            picture[300:348, 250:390] = 20
+            picture[302:346, 252:388] = 128
+        return picture
+
+    texts = [Shown("你好", 11, 40, bright=20, around=None), Shown("再见", 40, 70, bright=20, around=None)]
+    ended, _ = followed(90, texts, ground)
+    assert (11, 40) in spans(ended)
+
+
 def test_a_flash_is_no_pause() -> None:
     def ground(number: int) -> np.ndarray:
         return np.full((360, 640), 235, np.uint8) if number in (41, 42, 43) else panning(number)

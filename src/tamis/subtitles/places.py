@@ -32,6 +32,7 @@ LETTER = 0.5  # P(centre) of one that is no punctuation: which one it is may be 
 GAP = 3.0  # SCW between two characters of a line: wider than the spaces between clauses
 CORNER = 0.3  # of the frame's width: a line whose middle is farther from the frame's is in a corner
 BEYOND_DOUBT = 0.9  # evidence of lines whose difference is no misreading
+READ, SENTENCE = 0.8, 5  # the same of lines of so many rich characters: more than the name that a logo is
 AT_ONCE_S = Fraction(1, 5)  # between two lines of which one follows the other
 MOMENT_S, CROWD = Fraction(1, 10), 3  # more lines than that begin in one moment only where a drawing does
 MOVES_S = Fraction(3)  # within which a sign that moves is read again, further on
@@ -134,11 +135,16 @@ class Places:
         return len(texts) >= 2
 
     def are_subtitles(self, cue: Sequence[Standing], least: Thresholds) -> list[bool]:
-        """Which lines of one cue are subtitles. A line aligned with one at home, or read beyond doubt, on the next row, is at
+        """Which lines of one cue are subtitles. A line aligned with one at home, or surely a subtitle, on the next row, is at
         home with it."""
         home = [self.home(line) for line in cue]
         sure = [
-            at_home or (line.evidence >= BEYOND_DOUBT and line.rich >= SURE_CHARACTERS)
+            at_home
+            or (
+                line.evidence >= READ
+                and line.rich >= SURE_CHARACTERS
+                and self._is_subtitle(line, False, least)
+            )
             for line, at_home in zip(cue, home, strict=True)
         ]
         home = [
@@ -216,7 +222,8 @@ def _succeeds(before: Standing, after: Standing) -> bool:
     if before.text in after.text or after.text in before.text:
         return False  # a logo of which a part was read
     at_once = after.start - before.end <= AT_ONCE_S
-    return at_once or min(before.evidence, after.evidence) >= BEYOND_DOUBT
+    sentences = min(before.rich, after.rich) >= SENTENCE
+    return at_once or min(before.evidence, after.evidence) >= (READ if sentences else BEYOND_DOUBT)
 
 
 def _alike(a: str, b: str) -> bool:

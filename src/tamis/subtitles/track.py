@@ -34,6 +34,7 @@ CONTRAST_POINTS = 300  # are enough for a mean
 # of the points in its box that vanish, and the greatest share of those outside.
 PART, PART_GONE, REST_GONE = 0.1, 0.75, 0.15
 # Of such a part that is known by its shape: width in heights, two characters or more; share of its box that is stroke.
+EDGE = 0.2  # of a line's height, within which a caption box has its edges
 LINE_WIDE, LINE_FILLED = 1.6, 0.14
 AGAIN = 0.6  # share of a track's points that are newborn when all of it has come anew; of another text's, 0.4 at most
 # Of two unrelated texts at one place, a sixth to two fifths of the points agree by chance; of the same text, nearly all.
@@ -263,6 +264,14 @@ class Track:
         """The points that stood in most samples before the line was going; all, when those are few."""
         steady = self._stood >= 0.6 * max(1, self._counted - self.weak)
         return steady if np.count_nonzero(steady) >= 0.3 * len(steady) else np.ones(len(steady), bool)
+
+    def inner(self) -> Flags:
+        """The points well inside of the line, where no edges of a caption box are; all, when those are few."""
+        left, top, right, bottom = self.box
+        margin = EDGE * (bottom - top)
+        inside = (self.points.y >= top + margin) & (self.points.y < bottom - margin)
+        inside &= (self.points.x >= left + margin) & (self.points.x < right - margin)
+        return inside if np.count_nonzero(inside) >= 0.3 * len(inside) else np.ones(len(inside), bool)
 
     def all_points(self) -> Points:
         """The points, and those forgotten that had stood for half of the time: text that the ground hid later."""

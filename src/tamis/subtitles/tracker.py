@@ -88,12 +88,13 @@ class Tracker:
             for track in self.tracks:
                 if track.rising:
                     self._grow(track, newborn)
+            # Before lines are looked for: a part of the character that changed may have the shape of one.
+            for track in list(self.tracks):
+                self._change(track, newborn)
             groups = find_lines(newborn)
             at_home = [group for group in groups[MOST_NEW:] if self._at_home(group)]
             for group in groups[:MOST_NEW] + at_home[:MOST_AT_HOME]:
                 self._appear(group, newborn)
-            for track in list(self.tracks):
-                self._change(track, newborn)
         for track in list(self.tracks):
             self._lose_part(track)
             self._age(track)
@@ -227,7 +228,7 @@ class Tracker:
         """Begins a new track where one character of a line was replaced by another."""
         # A line just born may hold background that goes away: wait until that is forgotten.
         columns = track.changed_character() if track.age > PRUNED else None
-        if columns is None:
+        if columns is None or track.born_again(newborn):
             return
         box = (columns[0], track.box[1], columns[1], track.box[3])
         points = points_in(newborn, self._picture, box)
@@ -248,8 +249,10 @@ class Tracker:
         now = track.points.steps(self._picture)
         # Points that still have their full step are text that has lost its background; chance agreement is looser.
         full = stood & (np.abs(now - track.points.step) <= 0.3 * track.points.step)
-        n = int(np.count_nonzero(full))
-        if n >= max(30, FULL * len(stood), FULL_STOOD * np.count_nonzero(stood)) and track.age > SETTLED:
+        inner = track.inner()  # the edges of a box come again with another text in it
+        n = int(np.count_nonzero(full & inner))
+        least = max(30, FULL * np.count_nonzero(inner), FULL_STOOD * np.count_nonzero(stood & inner))
+        if n >= least and track.age > SETTLED:
             track.keep(stood)
         else:
             self._end(track, ~track.alive)
