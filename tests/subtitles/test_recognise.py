@@ -8,6 +8,7 @@ from tamis.subtitles.recognise import (
     BEST,
     ClassVectors,
     Recogniser,
+    Sighting,
     candidate_centres,
     log_softmax,
     space_odds,
@@ -78,6 +79,23 @@ def test_a_script_leaves_its_strangers_out() -> None:
     labels, scores = recogniser.best_classes(rng.normal(size=(5, 4)).astype(np.float32), allowed, 1.0)
     assert allowed[labels].all()
     assert np.isfinite(scores).all() and (np.diff(scores, axis=1) <= 0).all()
+
+
+@pytest.mark.parametrize("hangul", [-3.0, 0.0, 12.0])
+def test_the_surest_class_is_the_first_of_the_lattice(hangul: float) -> None:
+    rng = np.random.default_rng(1)
+    vectors = rng.normal(size=(len(base_classes()) + 1, 4)).astype(np.float32)
+    vectors[-1] = hangul * np.eye(4)[0]  # some candidates are syllables more likely than not, or none is
+    recogniser = _recogniser(vectors, 4 * rng.normal(size=(68, 4)).astype(np.float32))
+    candidates = rng.normal(size=(9, 4)).astype(np.float32)
+    seen = Sighting(np.arange(9.0), np.full(9, 0.9), np.zeros(10), candidates)  # type: ignore[arg-type]
+    chinese = np.zeros(len(classes()), bool)
+    chinese[[index()[c] for c in "简体字只有这些可以"]] = True
+    for allowed in (None, chinese):
+        wanted = recogniser.lattice(seen, allowed=allowed)
+        np.testing.assert_allclose(recogniser.surest(seen, allowed), wanted.log_class[:, 0], atol=1e-5)
+    first = recogniser.lattice(seen).labels[:, 0] >= len(base_classes())
+    assert first.any() == (hangul > 0)
 
 
 def test_log_softmax_sums_to_one() -> None:

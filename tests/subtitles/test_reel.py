@@ -1,11 +1,12 @@
 """pytest tests/subtitles/test_reel.py: what is remembered, and that it does not grow."""
 
+from collections import deque
 from fractions import Fraction
 from itertools import pairwise
 
 import numpy as np
 
-from tamis.subtitles.reel import DENSE, LONGEST_S, RECENT, SPARSE, Reel, Shot
+from tamis.subtitles.reel import DENSE, LONGEST_S, RECENT, SPARSE, Reel, Shot, Spare
 
 PICTURE = np.zeros((2, 2), np.uint8)
 
@@ -49,3 +50,25 @@ def test_memory_is_constant() -> None:
         return len(reel.frames(0, 10**9)) + len(reel.shown(Fraction(0), Fraction(10**6)))
 
     assert held(filled(40)) == held(filled(80)) <= 3 * RECENT + 3 + DENSE + 10 * LONGEST_S / SPARSE + 2
+
+
+def test_spare_memory_is_filled_again_only_when_nobody_holds_it() -> None:
+    spare = Spare()
+    first, second = spare.take((4, 6)), spare.take((4, 6))
+    assert not np.shares_memory(first, second)
+    address, part = first.__array_interface__["data"], first[1:, 2:]
+    del first
+    third = spare.take((4, 6))
+    assert not np.shares_memory(third, part)
+    del part
+    assert spare.take((6, 4)).shape == (6, 4)
+    again = spare.take((4, 6))
+    assert again.__array_interface__["data"] == address
+
+
+def test_spare_memory_does_not_grow() -> None:
+    spare, held = Spare(), deque(maxlen=5)
+    for _ in range(40):
+        held.append(spare.take((4, 6)))
+        assert len({plane.__array_interface__["data"] for plane in held}) == len(held)
+    assert len(spare._planes) == 6

@@ -92,3 +92,12 @@ def test_reducing_keeps_strokes() -> None:
     large = np.kron(frame.luma, np.ones((2, 2), np.uint8))
     assert large.shape == (2 * HEIGHT, 2 * WIDTH)
     assert np.abs(reduce(large).astype(int) - frame.luma).max() <= 1
+
+
+@pytest.mark.parametrize("size", [(90, 1120), (91, 1121), (50, 640), (66, 900), (40, 2600)])
+def test_the_frame_is_copied_while_it_is_reduced(size: tuple[int, int]) -> None:
+    luma = np.random.default_rng(0).integers(0, 256, size, dtype=np.uint8)
+    copy = np.zeros(size, np.uint8)
+    picture = reduce(luma, copy=copy)
+    assert np.array_equal(copy, luma) and np.array_equal(picture, reduce(luma))
+    assert not np.shares_memory(picture, copy)

@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import cached_property
 from statistics import median
 from typing import Protocol
 
@@ -28,8 +29,8 @@ from tamis.subtitles.cue import Box
 from tamis.subtitles.cwt import Fit, Measure, Scale, measure_line
 from tamis.subtitles.ink import Inked, find_ink, inside_frame, same_text, steps
 from tamis.subtitles.merge import Merged, cut_strip, mean_picture, merge
-from tamis.subtitles.reel import Reel, Shot
-from tamis.subtitles.strokes import kept_and_reduced
+from tamis.subtitles.reel import Reel, Shot, Spare
+from tamis.subtitles.strokes import reduce
 from tamis.subtitles.track import Contrast, Ended, Points
 from tamis.subtitles.tracker import Tracker
 
@@ -62,11 +63,11 @@ class FrameLike(Protocol):
     def luma(self) -> Plane: ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class LineImage:
     """One line, ready to be read.
 
-    pixels    uint8 [2, 40, W]: mean and minimum over the cue's frames, text bright; one character width is 32 px
+    strip     cuts out `pixels`, when they are first asked for: not all that is offered is looked at
     box       frame px that `pixels` covers
     scw       width of one character (em) in frame px
     polarity  +1 bright text, -1 dark text
@@ -74,12 +75,17 @@ class LineImage:
     turned    the line as it is if its polarity is the other one
     """
 
-    pixels: Plane
+    strip: Callable[[], Plane]
     box: Box
     scw: float
     polarity: int
     cut: Callable[[float, float], LineImage]
     turned: Callable[[], LineImage]
+
+    @cached_property
+    def pixels(self) -> Plane:
+        """uint8 [2, 40, W]: mean and minimum over the cue's frames, text bright; one character width is 32 px."""
+        return self.strip()
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +168,7 @@ class Detector:
         self._region = region
         self._merged = merged
         self._reel = Reel()
+        self._spare = Spare()
         self._tracker = Tracker(self._reel)
         self._scale: Scale | None = None
         self._ended: list[Ended] = []
@@ -187,7 +194,9 @@ class Detector:
             self._reel.add(Shot(frame.time, self._until, luma, self._tracker.sample), False)
             return []
         self._sampled = frame.time
-        luma, picture = kept_and_reduced(luma)
+        kept = self._spare.take(luma.shape)
+        picture = reduce(luma, copy=kept)
+        luma = kept
         self._reel.add(Shot(frame.time, self._until, luma, self._tracker.sample + 1), True)
         self._shape, self._working = luma.shape, picture.shape
         self._ended += self._tracker.observe(picture)
@@ -351,7 +360,10 @@ class Candidate:
         # The lines of a clip are of one polarity: what the others say counts where this one is in doubt.
         others = clip.votes - line.vote
         polarity = polarity or (1 if line.vote + min(2.0, max(-2.0, 0.3 * others)) >= 0 else -1)
-        pixels = cut_strip(line.merged, left, right, fit.centre, fit.scw, polarity)
+
+        def strip() -> Plane:
+            return cut_strip(line.merged, left, right, fit.centre, fit.scw, polarity)
+
         x, y = (max(0, clip.region[0]), max(0, clip.region[1])) if clip.region else (0, 0)
         edges = (left, fit.centre - 0.625 * fit.scw, right, fit.centre + 0.625 * fit.scw)
         x0, y0, x1, y1 = (round(clip.zoom * e) for e in edges)
@@ -364,7 +376,7 @@ class Candidate:
             return self._strip(line, fit, -polarity)
 
         box = (x0 + x, y0 + y, x1 + x, y1 + y)
-        return LineImage(pixels, box, clip.zoom * fit.scw, polarity, cut, turned)
+        return LineImage(strip, box, clip.zoom * fit.scw, polarity, cut, turned)
 
 
 def _weight(line: Ended) -> float:

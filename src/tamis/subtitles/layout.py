@@ -272,9 +272,8 @@ def sureness(sighting: Sighting, recogniser: Recogniser) -> float:
     if not there.any():
         return 0.0
     sure = sighting.only(there)
-    return float(
-        np.mean(sure.mass * np.exp(recogniser.lattice(sure, allowed=scripts.common()).log_class[:, 0]))
-    ) * decided(sighting)
+    best = np.exp(recogniser.surest(sure, scripts.common()))
+    return float(np.mean(sure.mass * best)) * decided(sighting)
 
 
 def overlap(a: LineImage, b: LineImage) -> bool:

@@ -46,15 +46,16 @@ class Kernels:
             function.restype, function.argtypes = result, [ctypes.c_int, *arguments]
             self._call[name] = function
 
-    def halve(self, plane: Plane, copy: bool) -> tuple[Plane, Plane]:
+    def halve(self, plane: Plane, copy: Plane | None) -> Plane:
         plane = _rows(plane)
         height, width = plane.shape
         assert height % 2 == 0 and width % 2 == 0
-        copied = np.empty((height, width), np.uint8) if copy else plane
+        if copy is not None:
+            assert copy.shape == plane.shape and copy.dtype == np.uint8 and copy.flags.c_contiguous
         out = np.empty((height // 2, width // 2), np.uint8)
-        to = _at(copied) if copy else None
+        to = None if copy is None else _at(copy)
         self._call["halve"](self._isa, *_plane(plane), height, width, to, _at(out))
-        return copied, out
+        return out
 
     def strokes(
         self, picture: Plane, before: bool, least: int, newest: int, planes: Sequence[Plane], newborn: Plane

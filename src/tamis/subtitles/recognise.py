@@ -209,16 +209,7 @@ class Recogniser:
         if len(vectors) == 0:
             return np.zeros((0, BEST), np.int32), np.zeros((0, BEST), np.float32)
         hangul = len(base_classes())
-        rows, matrix, bias = self._rows(allowed)
-        scores = vectors @ matrix.T  # (n, classes of the script and padding)
-        scores += bias
-        if temperature != 1:
-            scores /= temperature
-        scores -= scores.max(1, keepdims=True)
-        total = np.log(np.exp(scores).sum(1, keepdims=True))
-        some_syllable = np.flatnonzero(rows == hangul)
-        syllable = scores[:, some_syllable] - total  # (n, 1), or (n, 0) in a script without Hangul
-        scores[:, some_syllable] = IMPOSSIBLE  # "some syllable" is no character
+        rows, scores, total, syllable = self._scores(vectors, allowed, temperature)
         best = _largest_of_row(scores)
         names, values = rows[best], np.take_along_axis(scores, best, 1) - total
         if syllable.size and (syllable > LEAST_SYLLABLE).any():
@@ -229,6 +220,38 @@ class Recogniser:
         labels = np.take_along_axis(names, order, 1).astype(np.int32)
         values = np.maximum(np.take_along_axis(values, order, 1), IMPOSSIBLE)
         return np.where(values > IMPOSSIBLE, labels, 0), values
+
+    def surest(self, sighting: Sighting, allowed: NDArray[np.bool_] | None = None) -> Float:
+        """Log-probability [n] of the best class of each candidate: the first of what `lattice` tells, at half the price."""
+        vectors = sighting.vectors
+        if len(vectors) == 0:
+            return np.zeros(0, np.float32)
+        _, scores, total, syllable = self._scores(vectors, allowed, 1.0)
+        surest: Float = scores.max(1) - total[:, 0]
+        # No syllable is likelier than that there is some.
+        some = np.flatnonzero((syllable > np.maximum(surest, LEAST_SYLLABLE)[:, None]).any(1))
+        if len(some):
+            share = self._syllables(vectors[some], 1.0)[1].max(1)
+            surest[some] = np.maximum(surest[some], syllable[some, 0] + share)
+        return np.maximum(surest, IMPOSSIBLE)
+
+    def _scores(
+        self, vectors: Float, allowed: NDArray[np.bool_] | None, temperature: float
+    ) -> tuple[NDArray[np.int64], Float, Float, Float]:
+        """Of vectors [n, F]: the classes of each column; their scores [n, classes of the script and padding], the largest of
+        each row about 0; the logarithm [n, 1] to take off for probabilities; and log P(some syllable) [n, 1], or [n, 0] in
+        a script without Hangul."""
+        rows, matrix, bias = self._rows(allowed)
+        scores = vectors @ matrix.T
+        scores += bias
+        if temperature != 1:
+            scores /= temperature
+        scores -= scores.max(1, keepdims=True)
+        total = np.log(np.exp(scores).sum(1, keepdims=True))
+        some_syllable = np.flatnonzero(rows == len(base_classes()))
+        syllable = scores[:, some_syllable] - total
+        scores[:, some_syllable] = IMPOSSIBLE  # "some syllable" is no character
+        return rows, scores, total, syllable
 
     def _rows(self, allowed: NDArray[np.bool_] | None) -> tuple[NDArray[np.int64], Float, Float]:
         """The class vectors that a script leaves, padded to whole blocks: their class numbers, vectors and biases."""

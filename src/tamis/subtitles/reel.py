@@ -6,6 +6,7 @@ the last three seconds and every fourth beyond.
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from dataclasses import dataclass
 from fractions import Fraction
@@ -27,6 +28,28 @@ class Shot:
     end: Fraction
     luma: NDArray[np.uint8]
     sample: int
+
+
+class Spare:
+    """Memory for copies of frames, filled again once nobody holds them: pages that are new to a process cost more than
+    copying into them."""
+
+    def __init__(self) -> None:
+        self._planes: list[NDArray[np.uint8]] = []
+        self._unheld = _holders([np.empty(0, np.uint8)], 0)
+
+    def take(self, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+        """A plane of any content, which nobody else holds."""
+        for i in range(len(self._planes)):
+            if _holders(self._planes, i) == self._unheld and self._planes[i].shape == shape:
+                return self._planes[i]
+        self._planes.append(np.empty(shape, np.uint8))
+        return self._planes[-1]
+
+
+def _holders(planes: list[NDArray[np.uint8]], which: int) -> int:
+    """References to one of the planes, or to parts of it, with those of the list and of this call."""
+    return sys.getrefcount(planes[which])
 
 
 class Reel:

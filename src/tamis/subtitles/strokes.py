@@ -33,25 +33,27 @@ FAINTEST = 22
 NEWBORN = 2
 
 
-def reduce(luma: Plane, width: int = WORKING_WIDTH) -> Plane:
-    """The working picture of a frame: about `width` px wide, or the frame itself when it is not wider than 1.25 times."""
-    return kept_and_reduced(luma, width)[1]
+def reduce(luma: Plane, width: int = WORKING_WIDTH, *, copy: Plane | None = None) -> Plane:
+    """The working picture of a frame: about `width` px wide, or the frame itself when it is not wider than 1.25 times.
 
-
-def kept_and_reduced(luma: Plane, width: int = WORKING_WIDTH) -> tuple[Plane, Plane]:
-    """A copy of a frame, to be kept, and its working picture (see `reduce`): one pass over the frame does both."""
-    kept = None
+    copy: gets the frame; one pass over it does both.
+    """
     while luma.shape[1] >= 1.75 * width and min(luma.shape) >= 2:
         if luma.shape[0] % 2 == luma.shape[1] % 2 == 0:
-            whole, luma = raster.halve(luma, copy=kept is None)
+            luma, copy = raster.halve(luma, copy), None
         else:
-            whole, luma = luma.copy(), raster.shrink(luma, (luma.shape[1] // 2, luma.shape[0] // 2))
-        kept = whole if kept is None else kept
-    kept = luma.copy() if kept is None else kept
+            _keep(luma, copy)
+            luma, copy = raster.shrink(luma, (luma.shape[1] // 2, luma.shape[0] // 2)), None
+    _keep(luma, copy)
     if luma.shape[1] > 1.25 * width:
         height = max(1, round(luma.shape[0] * width / luma.shape[1]))
         luma = raster.stretch(luma, (width, height))
-    return kept, np.ascontiguousarray(luma)
+    return np.ascontiguousarray(luma)
+
+
+def _keep(luma: Plane, copy: Plane | None) -> None:
+    if copy is not None:
+        copy[:] = luma
 
 
 class StrokeOperator:
