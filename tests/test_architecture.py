@@ -94,6 +94,13 @@ def test_only_training_imports_torch(path: Path) -> None:
         assert "torch" not in found
 
 
+@pytest.mark.parametrize("path", [p for p in MODULES if p.parent.name == "subtitles"], ids=name_of)
+def test_subtitles_are_read_without_opencv(path: Path) -> None:
+    """It was a third of what the extra installs. What renders training lines has it from the extra `train`."""
+    if path.stem not in ("synthesis", "footage", "typefaces"):
+        assert not {"cv2", "rapidfuzz", "PIL", "scipy"} & {name.split(".")[0] for name in imports(path)}
+
+
 @pytest.mark.parametrize("path", [p for p in MODULES if name_of(p) not in TRAINING], ids=name_of)
 def test_inference_imports_nothing_from_training(path: Path) -> None:
     """Except `commands`, whose training verb imports it when it runs."""
