@@ -192,3 +192,10 @@ def test_the_second_line_that_stays_the_same_while_the_first_one_changes_is_no_l
     places = Places([first, then, *under], 1280)
     assert places.are_subtitles([first, under[0]], LEAST) == [True, True]
     assert places.are_subtitles([under[0]], LEAST) == [False]
+
+
+def test_few_characters_for_a_moment_where_no_subtitles_stand_are_scenery() -> None:
+    brief = line("出发", 8, row=300)
+    assert kept(brief)
+    assert not kept(replace(brief, end=brief.start + Fraction(1, 4)))
+    assert kept(replace(line("出发", 8), end=brief.start + Fraction(1, 4)))

@@ -128,8 +128,10 @@ def test_the_ground_is_looked_at_beside_a_line_as_far_as_the_picture_goes() -> N
     assert changed_around(inside, before, now) == 0
     now[30:40] = 200  # the line above it
     assert changed_around(inside, before, now) == 0
-    now[45, 80:90] = 200
-    assert changed_around(inside, before, now) == pytest.approx(0.05)
+    now[45, 80:90] = 200  # another part of the line on one side of it
+    assert changed_around(inside, before, now) == 0
+    now[44:46, 30:40] = 200
+    assert changed_around(inside, before, now) == pytest.approx(0.1)
     now[50:60] = 200
     assert changed_around(inside, before, now) == 1
 

@@ -34,13 +34,15 @@ CORNER = 0.3  # of the frame's width: a line whose middle is farther from the fr
 BEYOND_DOUBT = 0.9  # evidence of lines whose difference is no misreading
 READ, SENTENCE = 0.8, 5  # the same of lines of so many rich characters: more than the name that a logo is
 AT_ONCE_S = Fraction(1, 5)  # between two lines of which one follows the other
+BRIEF_S = Fraction(2, 5)  # scenery is often text for a moment, in few characters
 MOMENT_S, CROWD = Fraction(1, 10), 3  # more lines than that begin in one moment only where a drawing does
 MOVES_S = Fraction(3)  # within which a sign that moves is read again, further on
 LONG, VARIED = (
     8,
     0.5,
 )  # characters of a long line; share of different ones among them: 0.7 and more in sentences
-CENTRED, DECIDED = 0.7, 0.7  # of a line that stands where subtitles stand and is surely text, whichever text
+CENTRED, DECIDED = 0.7, 0.7  # of a line that is surely text
+WHICHEVER = 0.8  # `decided` of one that stands where subtitles stand: text, whichever it may be
 
 
 def is_simple(character: str) -> bool:
@@ -157,13 +159,14 @@ class Places:
         if not line.text or (not home and _monotonous(line.text)):
             return False
         if home and any(not is_simple(c) for c in line.text):
-            surely_text = line.centred >= CENTRED and line.decided >= DECIDED
+            surely_text = line.centred >= CENTRED and line.decided >= WHICHEVER
             return surely_text or line.evidence >= least.at_home
         if line.evidence < (least.lonely if line.rich < 2 else least.line):
             return False
         if home:
             return True
-        if line.centred < CENTRED or (line.rich < SURE_CHARACTERS and line.decided < DECIDED):
+        few = line.rich < SURE_CHARACTERS
+        if line.centred < CENTRED or (few and (line.decided < DECIDED or line.end - line.start < BRIEF_S)):
             return False  # of many rows and sizes that a drawing was looked at in, some show characters
         if (line.evidence < BEYOND_DOUBT or line.rich < 2) and self._crowded(line):
             return False

@@ -363,7 +363,7 @@ class Tracker:
 
 def changed_around(box: Box, before: Plane, now: Plane) -> float:
     """Share of the pixels beside, and above or below, a box that are not as bright in one picture as in the other: as far as it
-    is high, and above or below where less changed, for the other line of a cue goes, too.
+    is high, and on the side of two where less changed, for other parts of the line and other lines of the cue go, too.
 
     White letters that vanish from white paper leave their bright pixels as they were, as those do that lose their dark ground;
     but the paper stays.
@@ -371,19 +371,19 @@ def changed_around(box: Box, before: Plane, now: Plane) -> float:
     left, top, right, bottom = box
     high = bottom - top
 
-    def changed(rows: slice, *columns: slice) -> float:
-        pairs = [(before[rows, part], now[rows, part]) for part in columns]
-        pairs = [(a, b) for a, b in pairs if a.size]  # none beyond the edge of the picture
-        count = sum(np.count_nonzero(raster.difference(a, b) > SAME_BRIGHTNESS) for a, b in pairs)
-        return count / max(1, sum(a.size for a, _ in pairs))
+    def least(*sides: tuple[slice, slice]) -> float:
+        pairs = [(before[side], now[side]) for side in sides]
+        shares = [
+            np.count_nonzero(raster.difference(a, b) > SAME_BRIGHTNESS) / a.size
+            for a, b in pairs
+            if a.size  # none beyond the edge of the picture
+        ]
+        return min(shares, default=0.0)
 
     rows, columns = slice(top, bottom), slice(left, right)
-    beside = changed(rows, slice(max(0, left - high), left), slice(right, right + high))
-    above, below = (
-        changed(slice(max(0, top - high), top), columns),
-        changed(slice(bottom, bottom + high), columns),
-    )
-    return max(beside, min(above, below))
+    beside = least((rows, slice(max(0, left - high), left)), (rows, slice(right, right + high)))
+    over = least((slice(max(0, top - high), top), columns), (slice(bottom, bottom + high), columns))
+    return max(beside, over)
 
 
 def _sampled(shots: list[Shot], first: int, last: int) -> list[int]:
