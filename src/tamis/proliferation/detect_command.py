@@ -72,6 +72,6 @@ def _print(name: str, mitoses: list[Mitosis], *, as_json: bool) -> None:
         ]
         print(json.dumps({"image": name, "mitoses": found}, ensure_ascii=False), flush=True)
         return
-    print(f"{name}: {len(mitoses)} mitotic figures")
+    print(f"{name}: {len(mitoses)} mitotic figure{'s' * (len(mitoses) != 1)}")
     for m in mitoses:
         print(f"  {m.x_um:10.1f} um  {m.y_um:10.1f} um  {m.probability:5.0%}")

@@ -178,7 +178,8 @@ def _sentence(summary: Any) -> str:
     share = f"{summary['cancer_percent_of_tissue']:.1f} % of the tissue marked"
     if summary["cancer_mm2"] is None:
         return share
-    return f"{share}, {summary['cancer_mm2']:.3f} of {summary['tissue_mm2']:.3f} mm2, in {summary['parts']} parts"
+    parts = f"{summary['parts']} part{'s' * (summary['parts'] != 1)}"
+    return f"{share}, {summary['cancer_mm2']:.3f} of {summary['tissue_mm2']:.3f} mm2, in {parts}"
 
 
 # check, train, export, evaluate
