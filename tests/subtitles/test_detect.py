@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from drawn import EM, HEIGHT, RATE, WIDTH, Frame, Plane, Shown, clip, flat, footage, panning
 
-from tamis.subtitles.detect import CueImage, detect
+from tamis.subtitles.detect import CueImage, Detector, detect
+from tamis.subtitles.track import Ended, Points
 
 
 def found(frames: Sequence[Frame], top: int = 280) -> list[tuple[float, float, int]]:
@@ -145,3 +146,24 @@ def test_frames_of_four_thousand_lines_are_halved_and_boxes_are_not() -> None:
     assert (one.start, one.end) == (four.start, four.end)
     assert np.allclose(4 * np.array(one.lines[0].box), four.lines[0].box, atol=12)
     assert abs(four.lines[0].scw / (4 * EM) - 1) < 0.08
+
+
+def test_what_stood_there_before_is_a_logo_but_where_a_text_ended_it_goes_on() -> None:
+    y, x = (part.ravel().astype(np.int32) for part in np.mgrid[300:320, 200:300])
+    points = Points(y, x, np.where(x % 2, 1, -1).astype(np.int32), np.full(len(x), 90, np.int32))
+    before = Ended(points, Fraction(2), Fraction(4), 90.0, 1.0, 0.0, 20, 40)
+    after = replace(before, start=Fraction(4), end=Fraction(7), prior=0.5)
+    elsewhere = replace(after, points=Points(y - 100, x, points.sign, points.step))
+
+    def kept(*lines: Ended) -> list[Ended]:
+        detector = Detector()
+        detector._working = (HEIGHT, WIDTH)
+        for line in lines:
+            detector._ended.append(line)
+            detector._collect(0)
+        return detector._ended
+
+    assert kept(after) == []
+    assert kept(before, after) == [before, after]
+    assert kept(before, elsewhere) == [before]
+    assert kept(before, replace(after, start=Fraction(5))) == [before]

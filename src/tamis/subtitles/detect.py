@@ -173,6 +173,9 @@ class Detector:
         self._scale: Scale | None = None
         self._ended: list[Ended] = []
         self._held: list[_Held] = []
+        self._seen: deque[tuple[Fraction, Box]] = deque(
+            maxlen=HELD_CUES
+        )  # ends and boxes of the lines before
         self._votes: deque[float] = deque(maxlen=64)  # for the polarity of the clip's text
         self._sampled: Fraction | None = None
         self._first = Fraction(0)
@@ -225,6 +228,7 @@ class Detector:
     def _collect(self, sample: int) -> None:
         """Makes cues of the lines that ended at `sample` or before, with those that ended just after."""
         self._ended = [line for line in self._ended if self._plausible(line)]
+        self._seen.extend((line.end, line.points.box()) for line in self._ended)
         while ready := [line for line in self._ended if line.sample <= sample]:
             group = [line for line in self._ended if _together(ready[0], line)]
             self._ended = [line for line in self._ended if line not in group]
@@ -248,9 +252,9 @@ class Detector:
     def _plausible(self, line: Ended) -> bool:
         if not SHORTEST_S <= line.end - line.start <= LONGEST_S:
             return False
-        if line.contrast < FAINTEST or line.prior > 0.45:
-            return False
         left, top, right, bottom = line.points.box()
+        if line.contrast < FAINTEST or (line.prior > 0.45 and not self._goes_on(line)):
+            return False
         if line.start == self._first and line.end == self._until and line.end - line.start > 2:
             # There from the first to the last frame: a logo, when it stands in a corner.
             middle = (left + right) / 2 / self._working[1]
@@ -260,6 +264,12 @@ class Detector:
             return False
         high = bottom - top
         return high >= LOWEST and len(line.points) >= max(0.3 * high**2, 0.08 * high * (right - left))
+
+    def _goes_on(self, line: Ended) -> bool:
+        """Whether a line begins where and when another ended: one text, which the ground has torn in two."""
+        return any(
+            abs(line.start - end) <= TORN_S and _same_box(line.points.box(), box) for end, box in self._seen
+        )
 
     def _measure(self, lines: list[Ended]) -> _Held | None:
         start, end = lines[0].start, lines[0].end
@@ -377,6 +387,13 @@ class Candidate:
 
         box = (x0 + x, y0 + y, x1 + x, y1 + y)
         return LineImage(strip, box, clip.zoom * fit.scw, polarity, cut, turned)
+
+
+def _same_box(a: Box, b: Box) -> bool:
+    """Whether two boxes share four fifths of the larger one."""
+    across, down = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
+    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (a, b)]
+    return across > 0 and down > 0 and across * down >= 0.8 * max(areas)
 
 
 def _weight(line: Ended) -> float:
