@@ -68,7 +68,7 @@ def nearest(plane: Plane, size: tuple[int, int]) -> Plane:
         np.minimum(np.arange(new) * (1 / (new / old)), old - 1).astype(np.intp)
         for old, new in zip((width, height), size, strict=True)
     )
-    return plane[rows[:, None], columns]
+    return plane.take(rows, 0).take(columns, 1)
 
 
 def resample(plane: Plane, columns: Taps, rows: Taps) -> Plane:
