@@ -173,6 +173,15 @@ def test_texts_in_one_box_one_after_the_other_are_two() -> None:
     assert (11, 40) in spans(ended)
 
 
+def test_a_changed_text_that_loses_its_ground_soon_after_is_not_taken_back() -> None:
+    def ground(number: int) -> np.ndarray:
+        return np.full((360, 640), 235, np.uint8) if 57 <= number < 62 else panning(number)
+
+    texts = [Shown("说好的啊呀", 11, 40, around=None), Shown("来坏的啊呀", 40, 75, around=None)]
+    ended, _ = followed(90, texts, ground)
+    assert (11, 40) in spans(ended)
+
+
 def test_a_flash_is_no_pause() -> None:
     def ground(number: int) -> np.ndarray:
         return np.full((360, 640), 235, np.uint8) if number in (41, 42, 43) else panning(number)

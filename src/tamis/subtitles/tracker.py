@@ -299,7 +299,9 @@ class Tracker:
         before = track.replaced
         if before is None or before not in self._ended:
             return
-        if np.count_nonzero(track.alive & track.fresh) >= 0.5 * np.count_nonzero(track.fresh):
+        # Gone for three samples: text may lose its strokes for a moment, where the ground changes.
+        stood = (track.alive | track.alive_before | track.alive_long_before) & track.fresh
+        if np.count_nonzero(stood) >= 0.5 * np.count_nonzero(track.fresh):
             return
         if np.count_nonzero(~track.fresh) < FEW:
             return  # nothing of the text before is left to be followed
