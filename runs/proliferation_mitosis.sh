@@ -26,11 +26,12 @@ $TRAIN second --grounds --work $WORK --start $WORK/start.onnx --steps 1600
 # Thresholds and bounds were fixed on composed slides and fields of validation cases:
 #   python benchmarks/proliferation_operating_point.py --work $WORK --count 8 --least 0 --show $WORK/false.png
 #   python benchmarks/proliferation_fields.py --cases validation --stains 1 --per-case 20
+#   python benchmarks/proliferation_evidence.py --count 8 --seed 610
 # Export of a quarter of the start's weights and three of the end's, and figures on test cases.
 .venv/bin/python -m tamis.proliferation.publish_mitosis --average $WORK/start.onnx 0.25 --threshold 0.925 \
-    --field-threshold 0.5 --least 0 --windows-per-mm2 45 --work $WORK
+    --field-threshold 0.5 --least 0 --windows-per-mm2 45 --evidence 1.638 -4.658 --work $WORK
 .venv/bin/python benchmarks/proliferation_fields.py --cases test --stains 1
 
 # Unseen cases in unseen grounds: detection with and without candidates, then 60 whole slides (resumable, about two hours).
 .venv/bin/python benchmarks/proliferation_detect.py --count 6 --size 6144 --seed 1000 --dense 1
-.venv/bin/python benchmarks/proliferation_composed.py --count 60 --size 20000 --work work/composed60
+.venv/bin/python benchmarks/proliferation_composed.py --count 60 --size 20000 --work work/composed60b

@@ -99,6 +99,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--windows-per-mm2", type=float, help="of stained tissue that the network sees at most (default: any)"
     )
+    parser.add_argument(
+        "--evidence",
+        nargs=2,
+        type=float,
+        metavar=("SLOPE", "OFFSET"),
+        help="for thresholds that follow what a slide holds, from benchmarks/proliferation_evidence.py",
+    )
     parser.add_argument("--to", type=Path, default=FOLDER)
     parser.add_argument(
         "--data", type=Path, default=Path(os.environ.get("TAMIS_DATA", "../shared/data")) / "pathology"
@@ -134,7 +141,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     bounds = {"least_log_odds": options.least, "thorough_log_odds": min(options.least, THOROUGH_LOG_ODDS)}
     if options.windows_per_mm2 is not None:
         bounds["windows_per_mm2"] = options.windows_per_mm2
-    _write(networks, content, scorer_bytes, scores, bounds, sieves, options.to, fields)
+    point = {"threshold": scores["threshold"], "field_threshold": scores["field_threshold"]}
+    if options.evidence:
+        point |= dict(zip(("evidence_slope", "evidence_offset"), options.evidence, strict=True))
+    _write(networks, content, scorer_bytes, scores, point, bounds, sieves, options.to, fields)
 
 
 def averaged(network: MitosisNetwork, other: MitosisNetwork, share: float) -> MitosisNetwork:
@@ -302,14 +312,14 @@ def _write(
     content: bytes,
     scorer: bytes,
     scores: dict[str, Any],
+    point: dict[str, float],
     bounds: dict[str, float],
     sieves: dict[str, Any],
     folder: Path,
     fields: Sequence[Field],
 ) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    threshold = scores["threshold"]
-    detector = Detector(content, CandidateScorer.load(scorer), threshold, bounds["least_log_odds"])
+    detector = Detector(content, CandidateScorer.load(scorer), point["threshold"], bounds["least_log_odds"])
     # A smooth drawing, not a real field: challenge pixels are not shipped.
     golden = golden_windows()
     real = np.stack([window(f.pixels, *f.mitoses[0]) for f in fields if f.mitoses][:16])
@@ -339,7 +349,7 @@ def _write(
             TRAINED_ON,
             "runs/proliferation_mitosis.sh",
             {"window_px": 128, "pooled_px": 64, "input": "uint8 RGB [n, height, width, 3]", "mirrored": 4},
-            {"threshold": threshold, "field_threshold": scores["field_threshold"]},
+            point,
             um_per_px=0.25,
             score={"on": f"test cases of split_cases(seed={SPLIT_SEED})", **compact},
             golden=f"{NETWORK}.golden.npz",
