@@ -7,7 +7,8 @@
 # everything that is no product. Every run can be killed and the script started again: what is finished stays, what is not
 # goes on, what another instance of this script is at is left to it. Seeds outermost, so that one complete comparison exists
 # early. The table of what is there:  python runs/spark_parity_table.py work/spark/parity-STEPS
-# Ablations: ARMS="free denseequal exact normal hard stopgradient nogate r24".
+# Ablations: ARMS="free denseequal exact normal hard stopgradient nogate r24". Another shape or schedule for all arms, in a folder of
+# its own: NAME=wide OPTIONS="--set hidden_size=160 --learning-rate 8e-3" runs/spark_parity.sh (what comes later counts).
 # The model that ships is one of them:  python -m tamis.spark.publish work/spark/parity-STEPS/spark-1 --command "..."
 # Some 11 (dense) to 13 minutes of one core of a Zen 5 an arm, half an hour of a Zen 3 (float32).
 set -eu
@@ -19,7 +20,7 @@ arms=${3:-"dense spark sparkffn"}
 grep -q avx512_bf16 /proc/cpuinfo && fastest=bfloat16 || fastest=float32
 precision=${PRECISION:-$fastest}
 data=${TAMIS_DATA:-../shared/data}/text_en/en.txt.xz
-out=work/spark/parity-$steps
+out=work/spark/${NAME:-parity}-$steps
 export OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE
 # Activations of some megabytes come and go every step: without this glibc gives them back to the kernel each time.
 export MALLOC_MMAP_THRESHOLD_=4000000000 MALLOC_TRIM_THRESHOLD_=8000000000 MALLOC_TOP_PAD_=268435456
@@ -39,7 +40,7 @@ train() { # NAME SEED OPTION...
     --set num_hidden_layers=2 --set hidden_size=192 --set num_attention_heads=2 --set num_key_value_heads=1 \
     --set head_dim=96 --set query_pre_attn_scalar=96 --set intermediate_size=384 \
     --precision "$precision" --steps "$steps" --learning-rate 3e-3 --seed "$seed" --threads 1 --checkpoint-every 50 \
-    --evaluate-every $((steps / 8)) "$@"
+    --evaluate-every $((steps / 8)) "$@" ${OPTIONS:-}
   if [ ! -d work/spark/text ] && [ -f "$folder/model.safetensors" ]; then
     mkdir work/spark/text
     mv "$folder/tokens" "$folder/tokenizer.json" work/spark/text/
