@@ -40,6 +40,7 @@ from tamis.proliferation.detect import FOLDER, NETWORK
 from tamis.proliferation.features import NAMES
 from tamis.proliferation.fields import UM_PER_PX
 from tamis.proliferation.mitosis import Mitosis
+from tamis.proliferation.prevalence import RANGE
 from tamis.proliferation.score import score_slide
 from tamis.weights import load
 
@@ -64,6 +65,7 @@ def main() -> None:
     recipe = {
         "weights": weights.sha256,
         "threshold": weights.operating_point["threshold"],
+        "thresholds": list(RANGE),
         "size_px": options.size,
         "cases": options.cases,
         "repeats": options.repeats,

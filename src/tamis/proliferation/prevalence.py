@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 
 DOUBTFUL = 0.5  # least probability of a nucleus that counts here; the ratio was fitted from there on
 ROUNDS = 200
-RANGE = 0.88, 0.99  # of thresholds: the density ratio was seen there
+RANGE = 0.88, 0.95
+"""Of thresholds. Up to 0.99 is no better where the network is as sure as in validation (F1 0.853 and 0.852 of planted nuclei),
+and where a stain makes it less sure all mitoses of a slide were lost: none of 46 found."""
 
 
 @dataclass(frozen=True, slots=True)
