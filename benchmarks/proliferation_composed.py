@@ -64,7 +64,7 @@ def main() -> None:
     weights = load(FOLDER / f"{NETWORK}.json")
     recipe = {
         "weights": weights.sha256,
-        "operating_point": dict(weights.operating_point),
+        "threshold": weights.operating_point["threshold"],
         "thresholds": list(RANGE),
         "size_px": options.size,
         "cases": options.cases,

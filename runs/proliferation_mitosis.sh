@@ -29,7 +29,7 @@ $TRAIN second --grounds --work $WORK --start $WORK/start.onnx --steps 1600
 #   python benchmarks/proliferation_evidence.py --count 8 --seed 610
 # Export of a quarter of the start's weights and three of the end's, and figures on test cases.
 .venv/bin/python -m tamis.proliferation.publish_mitosis --average $WORK/start.onnx 0.25 --threshold 0.925 \
-    --field-threshold 0.5 --least 0 --windows-per-mm2 45 --evidence 3.485 -8.469 --work $WORK
+    --field-threshold 0.5 --least 0 --windows-per-mm2 45 --evidence 1.638 -4.658 --work $WORK
 .venv/bin/python benchmarks/proliferation_fields.py --cases test --stains 1
 
 # Unseen cases in unseen grounds: detection with and without candidates, then 60 whole slides (resumable, about two hours).
