@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -45,3 +46,14 @@ def test_webp_looks_like_the_picture(size: tuple[int, int]) -> None:
     assert shown.shape == pixels.shape
     assert np.abs(shown.astype(int) - pixels).mean() < 6
     assert len(stored) < len(pictures.png(pixels))
+
+
+def test_a_page_has_png_where_libav_knows_no_webp(monkeypatch: pytest.MonkeyPatch) -> None:
+    pixels = plane(20, 30)
+    assert pictures.for_page(pixels, 60) == ("webp", pictures.webp(pixels, 60))
+
+    def unknown(name: str, mode: str) -> None:
+        raise av.codec.codec.UnknownCodecError(name)
+
+    monkeypatch.setattr(av.CodecContext, "create", unknown)
+    assert pictures.for_page(pixels, 60) == ("png", pictures.png(pixels))

@@ -44,6 +44,14 @@ def grey(picture: bytes) -> Plane | None:
     return None if frame is None else cast(Plane, frame.to_ndarray(format="gray"))
 
 
+def for_page(plane: Plane, quality: int) -> tuple[str, bytes]:
+    """A file that browsers show, and its kind: WebP, or PNG where libav was built without it."""
+    try:
+        return "webp", webp(plane, quality)
+    except av.codec.codec.UnknownCodecError:
+        return "png", png(plane)
+
+
 def webp(plane: Plane, quality: int) -> bytes:
     """A WebP file of a plane."""
     frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(plane), format="gray").reformat(format="yuv420p")

@@ -21,7 +21,7 @@ from typing import Any
 from tamis.subtitles import raster
 from tamis.subtitles.cue import Cue
 from tamis.subtitles.formats import at_top, on_grid, plain_text
-from tamis.subtitles.pictures import grey, webp
+from tamis.subtitles.pictures import for_page, grey
 from tamis.writing import replacing
 
 # Pictures are shrunk to what a page shows; with WebP, 1500 cues make a page of about 10 MB.
@@ -116,4 +116,5 @@ def _picture(picture: bytes) -> str:
     scale = min(1.0, WIDEST / width, TALLEST / height)
     if scale < 1:
         image = raster.shrink(image, (max(1, round(width * scale)), max(1, round(height * scale))))
-    return "data:image/webp;base64," + base64.b64encode(webp(image, QUALITY)).decode()
+    kind, stored = for_page(image, QUALITY)
+    return f"data:image/{kind};base64," + base64.b64encode(stored).decode()
