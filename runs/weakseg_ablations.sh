@@ -33,6 +33,6 @@ row power-12 glas --set r=12 --set area_scale=4
 # Half a second a step with AVX2, 0.35 s with AVX-512 and bfloat16.
 row vgg glas --set trunk=vgg --set kept_stages=0 --set learning_rate=0.0002 --set um_per_px=2.5 --set steps=400
 row vgg-kept glas --set trunk=vgg --set um_per_px=4 --set steps=500
-row vgg16-frozen glas --recipe cdws_thrice --set trunk=vgg16 --set variants=3
+row vgg16-frozen glas --recipe cdws_thrice --set trunk=vgg16 --set variants=2
 row vgg-frozen glas --set trunk=vgg --set frozen=true --set width=32 --set um_per_px=2.5 --set variants=2 --set steps=200 \
     --set learning_rate=0.003 --set weight_decay=0.05
