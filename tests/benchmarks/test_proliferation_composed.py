@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tamis.proliferation.detect import FOLDER, NETWORK
+from tamis.proliferation.prevalence import RANGE
 from tamis.weights import load
 
 PROGRAM = Path(__file__).resolve().parents[2] / "benchmarks" / "proliferation_composed.py"
@@ -27,6 +28,7 @@ def scored(seed: int, planted: int, missed: int, false: int) -> dict[str, Any]:
     return {
         "weights": weights.sha256,
         "threshold": weights.operating_point["threshold"],
+        "thresholds": list(RANGE),
         "size_px": 512,
         "cases": "test",
         "repeats": 2,
