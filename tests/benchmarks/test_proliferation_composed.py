@@ -38,6 +38,7 @@ def scored(seed: int, planted: int, missed: int, false: int) -> dict[str, Any]:
         "found": found,
         "hits": planted - missed,
         "false": {"expert": false, "ground": 0},
+        "false_figures": ["expert atypical/A.jpg 64 64"] * false,
         "mitotic_score": mitotic_score(planted),
         "pam50_proliferation": planted / 10,
         "hot_spot_count": planted,
@@ -90,6 +91,7 @@ def test_what_was_planted_is_compared_with_what_was_found(tmp_path: Path) -> Non
     assert "4 composed slides (real pixels, synthetic layout) of 512 px" in printed
     assert "scores 1 2 3: [1, 1, 2]" in printed
     assert "precision 0.977, recall 0.933; 45 planted" in printed  # 42 of 43 found are planted
+    assert "expert: 1 different figures, the three commonest [1] times" in printed
     assert "mean error -0.50, mean absolute 1.00" in printed
     assert "lies in the interval on 100% of the slides" in printed
     assert "kappa, tupac                         1.000" in printed
