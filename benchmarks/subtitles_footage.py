@@ -25,6 +25,7 @@ FOOTAGE = {
     "test": HELD_OUT,
     "former": HELD_OUT,
     "previous": HELD_OUT,
+    "third": HELD_OUT,
     "dev": ("mdn_la_pig.mp4", "mdn_friday.mp4"),
 }
 

@@ -42,6 +42,7 @@ SETS = {
     "test": ROOT / "work" / "clips" / "test",
     "former": ROOT / "work" / "clips" / "former",
     "previous": ROOT / "work" / "clips" / "previous",
+    "third": ROOT / "work" / "clips" / "third",
     "real": DATA / "real_clips",
 }
 

@@ -14,6 +14,7 @@ import pytest
 from subtitles_footage import FOOTAGE, Move, Sticker, footage
 from subtitles_looks import THEMES, Event, Look, ass_file, centiseconds
 from subtitles_plan import (
+    BEFORE,
     COUNTS,
     FAST,
     FIRST_THEME,
@@ -58,11 +59,12 @@ def test_kept_frames_follow_the_expression() -> None:
 
 def test_faces_and_footage_of_the_groups_are_disjoint() -> None:
     files = {g: {face.file for faces in FACES[g].values() for face in faces} for g in FACES}
-    held_out = files["test"] | files["former"] | files["previous"]
+    before = BEFORE["test"]
+    held_out = files["test"].union(*(files[group] for group in before))
     assert not files["dev"] & held_out
     assert not set(FOOTAGE["dev"]) & set(FOOTAGE["test"])
     for language in ("ja", "ko"):
-        assert not set(FACES["test"][language]) & set(FACES["former"][language] + FACES["previous"][language])
+        assert not set(FACES["test"][language]) & {face for g in before for face in FACES[g][language]}
     for name in held_out:
         assert any(part in name for part in TEST_FACES), name  # no training line is set in it
 

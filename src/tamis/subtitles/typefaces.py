@@ -19,7 +19,7 @@ from tamis.subtitles.characters import HANGUL_COUNT, HANGUL_FIRST, hanzi
 TEST_FACES = (
     "wqy-microhei", "cwyen", "gkai00mp", "TW-Sung", "ipaexg", "UnDotum", "DroidSansFallback", "BIZUD", "baekmuk",
     "gothic.ttf", "mincho.ttf", "MTLc3m", "sawarabi", "LexiGulim", "BMDOHYEON",
-    "MTLmr3m", "ume-", "BMJUA",
+    "MTLmr3m", "ume-", "BMJUA", "BMHANNA",
 )  # fmt: skip
 DEV_FACES = ("SmileySans", "cwkai", "uming", "VL-", "NanumBarunGothic")
 FOLDERS = ("/usr/share/fonts/opentype", "/usr/share/fonts/truetype")
