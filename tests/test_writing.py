@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tamis.errors import OutputError
-from tamis.writing import check_writable, replacing, scratch
+from tamis.writing import check_writable, replacing, reserve, scratch
 
 
 def test_a_file_appears_whole(tmp_path: Path) -> None:
@@ -99,6 +99,37 @@ def test_places_that_cannot_be_written_are_told_beforehand(tmp_path: Path) -> No
         check_writable(tmp_path / ("字" * 90 + ".srt") / "x.srt")
     check_writable(tmp_path / "film.srt")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_folder_is_no_name_of_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for place in (Path(), Path("/"), tmp_path):
+        with pytest.raises(OutputError, match="it is a folder"):
+            check_writable(place)
+        with pytest.raises(OutputError, match="it is a folder"), replacing(place):
+            pass
+
+
+def test_a_pipe_is_not_replaced_by_a_file(tmp_path: Path) -> None:
+    """For root a rename over /dev/null succeeds, too, and the device is gone."""
+    pipe = tmp_path / "pipe.srt"
+    os.mkfifo(pipe)
+    with pytest.raises(OutputError, match="a device or a pipe"):
+        check_writable(pipe)
+    with pytest.raises(OutputError, match="a device or a pipe"), replacing(pipe) as beside:
+        beside.touch()
+    assert pipe.is_fifo() and len(list(tmp_path.iterdir())) == 1
+
+
+def test_what_is_reserved_is_on_the_disk(tmp_path: Path) -> None:
+    place = tmp_path / "map"
+    place.write_bytes(b"head")
+    reserve(place, 1 << 20)
+    assert place.read_bytes() == b"head" + bytes((1 << 20) - 4)
+    if hasattr(os, "posix_fallocate"):
+        assert place.stat().st_blocks * 512 >= 1 << 20
+    reserve(place, 0)
+    assert place.stat().st_size == 1 << 20
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")

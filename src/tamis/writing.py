@@ -7,6 +7,7 @@ with replacing(path) as beside:
 from __future__ import annotations
 
 import errno
+import os
 import shutil
 import zlib
 from collections.abc import Iterator
@@ -25,6 +26,7 @@ _REASONS = {
     errno.ENOTDIR: "a part of its path is a file and not a folder; choose another place with -o",
     errno.EISDIR: "it is a folder; name a file inside it with -o",
     errno.EEXIST: "a part of its path is a file and not a folder; choose another place with -o",
+    errno.ENODEV: "it is a device or a pipe, and results are renamed into their place; name a file with -o",
     errno.ENAMETOOLONG: "the name is too long; choose a shorter one with -o",
 }
 
@@ -36,10 +38,10 @@ def replacing(path: Path) -> Iterator[Path]:
     Missing folders are made. Whatever goes wrong, `path` holds what it held before, and nothing is left beside it.
     The block must only write: every OSError in it is taken for a failure to write, and raised as `OutputError`.
     """
-    # A fixed name per target, so that what a killed run leaves is overwritten by the next and does not pile up.
-    beside = path.with_name(f".part-{zlib.crc32(path.name.encode(errors='replace')):08x}{path.suffix}")
     try:
         _make_way(path)
+        # A fixed name per target, so that what a killed run leaves is overwritten by the next and does not pile up.
+        beside = path.with_name(f".part-{zlib.crc32(path.name.encode(errors='replace')):08x}{path.suffix}")
         try:
             yield beside
             beside.replace(path)
@@ -68,17 +70,40 @@ def scratch(path: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def reserve(path: Path, size_bytes: int) -> None:
+    """A file of at least this size that has its room on the disk, zeros where nothing was written.
+
+    For files that are mapped into memory: in a mapped file that only claims its size, the first page for which the disk has
+    no room ends the process (SIGBUS). Raises OSError where there is too little.
+    """
+    path.touch()
+    with path.open("r+b") as file:
+        if file.seek(0, os.SEEK_END) < size_bytes:
+            file.truncate(size_bytes)
+        if size_bytes and hasattr(os, "posix_fallocate"):
+            try:
+                os.posix_fallocate(file.fileno(), 0, size_bytes)
+            except OSError as error:
+                if error.errno not in (
+                    errno.EOPNOTSUPP,
+                    errno.EINVAL,
+                ):  # such file systems can promise nothing
+                    raise
+
+
 def _make_way(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, "it is a folder", str(path))
+    if path.exists() and not path.is_file():
+        raise OSError(errno.ENODEV, "it is a device or a pipe", str(path))
 
 
 def check_writable(path: Path) -> None:
     """Raise `OutputError` now if `path` cannot be written, and not after an hour of work. Leaves nothing behind."""
-    probe = path.with_name(f".probe-{zlib.crc32(path.name.encode(errors='replace')):08x}{path.suffix}")
     try:
         _make_way(path)
+        probe = path.with_name(f".probe-{zlib.crc32(path.name.encode(errors='replace')):08x}{path.suffix}")
         try:
             probe.touch()
         finally:

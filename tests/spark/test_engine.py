@@ -5,6 +5,7 @@ python -m pytest tests/spark/test_engine.py
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ import pytest
 from numpy.typing import NDArray
 
 from tamis import cli, native
-from tamis.errors import InputError, UsageError
+from tamis.errors import InputError, OutputError, UsageError
 from tamis.spark import decoder as decoder_module
+from tamis.spark import engine as engine_module
 from tamis.spark.checkpoint import shift_names, tensor_shapes
 from tamis.spark.decoder import Native
 from tamis.spark.engine import Engine
@@ -277,6 +279,9 @@ def test_a_closed_engine_says_so() -> None:
 def test_without_kernels_the_definition_decodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = saved(tmp_path, *model("spark", "spark", num_hidden_layers=1))
     monkeypatch.setenv(native.VARIABLE, native.NONE)
+    monkeypatch.setattr(
+        engine_module, "CHUNK_ROWS", 2
+    )  # a prompt in two pieces: no logits are wanted of the first
     with Engine.open(folder, dtype="f32", sequences=2) as engine:
         slow = [made.tokens for made in engine.generate_many([[1, 2, 3], [4]], max_tokens=3)]
     monkeypatch.delenv(native.VARIABLE)
@@ -349,6 +354,18 @@ def test_damaged_packed_files(tmp_path: Path, damage: Any, sentence: str) -> Non
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(InputError, match=sentence):
         read(path)
+
+
+def test_a_full_disk_is_a_sentence_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.posix_fallocate", full, raising=False)
+    with pytest.raises(OutputError, match=r"m\.spark was not written: the disk is full"):
+        write(tmp_path / "m.spark", *model("gated", "softmax"), Recipe("bf16"))
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_damaged_tokenizer_is_told(tmp_path: Path) -> None:

@@ -193,18 +193,20 @@ class Portable:
     def step(
         self, tokens: Sequence[int], slots: Sequence[int], positions: Sequence[int], wanted: Sequence[int]
     ) -> NDArray[np.floating[Any]]:
-        logits = []
-        for token, slot, position in zip(tokens, slots, positions, strict=True):
+        logits: dict[int, NDArray[np.floating[Any]]] = {}
+        for index, (token, slot, position) in enumerate(zip(tokens, slots, positions, strict=True)):
             if position == 0:
                 self.states[slot] = self.reference.start()
             assert self.states[slot].position == position, "tokens of a slot come in order"
             self.states[slot], row = self.reference.step(self.states[slot], token)
-            logits.append(row)
+            if index in wanted:
+                logits[index] = row
             self.counts.active += sum(self.states[slot].active)
             self.counts.attended += sum(map(sum, self.states[slot].attended))
         self.counts.steps += 1
         self.counts.tokens += len(tokens)
-        return np.stack([logits[row] for row in wanted])
+        vocabulary = self.reference.config["vocab_size"]
+        return np.array([logits[row] for row in wanted]).reshape(len(wanted), vocabulary)
 
     def close(self) -> None:
         self.states = []

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 
 from tamis.errors import InputError, UsageError
 from tamis.spark.checkpoint import complete, shift_names, widen
-from tamis.writing import output_error, replacing
+from tamis.writing import replacing, reserve
 
 MAGIC = b"TAMISPK\x02"
 PAGE, LINE = 4096, 64
@@ -169,11 +169,8 @@ def write(
     with replacing(path) as beside:
         with beside.open("wb") as file:
             file.write(MAGIC + len(text).to_bytes(8, "little") + text)
-            file.truncate(begin + size)
-        try:
-            data = np.memmap(beside, np.uint8, "r+", offset=begin, shape=(size,))
-        except OSError as error:
-            raise output_error(path, error) from error
+        reserve(beside, begin + size)
+        data = np.memmap(beside, np.uint8, "r+", offset=begin, shape=(size,))
         views, done = _views(wanted, starts, data), 0
         for name, first, block in _blocks(config, tensors, recipe):
             _put(views[name], first, block)

@@ -31,7 +31,7 @@ from tamis.weakseg.network import Network
 from tamis.weakseg.outputs import OVERLAY_MAX_PX, STEPS, write_overlay, write_probability, write_summary
 from tamis.weakseg.polygons import polygons, write_geojson
 from tamis.weakseg.source import Picture, open_source
-from tamis.writing import scratch
+from tamis.writing import output_error, reserve, scratch
 
 TILE_PX = 1024
 AHEAD = 2  # tiles read and not yet looked at
@@ -150,7 +150,7 @@ def _map(
         _require(found, name)
         tissue = _filled(found, mask_um), mask_um
     width, height = (max(1, round(side / um_per_px)) for side in source.size_um)
-    kept = np.memmap(place, np.uint8, "w+", shape=(height, width))
+    kept = _plane(place, height, width)
     for y, rows in predict_rows(
         source, (height, width), um_per_px, network, tissue=tissue, progress=progress
     ):
@@ -159,6 +159,15 @@ def _map(
         return kept, um_per_px, None
     _blank(kept, tissue[0])
     return kept, um_per_px, tissue[0]
+
+
+def _plane(place: Path, height: int, width: int) -> NDArray[np.uint8]:
+    """Zeros [height, width] that are kept on the disk. Raises OutputError where it has no room for them."""
+    try:
+        reserve(place, height * width)
+        return np.memmap(place, np.uint8, "r+", shape=(height, width))
+    except OSError as error:
+        raise output_error(place, error) from error
 
 
 def _require_fine(um_per_px: float | None, of_network: float | None, name: str) -> None:
