@@ -130,7 +130,7 @@ def test_figures_against_each_kind_of_negatives() -> None:
 def test_what_is_published_loads_and_says_what_it_is(
     fields: list[Field], work: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(publish_mitosis, "read_fields", lambda path: fields)
+    monkeypatch.setattr(publish_mitosis, "read_fields", lambda path, parts_too=False: fields)
     to = work / "detector"
     arguments = ["--work", str(work), "--to", str(to), "--checkpoint", "n0", "n1", "--least", "-1"]
     publish_mitosis.main([*arguments, "--threshold", "0.6", "--field-threshold", "0.4"])
@@ -151,7 +151,7 @@ def test_what_is_published_loads_and_says_what_it_is(
 def test_a_graph_that_differs_from_its_network_is_not_published(
     fields: list[Field], work: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(publish_mitosis, "read_fields", lambda path: fields)
+    monkeypatch.setattr(publish_mitosis, "read_fields", lambda path, parts_too=False: fields)
     other = to_onnx([network(5)])
     monkeypatch.setattr(publish_mitosis, "to_onnx", lambda networks: other)
     to = work / "detector"

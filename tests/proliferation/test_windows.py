@@ -7,12 +7,23 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
 import numpy as np
+import pytest
 
 from tamis.proliferation.augment import SOURCE_PX
 from tamis.proliferation.fields import Field, read_fields, split_cases, without_black_edges
 from tamis.proliferation.stain import RUIFROK, Shift, haematoxylin, macenko, normalise
-from tamis.proliferation.windows import COMPOSED, Nucleus, Sampler, filled, painted_over, setting, window
+from tamis.proliferation.windows import (
+    COMPOSED,
+    Nucleus,
+    Sampler,
+    filled,
+    nuclei_of,
+    painted_over,
+    setting,
+    window,
+)
 
 
 def field(mitoses: tuple[tuple[float, float], ...] = ((64.0, 64.0),), case: str = "a") -> Field:
@@ -20,6 +31,46 @@ def field(mitoses: tuple[tuple[float, float], ...] = ((64.0, 64.0),), case: str 
     for x, y in mitoses:
         pixels[int(y) - 8 : int(y) + 8, int(x) - 8 : int(x) + 8] = 20
     return Field(case, case, "scanner", pixels, mitoses, (), ((30.0, 64.0, 0.9), (100.0, 90.0, 0.2)))
+
+
+def amibr(folder: Path, phases: tuple[str, str]) -> None:
+    """Two patches of a slide, 100 px apart: a mitosis of these phases, and a metaphase with a dark place between both."""
+    patches = folder / "mitosis_amibr" / "patches"
+    patches.mkdir(parents=True)
+    for name in ("a.png", "b.png", "c.png"):
+        cv2.imwrite(str(patches / name), np.full((128, 128, 3), 200, np.uint8))
+    folder = patches.parent
+    (folder / "mitoses.csv").write_text(
+        "slide,dataset,x,y,expert1_label,expert2_label,patch,scanner\n"
+        f"1,D,500,500,{phases[0]},{phases[1]},a.png,S\n"
+        "1,D,600,500,NMF metaphase,NMF metaphase,b.png,S\n"
+        "1,E,500,500,AMF other,AMF other,c.png,S\n"  # another set's slide of the same number
+    )
+    (folder / "labels_in_patches.csv").write_text(
+        "patch,x,y,label\na.png,64,64,mitosis\nb.png,64,64,mitosis\n"
+        "a.png,94,64,hard_negative\na.png,64,100,hard_negative\n"
+    )
+    (folder / "mined_negatives.csv").write_text(
+        "patch,x,y,slide_pct\na.png,30,64,0.9\nb.png,26,64,0.9\nb.png,100,64,0.4\n"
+    )
+
+
+@pytest.mark.parametrize("compact", [True, False])
+def test_what_may_be_a_part_of_a_mitosis_is_no_negative(tmp_path: Path, compact: bool) -> None:
+    """Where both experts name a phase with chromatin in several places: its daughters were mined as other nuclei."""
+    amibr(tmp_path, ("AMF other", "NMF metaphase") if compact else ("AMF other", "NMF anaphase-telophase"))
+    one, beside, _ = read_fields(tmp_path)
+    everything = (one.lookalikes, one.mined, beside.mined)
+    kept = ((94.0, 64.0), (64.0, 100.0)), ((30.0, 64.0, 0.9),), ((26.0, 64.0, 0.9), (100.0, 64.0, 0.4))
+    if compact:
+        assert everything == kept
+        return
+    # What an expert judged is left out only within 8 um; the mitosis 100 px off reaches into the neighbour's patch.
+    assert everything == (((64.0, 100.0),), (), ((100.0, 64.0, 0.4),))
+    one, beside, _ = read_fields(tmp_path, parts_too=True)
+    assert (one.lookalikes, one.mined, beside.mined) == kept
+    dark = nuclei_of([beside], peaks=lambda pixels: np.array([[5.0, 20.0], [110.0, 20.0]]))
+    assert {(n.x, n.y) for n in dark} == {(64, 64), (26, 64), (100, 64), (110, 20)}
 
 
 def test_a_window_is_mirrored_beyond_the_picture() -> None:

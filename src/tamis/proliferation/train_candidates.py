@@ -80,9 +80,10 @@ def training_samples(fields: Sequence[Field]) -> tuple[Float, NDArray[np.float32
         places, seen = nuclei_with_samples(field.pixels)
         centres = np.array(field.mitoses).reshape(-1, 2)
         away = np.hypot(*(places[:, None] - centres[None]).transpose(2, 0, 1)).min(1, initial=np.inf)
-        samples += [seen[away > FAR_PX], seen[away < NEAR_PX / 2], samples_at(field.pixels, centres)]
+        other = (away > FAR_PX) & ~np.array([field.of_a_mitosis(x, y) for x, y in places], bool)
+        samples += [seen[other], seen[away < NEAR_PX / 2], samples_at(field.pixels, centres)]
         labels += [
-            np.zeros((away > FAR_PX).sum()),
+            np.zeros(other.sum()),
             np.ones((away < NEAR_PX / 2).sum()),
             np.ones(len(centres)),
         ]

@@ -296,6 +296,8 @@ def nuclei_of(
             continue
         known = np.array([*field.mitoses, *field.lookalikes, *((x, y) for x, y, _ in field.mined)])
         for x, y in peaks(field.pixels):
+            if field.of_a_mitosis(float(x), float(y)):
+                continue
             if len(known) == 0 or np.hypot(known[:, 0] - x, known[:, 1] - y).min() > 30:
                 nuclei.append(Nucleus(i, float(x), float(y), 0, 0.3))
     return nuclei
