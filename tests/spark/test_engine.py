@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import json
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
 from typing import Any
 
@@ -257,6 +258,7 @@ def test_the_context_ends_a_text_and_refuses_a_longer_prompt() -> None:
         ([301], "Token 301 is outside the vocabulary of 301"),
         ([-1], "Token -1"),
         ("x", "no tokenizer"),
+        ("\udcff", "bytes that are no UTF-8"),
     ],
 )
 def test_bad_prompts(prompt: Any, sentence: str) -> None:
@@ -373,6 +375,9 @@ def test_a_damaged_tokenizer_is_told(tmp_path: Path) -> None:
     (folder / "tokenizer.json").write_text("{}")
     with pytest.raises(InputError, match=r"tokenizer\.json of .* is damaged"):
         Engine.open(folder)
+    (folder / "tokenizer.json").write_bytes(b"\xff\xfe")
+    with pytest.raises(InputError, match=r"tokenizer\.json is damaged: it is no UTF-8 text"):
+        Engine.open(folder)
 
 
 def test_nothing_is_printed_before_a_refusal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -390,7 +395,9 @@ def test_too_little_memory_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         Engine.open(folder)
 
 
-def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     from tokenizers import Tokenizer
     from tokenizers.models import WordLevel
     from tokenizers.pre_tokenizers import WhitespaceSplit
@@ -409,6 +416,13 @@ def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert record["text"] == " ".join(f"w{token}" for token in record["tokens"])
     assert cli.main(generate) == 0
     assert capsys.readouterr().out == f"w1 w2 w3{record['text']}\n"
+    monkeypatch.setattr("sys.stdin", TextIOWrapper(BytesIO(b"w1 w2 w3\n")))
+    assert cli.main([*generate[:3], "-", *generate[4:]]) == 0
+    assert capsys.readouterr().out == f"w1 w2 w3{record['text']}\n"
+    same = tmp_path / "same.spark"
+    assert cli.main(["spark", "export", str(folder), "-o", str(same), "--dtype", "f32"]) == 0
+    assert same.read_bytes() == out.read_bytes()
+    capsys.readouterr()
     third = record["text"].split()[2]
     assert cli.main([*generate, "--json", "--stop", third]) == 0
     stopped = json.loads(capsys.readouterr().out)
@@ -422,6 +436,20 @@ def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert texts[0] == texts[1] != record["text"]
 
 
+def test_records_of_before_outlive_a_refused_measurement(tmp_path: Path) -> None:
+    kept = tmp_path / "bench.jsonl"
+    kept.write_text("before\n")
+    assert cli.main(["spark", "bench", "--preset", "huge", "-o", str(kept)]) == 2
+    assert kept.read_text() == "before\n"
+
+
+@pytest.mark.parametrize("option", ["--parts", "--dtypes"])
+def test_an_empty_list_is_refused(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["spark", "bench", option, ","])
+    assert "an empty list was given" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence", "status"),
     [
@@ -430,6 +458,8 @@ def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
         (["bench", "--parts", "nothing"], "part 'nothing' is unknown", 2),
         (["bench", "--rounds", "0"], "--rounds is 0", 2),
         (["bench", "--threads", "0"], "--threads is 0", 2),
+        (["export", "absent"], "no file to write was named", 2),
+        (["export", "absent", "a.spark", "-o", "b.spark"], "two files to write were named", 2),
         (["bench", "--contexts", "8", "--against", "llama.cpp"], "at contexts beyond 9 tokens", 2),
     ],
 )

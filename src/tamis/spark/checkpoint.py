@@ -48,6 +48,14 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 _WHOLE = ("ffn_predictor_size", "ffn_active", "attention_predictor_size", "attention_active", "sliding_window",
           "max_position_embeddings")  # fmt: skip
+_POSITIVE = (
+    "sliding_window",
+    "max_position_embeddings",
+    "rope_theta",
+    "rms_norm_eps",
+    "query_pre_attn_scalar",
+)
+_CAPS = ("attn_logit_softcapping", "final_logit_softcapping")
 ABLATIONS = {
     "topk_method": ("statistical", "exact"), "ffn_cut": ("soft", "hard"), "theta_gradient": (True, False),
     "attention_gate": ("softplus", "none"), "theta_shift": ("tracked", "none"),
@@ -65,14 +73,15 @@ def complete(stored: Any, source: Path | str = "the configuration") -> dict[str,
     if missing:
         raise InputError(f"{source} lacks whole numbers for {', '.join(missing)}.")
     layers, head_dim = stored["num_hidden_layers"], stored["head_dim"]
-    rope = stored.get("rope_parameters") or {}
+    rope = stored.get("rope_parameters")
+    theta = rope.get("rope_theta", 10000.0) if isinstance(rope, dict) else 10000.0
     config = {
         "ffn": "gated", "ffn_predictor_size": stored["hidden_size"] // 2,
         "ffn_active": max(1, round(0.08 * stored["intermediate_size"])),
         "attention": "softmax", "attention_predictor_size": head_dim // 2, "attention_active": 256,
         "sliding_window": 4096,
         "layer_types": ["full_attention" if i % 2 else "sliding_attention" for i in range(layers)],
-        "rope_theta": rope.get("rope_theta", 10000.0), "rms_norm_eps": 1e-6, "attn_logit_softcapping": 50.0,
+        "rope_theta": theta, "rms_norm_eps": 1e-6, "attn_logit_softcapping": 50.0,
         "final_logit_softcapping": 30.0, "query_pre_attn_scalar": 256, "max_position_embeddings": 8192,
         "hidden_activation": "gelu_pytorch_tanh", "tie_word_embeddings": True,
     } | stored  # fmt: skip
@@ -88,6 +97,20 @@ def problems(config: Mapping[str, Any]) -> list[str]:
         if c[name] < 1:
             found.append(f"{name} is {c[name]}, at least 1 was expected")
     found += [f"{n} is {c[n]!r}, a whole number was expected" for n in _WHOLE if not isinstance(c[n], int)]
+    found += [f"{n} is {c[n]!r}, a number above 0 was expected" for n in _POSITIVE if not _above(0, c[n])]
+    found += [
+        f"{n} is {c[n]!r}, a number from 0 on or null was expected"
+        for n in _CAPS
+        if c[n] is not None and not _above(-1e-300, c[n])
+    ]
+    if not isinstance(c["layer_types"], list) or not all(isinstance(kind, str) for kind in c["layer_types"]):
+        found.append(f"layer_types is {c['layer_types']!r}, a list of names was expected")
+    # What would change every number without a word, if it were passed over.
+    rope = c.get("rope_parameters") or c.get("rope_scaling") or {}
+    if not isinstance(rope, dict) or rope.get("rope_type", "default") != "default":
+        found.append(f"the rotary embedding is {rope!r}, only the default one is built")
+    if c.get("attention_bias"):
+        found.append("attention_bias is true, only attention without biases is built")
     for name, values in ABLATIONS.items():
         if c.get(name, values[0]) not in values:
             found.append(f"{name} is {c[name]!r}, expected one of {', '.join(map(str, values))}")
@@ -130,6 +153,11 @@ def problems(config: Mapping[str, Any]) -> list[str]:
     if not c["tie_word_embeddings"]:
         found.append("tie_word_embeddings is false, only tied embeddings are built")
     return found
+
+
+def _above(bound: float, value: Any) -> bool:
+    """Whether it is a number, finite and above the bound."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and bound < value < math.inf
 
 
 def tensor_shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:

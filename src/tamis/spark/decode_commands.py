@@ -33,7 +33,10 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "model", type=Path, metavar="MODEL", help="folder with config.json and model.safetensors"
     )
-    parser.add_argument("output", type=Path, metavar="OUT", help="the packed file, such as model.spark")
+    parser.add_argument(
+        "out", type=Path, nargs="?", metavar="OUT", help="the packed file, such as model.spark"
+    )
+    parser.add_argument("-o", "--output", type=Path, metavar="OUT", help="the same")
     parser.add_argument(
         "--dtype", choices=DTYPES, default="bf16", help="of the weights (default: %(default)s)"
     )
@@ -59,7 +62,10 @@ def _add_generate(parser: argparse.ArgumentParser) -> None:
         help=f"a packed model, a checkpoint folder, or {NAME}, which ships",
     )
     parser.add_argument(
-        "prompts", nargs="+", metavar="PROMPT", help="text to continue; several run side by side"
+        "prompts",
+        nargs="+",
+        metavar="PROMPT",
+        help="text to continue, - for that on standard input; several run side by side",
     )
     parser.add_argument("--max-tokens", type=int, default=128, metavar="N", help="default: %(default)s")
     parser.add_argument(
@@ -147,6 +153,10 @@ def _export(options: argparse.Namespace) -> int:
     from tamis.spark.engine import check_decodable, read_tokenizer
     from tamis.spark.packed import Recipe, write
 
+    if (options.out is None) is (options.output is None):
+        count = "no file to write was" if options.out is None else "two files to write were"
+        raise UsageError(f"tamis spark export: {count} named: write  tamis spark export MODEL OUT.")
+    output: Path = options.out or options.output
     recipe = Recipe(options.dtype, options.head, options.predictor)
     model = named(options.model)
     if not model.is_dir():
@@ -155,14 +165,14 @@ def _export(options: argparse.Namespace) -> int:
     check_decodable(config, model)
     if recipe.predictor and config["ffn"] != "spark":
         raise UsageError(f"--predictor is for a Spark FFN; {model} has a gated one, which has no predictor.")
-    check_writable(options.output)
-    with Progress(options.output.name) as bar:
-        write(options.output, config, tensors, recipe, read_tokenizer(model), bar)
-    size = options.output.stat().st_size
+    check_writable(output)
+    with Progress(output.name) as bar:
+        write(output, config, tensors, recipe, read_tokenizer(model), bar)
+    size = output.stat().st_size
     if options.json:
-        print(json.dumps({"model": str(options.model), "output": str(options.output), "bytes": size}))
+        print(json.dumps({"model": str(options.model), "output": str(output), "bytes": size}))
     else:
-        print(f"{options.output}: {size / 1e6:.1f} MB, {recipe.dtype}")
+        print(f"{output}: {size / 1e6:.1f} MB, {recipe.dtype}")
     return 0
 
 
@@ -175,24 +185,25 @@ def _generate(options: argparse.Namespace) -> int:
         "top_p": options.top_p,
         "seed": options.seed,
     }
+    prompts = [_standard_input() if prompt == "-" else prompt for prompt in options.prompts]
     engine = Engine.open(
         named(options.model),
         dtype=options.dtype,
         threads=options.threads,
         context=options.context,
-        sequences=len(options.prompts),
+        sequences=len(prompts),
     )
     with engine:
         settings = {"max_tokens": options.max_tokens, "stop": options.stop} | sampling
-        if len(options.prompts) == 1 and not options.json:
-            pieces = engine.stream(options.prompts[0], **settings)
-            print(options.prompts[0], end="", flush=True)
+        if len(prompts) == 1 and not options.json:
+            pieces = engine.stream(prompts[0], **settings)
+            print(prompts[0], end="", flush=True)
             for piece in pieces:
                 print(piece, end="", flush=True)
             print()
             return 0
-        made = engine.generate_many(options.prompts, **settings)
-    for prompt, one in zip(options.prompts, made, strict=True):
+        made = engine.generate_many(prompts, **settings)
+    for prompt, one in zip(prompts, made, strict=True):
         record = {
             "prompt": prompt,
             "text": one.text,
@@ -202,6 +213,11 @@ def _generate(options: argparse.Namespace) -> int:
         }
         print(json.dumps(record, ensure_ascii=False) if options.json else f"{prompt}{one.text}\n")
     return 0
+
+
+def _standard_input() -> str:
+    """All of it, without its last line end. Bytes that are no UTF-8 stay visible to who looks whether it is text."""
+    return sys.stdin.buffer.read().decode("utf-8", "surrogateescape").removesuffix("\n")
 
 
 def _serve(options: argparse.Namespace) -> int:
@@ -231,19 +247,16 @@ def _bench(options: argparse.Namespace) -> int:
     )
     for path in filter(None, (options.output, options.figure)):
         check_writable(path)
-    records = []
-    lines = options.output.open("w", encoding="utf-8") if options.output else None
-    try:
-        for record in run(settings, tell=lambda text: print(text, file=sys.stderr)):
-            records.append(record)
-            line = json.dumps(record)
-            if options.json:
-                print(line, flush=True)
-            if lines is not None:
-                print(line, file=lines, flush=True)
-    finally:
-        if lines is not None:
-            lines.close()
+    records: list[dict[str, Any]] = []
+    for record in run(settings, tell=lambda text: print(text, file=sys.stderr)):
+        line = json.dumps(record)
+        if options.json:
+            print(line, flush=True)
+        if options.output is not None:
+            # A run of hours that is stopped has left what it measured; one that is refused, what was there before.
+            with options.output.open("a" if records else "w", encoding="utf-8") as file:
+                print(line, file=file)
+        records.append(record)
     if not options.json:
         print(table(records))
     if options.figure is not None:
@@ -262,4 +275,7 @@ def _numbers(text: str) -> list[int]:
 
 
 def _words(text: str) -> list[str]:
-    return [part for part in text.split(",") if part]
+    words = [part for part in text.split(",") if part]
+    if not words:
+        raise argparse.ArgumentTypeError("an empty list was given")
+    return words

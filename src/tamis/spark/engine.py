@@ -180,6 +180,10 @@ class Engine:
     def encode(self, prompt: Prompt) -> list[int]:
         """Token numbers of a prompt. Raises InputError when it is empty or leaves the vocabulary."""
         if isinstance(prompt, str):
+            if any("\ud800" <= letter <= "\udfff" for letter in prompt):
+                raise InputError(
+                    "The prompt is no text: it holds bytes that are no UTF-8, or half a character."
+                )
             if self.tokenizer is None:
                 raise InputError(
                     "This model has no tokenizer.json beside it, so a prompt must be token numbers, not text."
@@ -272,20 +276,18 @@ def load(path: Path, dtype: str | None = None) -> Packed:
 
 def check_decodable(config: dict[str, Any], source: Path) -> None:
     """Raise InputError for what only the training code computes."""
-    plain = {
-        "topk_method": "statistical",
-        "ffn_cut": "soft",
-        "theta_gradient": True,
-        "attention_gate": "softplus",
-    }
-    for name, value in plain.items():
-        if name != "theta_gradient" and config.get(name, value) != value:
+    for name, value in (("topk_method", "statistical"), ("ffn_cut", "soft"), ("attention_gate", "softplus")):
+        if config.get(name, value) != value:
             raise InputError(f"{source} has {name} {config[name]!r}; the engine computes {value!r} only.")
 
 
 def read_tokenizer(folder: Path) -> str | None:
+    """The text of FOLDER/tokenizer.json, None without one. Raises InputError when it is no text."""
     path = folder / "tokenizer.json"
-    return path.read_text(encoding="utf-8") if path.exists() else None
+    try:
+        return path.read_text(encoding="utf-8") if path.exists() else None
+    except UnicodeDecodeError:
+        raise InputError(f"{path} is damaged: it is no UTF-8 text. Copy it again.") from None
 
 
 def _tokenizer(packed: Packed) -> Any:

@@ -48,9 +48,6 @@ class Request:
             if body.get(name) not in (None, allowed):
                 raise UsageError(f"{name} is {body[name]!r}; this server knows {allowed!r} only.")
         prompts = _prompts(body.get("prompt"))
-        for prompt in prompts:
-            if isinstance(prompt, str) and any("\ud800" <= letter <= "\udfff" for letter in prompt):
-                raise UsageError("The prompt holds half a character (a lone surrogate).")
         stop = body.get("stop") or []
         stop = [stop] if isinstance(stop, str) else stop
         if not isinstance(stop, list) or not all(isinstance(each, str) for each in stop):

@@ -54,9 +54,11 @@ def read_documents(path: Path) -> Iterator[str]:
                     lines = []
     except FileNotFoundError:
         raise InputError(f"{path} does not exist.") from None
+    except IsADirectoryError:
+        raise InputError(f"{path} is a folder: name the text files in it.") from None
     except UnicodeDecodeError as error:
         raise InputError(
-            f"{path} is no UTF-8 text (byte {error.start} of a line): convert it first."
+            f"{path} is no UTF-8 text (0x{error.object[error.start]:02x}: {error.reason}): convert it first."
         ) from None
     except (lzma.LZMAError, EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise InputError(f"{path} is damaged or no {path.suffix} file ({error}).") from None
