@@ -160,6 +160,18 @@ def test_one_record_an_image_also_when_nothing_is_found(
     assert set(records[1]["mitoses"][0]) == {"x_um", "y_um", "probability"}
 
 
+def test_task_3_as_the_challenge_asked(tmp_path: Path) -> None:
+    field = save(tmp_path / "01.png", blobs([(60, 60)], 128, 128))
+    (tmp_path / "05").mkdir()
+    field = field.rename(tmp_path / "05" / "01.png")
+    empty = save(tmp_path / "05" / "02.png", np.full((128, 128, 3), 240, np.uint8))
+    command = ["proliferation", "detect", str(field), str(empty), "--mpp", "0.25", "--threshold", "0"]
+    assert main([*command, "--submission", str(tmp_path / "out")]) == 0
+    row, column, confidence = map(float, (tmp_path / "out" / "05" / "01.csv").read_text().split(","))
+    assert abs(row - 60) < 4 and abs(column - 60) < 4 and 0 <= confidence <= 1
+    assert (tmp_path / "out" / "05" / "02.csv").read_text() == ""
+
+
 def test_a_broken_image_is_one_line_and_the_others_finish(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

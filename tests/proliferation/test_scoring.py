@@ -257,6 +257,34 @@ def test_the_table_is_a_submission(results: Path, tmp_path: Path, capsys: pytest
     assert json.loads(capsys.readouterr().out)["task1"]["n"] == 1
 
 
+def test_tasks_1_and_2_as_the_challenge_asked(several: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder, file = several / "te", several / "te.csv"
+    folder.mkdir()
+    for number in (2, 1):
+        shutil.copy(PHANTOM, folder / f"TUPAC-TE-00{number}.tif")
+    marks = several / "te-marks.csv"
+    lines = [f"TUPAC-TE-001,{x},{y}" for x, y in PLACES] + ["TUPAC-TE-002,,"]
+    marks.write_text("\n".join(["image,x_um,y_um", *lines]))
+    command = ("-o", several / "te-out", "--mitoses", marks, "--submission", file)
+    assert run(folder / "TUPAC-TE-002.tif", *command) == 1
+    assert "Slide 1 has no score" in capsys.readouterr().err and not file.exists()
+    assert run(folder / "TUPAC-TE-001.tif", *command) == 0
+    assert [line.split(",")[0] for line in file.read_text().splitlines()] == ["2", "1"]
+
+
+def test_a_table_of_slides_scored_in_different_ways_says_so(
+    several: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, slides = several / "mixed", several / "slides"
+    command = ("-o", out, "--mitoses", several / "marks.csv")
+    assert run(slides / "one.tif", *command) == 0
+    assert "different ways" not in capsys.readouterr().err
+    assert run(slides / "two.tif", *command, "--preset", "nottingham:0.5") == 0
+    assert "results.csv holds slides that were scored in different ways" in capsys.readouterr().err
+    one, two = (row["settings"] for row in csv.DictReader((out / "results.csv").read_text().splitlines()))
+    assert "preset=tupac" in one and "preset=nottingham:0.5" in two and "threshold" not in one
+
+
 def test_urls_are_fetched(several: Path) -> None:
     address = (several / "slides").as_uri()
     assert inputs([f"{address}/*.tif"]) == [f"{address}/one.tif", f"{address}/two.tif"]

@@ -108,6 +108,12 @@ def _add_score(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--dicom", action="store_true", help="also score.sr.dcm and mitoses.ann.dcm")
     parser.add_argument(
+        "--submission",
+        type=Path,
+        metavar="FILE",
+        help="also tasks 1 and 2 as TUPAC16 asked for them: a row for each slide, in the order of their numbers",
+    )
+    parser.add_argument(
         "--jobs",
         type=number_of_jobs,
         default=1,
@@ -161,13 +167,21 @@ def _score(options: argparse.Namespace) -> int:
             progress=bar,
         )
     bad = [outcome.item for outcome in outcomes if outcome.status == "failed"]
-    scoring.write_table(options.output, bad)
+    rows = scoring.write_table(options.output, bad)
+    if len({row["settings"] for row in rows}) > 1:
+        print(
+            f"tamis: {options.output / 'results.csv'} holds slides that were scored in different ways: see its column "
+            "settings.",
+            file=sys.stderr,
+        )
     failed = len(bad)
     skipped = sum(outcome.status == "skipped" for outcome in outcomes)
     print(
         f"tamis: {len(outcomes) - failed - skipped} scored, {failed} failed, {skipped} done before.",
         file=sys.stderr,
     )
+    if options.submission:
+        scoring.submission(rows, options.submission)
     return 1 if failed else 0
 
 

@@ -33,13 +33,22 @@ def add_detect(verbs: Any, common: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--threshold", type=probability, metavar="P", help="least probability (default: the published one)"
     )
+    parser.add_argument(
+        "--submission",
+        type=Path,
+        metavar="DIR",
+        help="also task 3 as TUPAC16 asked for it: DIR/05/01.csv for 05/01.tif, with row,col,confidence",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON record a line")
     parser.set_defaults(run=_detect, extra="slides")
 
 
 def _detect(options: argparse.Namespace) -> int:
+    import numpy as np
+
     from tamis.proliferation.detect import detect
     from tamis.proliferation.scoring import inputs
+    from tamis.proliferation.submission import write_points
     from tamis.remote import local
     from tamis.slides import open_slide
 
@@ -57,6 +66,9 @@ def _detect(options: argparse.Namespace) -> int:
             print(f"tamis: {error}", file=sys.stderr)
             continue
         _print(name, mitoses, as_json=options.json)
+        if options.submission:
+            points = np.array([(m.x_um, m.y_um, m.probability) for m in mitoses]).reshape(-1, 3)
+            write_points(options.submission, {"/".join(Path(name).with_suffix("").parts[-2:]): points})
     return 1 if failed else 0
 
 

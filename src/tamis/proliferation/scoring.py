@@ -12,6 +12,7 @@ from __future__ import annotations
 import csv
 import json
 import logging
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -34,7 +35,7 @@ COLUMNS = (
     "slide", "mitotic_score", "mitotic_score_low", "mitotic_score_high", "pam50_proliferation",
     "pam50_proliferation_low", "pam50_proliferation_high", "count", "count_low", "count_high", "area_mm2",
     "mitoses_per_mm2", "mitoses_per_mm2_low", "mitoses_per_mm2_high", "mitoses_per_2mm2", "mitoses", "tissue_mm2",
-    "searched_mm2", "hot_spot_x_um", "hot_spot_y_um", "um_per_px", "reader", "input_sha256",
+    "searched_mm2", "hot_spot_x_um", "hot_spot_y_um", "um_per_px", "reader", "input_sha256", "settings",
 )  # fmt: skip
 
 
@@ -250,5 +251,40 @@ def _row(record: dict[str, Any]) -> dict[str, Any]:
         "um_per_px": provenance["um_per_px"],
         "reader": provenance["reader"],
         "input_sha256": provenance["input_sha256"],
+        "settings": _settings(provenance),
     }
     return {name: extra.get(name, record.get(name)) for name in COLUMNS}
+
+
+def _settings(provenance: dict[str, Any]) -> str:
+    """What is not as by default, and the version: rows that differ here are not to be compared."""
+    job = provenance.get("job", {})
+    given = {name: job.get(name) for name in ("mpp", "marks")} | job.get("settings", {})
+    return " ".join(
+        [provenance["tamis"], *(f"{name}={value}" for name, value in given.items() if value is not None)]
+    )
+
+
+def submission(rows: Sequence[dict[str, Any]], path: Path) -> None:
+    """Tasks 1 and 2 as TUPAC16 asked for them: row n is the slide whose name ends in n.
+
+    Raises InputError where a name has no number, two have the same, or one is missing.
+    """
+    from tamis.proliferation.submission import write_scores
+
+    numbered: dict[int, dict[str, Any]] = {}
+    for row in rows:
+        number = re.search(r"\d+$", row["slide"])
+        if number is None or int(number[0]) in numbered:
+            fault = "no number at its end" if number is None else "the number of another"
+            raise InputError(
+                f"{row['slide']} has {fault}: names such as TUPAC-TE-001 give a submission's rows."
+            )
+        numbered[int(number[0])] = row
+    if missing := sorted(set(range(1, max(numbered, default=1) + 1)) - set(numbered)):
+        raise InputError(
+            f"Slide {missing[0]} has no score: a submission has a row for every slide, in their order."
+        )
+    in_order = [numbered[n] for n in sorted(numbered)]
+    pam50 = [row["pam50_proliferation"] for row in in_order]
+    write_scores(path, [row["mitotic_score"] for row in in_order], None if None in pam50 else pam50)
