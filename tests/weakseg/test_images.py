@@ -55,6 +55,46 @@ def test_colours_of_sixteen_bits_keep_their_stain(tmp_path: Path, white: int) ->
     assert np.abs(read_image(path).astype(int) - eight).max() <= 1
 
 
+@pytest.mark.parametrize("white", [0, 255])
+def test_a_bilevel_tiff_is_black_and_white(tmp_path: Path, white: int) -> None:
+    """As scanners and other programs write masks; half of them store white as 0."""
+    marked = COLOUR[..., 0] > 99
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, marked == (white > 0), photometric="minisblack" if white else "miniswhite")
+    np.testing.assert_array_equal(read_image(path)[..., 0], np.where(marked, 255, 0))
+    np.testing.assert_array_equal(read_mask(path), marked)
+
+
+def test_grey_whose_white_is_zero_is_turned_about_white(tmp_path: Path) -> None:
+    grey = COLOUR[..., 0].clip(10, 240)
+    tifffile.imwrite(tmp_path / "a.tif", 255 - grey, photometric="miniswhite")
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif")[..., 1], grey)
+
+
+def test_a_palette_is_looked_up(tmp_path: Path) -> None:
+    table = np.random.default_rng(1).integers(0, 256, (3, 256), np.uint16)
+    index = COLOUR[..., 0]
+    tifffile.imwrite(tmp_path / "a.tif", index, photometric="palette", colormap=table * 257)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif"), table[:, index].transpose(1, 2, 0))
+
+
+def test_printing_inks_become_colours(tmp_path: Path) -> None:
+    """Without black, cyan, magenta and yellow are what white lacks of red, green and blue."""
+    inks = np.concatenate([255 - COLOUR, np.zeros((20, 30, 1), np.uint8)], axis=2)
+    tifffile.imwrite(tmp_path / "a.tif", inks, photometric="separated")
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif"), COLOUR)
+    inks[..., 3] = 255
+    tifffile.imwrite(tmp_path / "a.tif", inks, photometric="separated")
+    assert not read_image(tmp_path / "a.tif").any()
+
+
+@pytest.mark.parametrize("kind", ["cielab", "ycbcr"])
+def test_colours_of_other_kinds_are_refused(tmp_path: Path, kind: str) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", COLOUR, photometric=kind)
+    with pytest.raises(InputError, match=f"colours of the kind {kind.upper()}.* save it as RGB"):
+        read_image(tmp_path / "a.tif")
+
+
 def test_transparent_lies_on_white(tmp_path: Path) -> None:
     pixels = np.zeros((4, 4, 4), np.uint8)
     cv2.imwrite(str(tmp_path / "a.png"), pixels)

@@ -6,6 +6,7 @@ can claim to be a picture of many gigabytes. What is larger and real is a slide,
 
 from __future__ import annotations
 
+import logging
 import os
 import struct
 import zlib
@@ -20,6 +21,7 @@ from tamis.errors import InputError
 
 # Errors alone: what is wrong with a file is told once, in a sentence of ours.
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
+logging.getLogger("tifffile").setLevel(logging.CRITICAL)
 # Read when OpenCV first decodes: it must let through what our own limit lets through.
 os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(1 << 40))
 
@@ -52,6 +54,8 @@ Rgb = NDArray[np.uint8]
 
 def read_image(path: Path) -> Rgb:
     """[H, W, 3] uint8 RGB. Grey values are repeated; 16-bit and floating values are stretched (see `to_eight_bits`).
+
+    Pixels lie as they are stored: a camera's note that a picture is to be turned (EXIF) is not followed.
 
     Raises InputError when the file is absent, broken, too large, or no image.
     """
@@ -156,7 +160,7 @@ def size_in_header(content: bytes, path: Path) -> tuple[int, int] | None:
                 planes = max(1, int(page.samplesperpixel) // 4) * int(page.imagedepth)
                 return int(page.imagewidth) * planes, int(page.imagelength)
         except BROKEN as fault:  # TiffFileError is a ValueError
-            raise InputError(f"{path} is no readable TIFF ({fault}).") from None
+            raise _no_tiff(path, fault) from None
     return None
 
 
@@ -213,21 +217,41 @@ def _tiff(path: Path) -> NDArray[np.generic]:
 
     try:
         with tifffile.TiffFile(path) as file:
-            pixels = np.asarray(file.pages.first.asarray())
-            photometric = file.pages.first.photometric
+            page: Any = file.pages.first
+            pixels = np.asarray(page.asarray())
+            kind, table, packed = page.photometric, page.colormap, page.compression
     except BROKEN as fault:
-        raise InputError(f"{path} is broken or no readable TIFF ({fault}).") from None
+        raise _no_tiff(path, fault) from None
     if pixels.ndim == 3 and pixels.shape[0] in (3, 4) and pixels.shape[2] not in (3, 4):
         pixels = pixels.transpose(1, 2, 0)
     if pixels.ndim not in (2, 3):
         raise InputError(f"{path} has {pixels.ndim} dimensions {pixels.shape}; a single picture is expected.")
-    if photometric == tifffile.PHOTOMETRIC.MINISWHITE:
-        pixels = np.asarray(pixels.max() - pixels)
+    if pixels.dtype == bool:
+        pixels = pixels.astype(np.uint8) * 255
+    if kind == tifffile.PHOTOMETRIC.MINISWHITE:
+        white = np.iinfo(pixels.dtype).max if pixels.dtype == np.uint8 else pixels.max()
+        pixels = np.asarray(white - pixels)
+    elif kind == tifffile.PHOTOMETRIC.PALETTE and table is not None:
+        pixels = (table[:, pixels.clip(0, table.shape[1] - 1)] >> 8).astype(np.uint8).transpose(1, 2, 0)
+    elif kind == tifffile.PHOTOMETRIC.SEPARATED and pixels.dtype == np.uint8 and pixels.shape[2:] == (4,):
+        light = 255 - pixels.astype(np.uint16)  # of cyan, magenta, yellow and black
+        pixels = (light[..., :3] * light[..., 3:] // 255).astype(np.uint8)
+    elif kind not in (tifffile.PHOTOMETRIC.MINISBLACK, tifffile.PHOTOMETRIC.RGB) and not (
+        kind == tifffile.PHOTOMETRIC.YCBCR and packed == tifffile.COMPRESSION.JPEG  # decoded to RGB
+    ):
+        name = getattr(kind, "name", kind)
+        raise InputError(f"{path} has colours of the kind {name}, which are not read here: save it as RGB.")
     if pixels.ndim == 3:
         if pixels.shape[2] < 3:
             return pixels[..., 0]
         return np.concatenate([pixels[..., 2::-1], pixels[..., 3:4]], axis=2)
     return pixels
+
+
+def _no_tiff(path: Path, fault: Exception) -> InputError:
+    return InputError(
+        f"{path} is broken or no readable TIFF ({type(fault).__name__}: {fault}); copy or download it again."
+    )
 
 
 def _dicom(path: Path) -> Rgb:
