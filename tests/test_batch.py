@@ -153,6 +153,16 @@ def test_resume_does_the_rest_only_and_counts_attempts(tmp_path: Path) -> None:
     assert [line["attempt"] for line in lines(journal)] == [1, 1, 1, 2, 2]
 
 
+def test_what_was_done_with_other_settings_is_done_again(tmp_path: Path) -> None:
+    items = plan(videos(tmp_path / "in", ["a"]), tmp_path, ".srt")
+    journal = tmp_path / "journal.jsonl"
+    statuses = []
+    for settings in (None, {"threshold": 0.5}, {"threshold": 0.5}, {"threshold": 0.3}, None):
+        (outcome,) = run(items, shout, journal=journal, resume=True, settings=settings)
+        statuses.append(outcome.status)
+    assert statuses == ["done", "done", "skipped", "done", "done"]
+
+
 def noted(journal: Path, items: list[Item]) -> None:
     """A journal in which these items are done, and their results."""
     with Journal(journal) as book:

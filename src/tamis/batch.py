@@ -136,6 +136,7 @@ def run(
     jobs: int = 1,
     resume: bool = False,
     cluster: str | None = None,
+    settings: Mapping[str, Any] | None = None,
     on_outcome: Callable[[Outcome], None] = lambda outcome: None,
     progress: Told = lambda share: None,
 ) -> list[Outcome]:
@@ -144,6 +145,7 @@ def run(
     resume      skip the items whose input, as it is now, is done according to the journal, with a result still there
     cluster     "local" or the address of a Ray cluster (ray://HOST:10001): work there; `jobs` is then the most that is
                 under way at once. Inputs and outputs must be seen from its machines under the same names
+    settings    of the work, JSON values that the journal notes: what was done with others is done again, also with `resume`
     on_outcome  called with each outcome as it comes, skipped ones first
     progress    called with the share of all items that is done, those under way included (on Ray: whole items alone)
 
@@ -159,7 +161,7 @@ def run(
     def under_way(share: float) -> None:
         progress((len(outcomes) + share) / len(items))
 
-    with Journal(journal) as book:
+    with Journal(journal, settings) as book:
         skipped = [item for item in items if resume and book.holds(item)]
         for item in skipped:
             note(Outcome(item, "skipped"))
@@ -183,8 +185,9 @@ def _anywhere(
 class Journal:
     """OUT/journal.jsonl. Lines are appended and flushed to the disk; a line torn by a kill is ignored."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, settings: Mapping[str, Any] | None = None) -> None:
         self.path = path
+        self.settings = None if settings is None else dict(settings)
         self._attempts: dict[str, int] = {}
         self._done: dict[str, dict[str, Any]] = {}
         self._file: IO[bytes] | None = None
@@ -210,12 +213,12 @@ class Journal:
             self._file.close()
 
     def holds(self, item: Item) -> bool:
-        """Whether this input, unchanged since, is done and its result is still there."""
+        """Whether this input, unchanged since, is done with the same settings and its result is still there."""
         line = self._done.get(_key(item))
         if line is None or not item.output.exists():
             return False
-        noted = line.get("output"), line.get("input_state")
-        return noted == (str(item.output.absolute()), _state(item))
+        noted = line.get("output"), line.get("input_state"), line.get("settings")
+        return noted == (str(item.output.absolute()), _state(item), self.settings)
 
     def write(self, outcome: Outcome) -> None:
         key = _key(outcome.item)
@@ -228,6 +231,7 @@ class Journal:
             "seconds": round(outcome.seconds, 3),
             "error": outcome.error,
             "input_state": _state(outcome.item),
+            "settings": self.settings,
             "result": dict(outcome.result),
         }
         # File names need not be UTF-8; surrogateescape carries any bytes through and back.

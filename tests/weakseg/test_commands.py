@@ -55,6 +55,9 @@ def test_resume_does_what_is_missing(tmp_path: Path, toy: str, capsys: pytest.Ca
     capsys.readouterr()
     assert main([*arguments, "--resume", "--jobs", "2"]) == 0
     assert "1 segmented, 0 failed, 2 done before" in capsys.readouterr().err
+    assert main([*arguments, "--resume", "--threshold", "0.9"]) == 0
+    assert "3 segmented, 0 failed, 0 done before" in capsys.readouterr().err
+    assert json.loads((out / "1.summary.json").read_text())["threshold"] == 0.9
 
 
 def test_unknown_resolution_fails_with_the_way_out(

@@ -14,6 +14,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tamis import __version__
 from tamis.arguments import number_of_jobs, probability, run_verb, um_per_px
 from tamis.batch import Item, Outcome, Told, plan, run
 from tamis.errors import InputError
@@ -82,7 +83,7 @@ def _add_segment(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="inputs at the same time (default: %(default)s)",
     )
-    parser.add_argument("--resume", action="store_true", help="skip what the journal calls done")
+    parser.add_argument("--resume", action="store_true", help="skip what was done in the same way")
     parser.add_argument("--json", action="store_true", help="print one JSON record an input")
     parser.set_defaults(run=_segment, extra="slides")
 
@@ -104,7 +105,7 @@ def _segment(options: argparse.Namespace) -> int:
         whole=options.whole,
         threads=threads,
     )
-    _network(options.weights, threads)  # a wrong --weights is told once, before anything is tried
+    record = _network(options.weights, threads).record  # a wrong --weights is told before anything is tried
     with Progress(f"{len(items)} images" if len(items) > 1 else items[0].input.name) as bar:
         outcomes = run(
             items,
@@ -112,6 +113,13 @@ def _segment(options: argparse.Namespace) -> int:
             journal=options.output / "journal.jsonl",
             jobs=options.jobs,
             resume=options.resume,
+            settings={
+                "weights_sha256": record.sha256,
+                "mpp": options.mpp,
+                "threshold": options.threshold,
+                "whole": options.whole,
+                "tamis": __version__,
+            },
             on_outcome=lambda outcome: _tell(outcome, bar, options.json),
             progress=bar,
         )
