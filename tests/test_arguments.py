@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from tamis.arguments import Parser, figure, number_of_jobs, probability, run_verb, um_per_px
+from tamis.arguments import Parser, figure, number_of_jobs, probability, run_verb, um_per_px, whole_number
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "two", "1.5", ""])
@@ -16,6 +16,13 @@ def test_a_number_of_jobs_is_whole_and_positive(text: str) -> None:
     assert number_of_jobs("3") == 3
     with pytest.raises(argparse.ArgumentTypeError, match="whole number"):
         number_of_jobs(text)
+
+
+@pytest.mark.parametrize("text", ["-1", "two", "1.5", ""])
+def test_a_seed_is_whole_and_not_negative(text: str) -> None:
+    assert [whole_number(number) for number in ("0", "12")] == [0, 12]
+    with pytest.raises(argparse.ArgumentTypeError, match="whole number from 0 on"):
+        whole_number(text)
 
 
 @pytest.mark.parametrize("text", ["0", "-0.25", "nan", "inf", "a quarter", ""])

@@ -11,7 +11,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="training needs the extra: pip install tamis[train]")
 
-from tamis.errors import TrainingError  # noqa: E402
+from tamis.errors import OutputError, TrainingError  # noqa: E402
 from tamis.training import FitConfig, Fitted, fit, learning_rate_at, load_weights  # noqa: E402
 
 Points = tuple["torch.Tensor", "torch.Tensor"]
@@ -104,6 +104,37 @@ def test_finished_run_is_not_trained_again(tmp_path: Path) -> None:
     assert again.finished
     for name, tensor in first.model.state_dict().items():
         assert torch.equal(tensor, again.model.state_dict()[name])
+
+
+def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
+    run(tmp_path, steps=10)
+    kept = (tmp_path / "run.pt").read_bytes()
+    with pytest.raises(TrainingError, match=r"run\.pt was begun with the seed 0, and 5 is asked for"):
+        run(tmp_path, seed=5)
+    config = replace(CONFIG, checkpoint=tmp_path / "run.pt")
+    with pytest.raises(TrainingError, match=r"run\.pt was begun with another network"):
+        fit(torch.nn.Linear(4, 1), batches, squared_error, config)
+    for damaged in (b"", kept[:500], b"no checkpoint"):
+        (tmp_path / "run.pt").write_bytes(damaged)
+        with pytest.raises(TrainingError, match=r"run\.pt is damaged or no checkpoint"):
+            run(tmp_path)
+
+
+def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(tmp_path, steps=10)
+    kept = (tmp_path / "run.pt").read_bytes()
+
+    def full(state: object, path: Path) -> None:
+        path.write_bytes(b"half")
+        raise RuntimeError("[enforce fail at inline_container.cc:664] . unexpected pos 64 vs 0")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(OutputError, match="was not written; the one before it is kept"):
+        run(tmp_path, steps=20)
+    assert (tmp_path / "run.pt").read_bytes() == kept
+    assert {path.name for path in tmp_path.iterdir()} == {"run.pt", "run.jsonl"}
 
 
 def test_average_differs_from_the_last_weights_and_is_what_a_checkpoint_gives(tmp_path: Path) -> None:

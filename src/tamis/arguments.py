@@ -54,6 +54,13 @@ def number_of_jobs(text: str) -> int:
     return number
 
 
+def whole_number(text: str) -> int:
+    """The value of --seed and --threads."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 on")
+    return int(text)
+
+
 def um_per_px(text: str) -> float:
     """The value of --mpp."""
     value = _number(text)

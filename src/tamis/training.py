@@ -25,7 +25,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from tamis.errors import TrainingError
+from tamis.errors import OutputError, TrainingError
+from tamis.writing import replacing
 
 Batch = TypeVar("Batch")
 Metrics = dict[str, float]
@@ -113,7 +114,7 @@ def fit(
     evaluate  (model in eval mode, averaged weights if any) -> numbers to log
     report    called with every metrics line, for example to print it
 
-    Raises TrainingError when the loss is not finite or the batches end early.
+    Raises TrainingError when the loss is not finite, the batches end early, or the checkpoint is of another run.
     """
     torch.manual_seed(config.seed)
     run = _Run(model, config)
@@ -178,11 +179,25 @@ class _Run:
             self._load(config.checkpoint)
 
     def _load(self, path: Path) -> None:
-        # weights_only: a checkpoint is data; a pickled object in it must not run.
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        self.step = state["step"]
-        self.model.load_state_dict(state["model"])
-        self.optimiser.load_state_dict(state["optimiser"])
+        try:
+            # weights_only: a checkpoint is data; a pickled object in it must not run.
+            state = torch.load(path, map_location="cpu", weights_only=True)
+            self.step, seed = state["step"], state["config"]["seed"]
+        except Exception as fault:  # those of pickle, zip and torch have nothing in common
+            raise TrainingError(
+                f"{path} is damaged or no checkpoint ({type(fault).__name__}): delete it to start from the beginning."
+            ) from fault
+        if seed != str(self.config.seed):
+            raise TrainingError(
+                f"{path} was begun with the seed {seed}, and {self.config.seed} is asked for: give another folder, or delete it."
+            )
+        try:
+            self.model.load_state_dict(state["model"])
+            self.optimiser.load_state_dict(state["optimiser"])
+        except (RuntimeError, ValueError) as fault:
+            raise TrainingError(
+                f"{path} was begun with another network: give another folder, or delete it."
+            ) from fault
         if self.averaged is not None:
             self.averaged.load_state_dict(state["averaged"] or state["model"])
         torch.set_rng_state(state["generator"])
@@ -201,10 +216,14 @@ class _Run:
             "cuda_generators": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
             "config": {name: str(value) for name, value in asdict(self.config).items()},
         }
-        self.config.checkpoint.parent.mkdir(parents=True, exist_ok=True)
-        beside = self.config.checkpoint.with_name(self.config.checkpoint.name + ".part")
-        torch.save(state, beside)
-        beside.replace(self.config.checkpoint)
+        with replacing(self.config.checkpoint) as beside:
+            try:
+                torch.save(state, beside)
+            except RuntimeError as fault:  # torch's own writer, where the disk is full
+                raise OutputError(
+                    f"{self.config.checkpoint} was not written; the one before it is kept. If the disk is full, free some space "
+                    "and run the same command again."
+                ) from fault
 
     def update_average(self) -> None:
         if self.averaged is None:
