@@ -125,6 +125,24 @@ def test_what_no_style_fits_may_be_a_line_of_its_own_size() -> None:
     assert any(abs(fit.scw / 44 - 1) < 0.08 and abs(fit.centre - 122) < 4 for fit in taught().rows(large))
 
 
+def test_what_no_style_fits_may_be_two_lines_of_their_own_size() -> None:
+    both = measured("上面的一行", 60, below="下面的一行")
+    near = [fit for fit in taught(20).rows(both) if abs(fit.scw / 60 - 1) < 0.08]
+    assert [round(fit.centre) for fit in near] == pytest.approx([130, 211], abs=5)
+
+
+def test_a_part_of_a_character_may_be_one_on_the_usual_row() -> None:
+    ink = np.zeros((360, 960), np.uint8)
+    ink[118:128, 400:422] = page("字", 30)[105:115, 203:225]
+    part = measure_line(ink, (0, 0))
+    assert part is not None and part.height < 0.5 * 30
+    [fit] = taught().rows(part)[-1:]
+    assert abs(fit.scw / 30 - 1) < 0.06 and abs(fit.centre - 114.5) < 3
+    ink = np.roll(ink, 60, axis=0)  # on no row of the clip
+    away = measure_line(ink, (0, 0))
+    assert away is not None and not any(abs(fit.scw / 30 - 1) < 0.06 for fit in taught().rows(away))
+
+
 def test_a_line_may_have_the_size_of_the_line_beside_it_in_the_cue() -> None:
     small, large = taught(30), measured("大一些的文字", 44)
     assert any(abs(fit.scw / 41 - 1) < 0.03 for fit in small.rows(large, [41.0]))

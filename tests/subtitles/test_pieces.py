@@ -6,7 +6,7 @@ from fractions import Fraction
 import pytest
 
 from tamis.subtitles.cue import Character, Cue, Line
-from tamis.subtitles.pieces import joined, mended, stacked, without_fragments
+from tamis.subtitles.pieces import joined, mended, shared, stacked, without_fragments
 
 
 def _cue(start: int, end: int, text: str, top: int = 0, confidence: float = 0.5) -> Cue:
@@ -28,6 +28,20 @@ def test_pieces_of_one_subtitle_are_joined() -> None:
 )
 def test_neighbours_that_differ_stay_apart(second: Cue) -> None:
     assert len(joined([_cue(0, 24, "好"), second])) == 2
+
+
+def test_a_line_that_stays_while_the_other_changes_belongs_to_both_cues() -> None:
+    stays = _cue(0, 96, "下面的一行", top=10)
+    first, second = _cue(0, 48, "上面"), _cue(48, 96, "旁边")
+    found = shared([first, stays, second])
+    assert [(c.start, c.end, c.text) for c in found] == [
+        (0, 2, "上面\n下面的一行"),
+        (2, 4, "旁边\n下面的一行"),
+    ]
+    assert found[0].confidence == 0.25
+    # One that goes on when the other has gone, or is there alone for a while, is a cue of its own.
+    assert len(shared([first, stays])) == 2
+    assert len(shared([first, stays, replace(second, start=Fraction(3))])) == 3
 
 
 def test_a_line_above_that_comes_and_goes_with_the_cue_belongs_to_it() -> None:
@@ -77,6 +91,12 @@ def test_a_piece_that_is_set_by_itself_before_the_whole_is_a_cue() -> None:
     growing = [_set(0, 20, "就算"), _set(20, 50, "就算脾气不好")]
     assert sorted(mended(growing), key=lambda cue: cue.start) == growing
     [cue] = mended([_set(0, 20, "..脾气不好"), _set(20, 50, "就算脾气不好")])  # nobody sets a line so
+    assert (cue.start, cue.text) == (0, "就算脾气不好")
+    whole = _set(20, 50, "就算脾气不好")
+    [line] = whole.lines
+    box = (line.box[0] + 20, *line.box[1:])  # without its narrow first character
+    part = replace(whole, start=Fraction(0), end=Fraction(20, 24), lines=(Line(line.characters[1:], box),))
+    [cue] = mended([part, whole])
     assert (cue.start, cue.text) == (0, "就算脾气不好")
 
 

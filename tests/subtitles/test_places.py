@@ -195,7 +195,35 @@ def test_the_second_line_that_stays_the_same_while_the_first_one_changes_is_no_l
 
 
 def test_few_characters_for_a_moment_where_no_subtitles_stand_are_scenery() -> None:
-    brief = line("出发", 8, row=300)
+    brief = line("出发", 8, row=300, evidence=0.85)
     assert kept(brief)
     assert not kept(replace(brief, end=brief.start + Fraction(1, 4)))
+    assert kept(replace(brief, end=brief.start + Fraction(1, 4), evidence=0.95, centred=0.95))  # beyond doubt
     assert kept(replace(line("出发", 8), end=brief.start + Fraction(1, 4)))
+
+
+def test_short_texts_beyond_doubt_tell_where_subtitles_stand() -> None:
+    short = [line("出发", 0, evidence=0.95), line("好", 2, evidence=0.95)]
+    doubtful = line("喂？", 8, evidence=0.4)
+    assert kept(doubtful, short)
+    assert not kept(doubtful, [replace(one, decided=0.8) for one in short])
+    assert not kept(doubtful, short[:1])
+
+
+def test_a_piece_of_a_line_that_is_there_with_it_makes_no_logo_of_its_neighbours() -> None:
+    first, then = line("祝你一切顺利", 0), line("祝你一切胜利", 1)
+    piece = replace(line("祝你一切胜", 1), box=(then.box[0], 630, then.box[2] - 40, 670))
+    places = Places([first, then, piece], 1280)
+    assert places.are_subtitles([first], LEAST) == [True]
+    logo = line("祝你一切", 5)  # a part of the same words at another time
+    assert Places([first, logo], 1280).are_subtitles([first], LEAST) == [False]
+
+
+def test_a_part_of_a_line_seen_for_longer_is_no_sign_that_moves() -> None:
+    whole = line("祝你一切顺利", 0, row=300)
+    part = replace(line("一切顺利", 0, row=300), box=(whole.box[0] + 80, 280, whole.box[2], 320))
+    assert Places([whole, part], 1280).are_subtitles([whole], LEAST) == [True]
+    moved = replace(
+        whole, start=Fraction(2), end=Fraction(3), box=(whole.box[0] + 80, 280, whole.box[2] + 80, 320)
+    )
+    assert Places([whole, moved], 1280).are_subtitles([whole], LEAST) == [False]

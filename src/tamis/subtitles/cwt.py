@@ -272,12 +272,20 @@ class Scale:
             shaped = RATIOS[0] < measure.height / measure.pitch < RATIOS[1]
             own = (measure.height * (measure.pitch if shaped else measure.height / RATIO) / RATIO) ** 0.5
             fits.append(self._row(measure, middle, measure.height, own))
+            if _divided(measure):
+                high = measure.height / (1 + LINE_PITCH)
+                rows = top + high / 2, bottom - high / 2
+                fits += [self._row(measure, row, high, high / RATIO) for row in rows]
         for style in styles:
             scw = (style.pitch * style.high / RATIO) ** 0.5
             centres: list[float] = []
             if measure.height >= TALL[0] * style.high:
                 centres = [row for row in self._usual_rows(scw) if top < row < bottom]
-            elif measure.height > LOW * style.high and (style is not likely or number > 1):
+            elif measure.height <= LOW * style.high:  # a part of a character, where the ground hides the rest
+                centres = [
+                    row for row in self._usual_rows(scw) if top > row - scw / 2 and bottom < row + scw / 2
+                ]
+            elif style is not likely or number > 1:
                 centres = [self._usual(middle, scw)]
             if TALL[0] * style.high <= measure.height < TALL[1] * style.high:
                 first, last = top + 0.4 * scw, bottom - 0.1 * scw

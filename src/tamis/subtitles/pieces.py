@@ -23,7 +23,7 @@ SAME_PLACE = 0.4  # character widths between the places of one and the same char
 
 def whole(cues: Sequence[Cue]) -> list[Cue]:
     """The cues that were read, in order of time, without and instead of pieces."""
-    return joined(stacked(without_fragments(mended(cues))))
+    return joined(stacked(shared(without_fragments(mended(cues)))))
 
 
 def mended(cues: Sequence[Cue]) -> list[Cue]:
@@ -105,7 +105,9 @@ def _part_of(part: Line, line: Line) -> bool:
 
 
 def _begins(part: Line, line: Line) -> bool:
-    return abs(part.box[0] - line.box[0]) <= 0.5 * (line.box[3] - line.box[1])
+    """Whether a part is the first characters of a line."""
+    same = _inked(part)[0][0] == _inked(line)[0][0]
+    return same and abs(part.box[0] - line.box[0]) <= 0.5 * (line.box[3] - line.box[1])
 
 
 def joined(cues: Sequence[Cue], gap: Fraction = Fraction(1, 10)) -> list[Cue]:
@@ -137,15 +139,37 @@ def stacked(cues: Sequence[Cue]) -> list[Cue]:
     for cue in cues:
         for i, other in enumerate(result):
             together = abs(cue.start - other.start) <= SAME_TIME and abs(cue.end - other.end) <= SAME_TIME
-            if together and any(_next_row(a.box, b.box) for a in cue.lines for b in other.lines):
-                longer = max(cue, other, key=lambda part: len(part.text))
-                lines = tuple(sorted(cue.lines + other.lines, key=lambda line: (line.box[1], line.box[0])))
-                both = cue.confidence * other.confidence
-                result[i] = replace(longer, lines=lines, confidence=both)
+            if together and _beside(cue, other):
+                longer, shorter = sorted((other, cue), key=lambda part: -len(part.text))
+                result[i] = _both(longer, shorter)
                 break
         else:
             result.append(cue)
     return sorted(result, key=lambda cue: (cue.start, cue.end))
+
+
+def shared(cues: Sequence[Cue]) -> list[Cue]:
+    """Cues of which a line that stays while the one above or below it changes belongs to each: it begins with the first of
+    those and ends with the last."""
+    result = list(cues)
+    for cue in cues:
+        beside = [o for o in result if o is not cue and _shared_s(o, cue) > SAME_TIME and _beside(o, cue)]
+        beside.sort(key=lambda other: other.start)
+        ends = [cue.start, *(other.end for other in beside)]
+        starts = [*(other.start for other in beside), cue.end]
+        if len(beside) > 1 and all(abs(a - b) <= SAME_TIME for a, b in zip(ends, starts, strict=True)):
+            result = [_both(o, cue) if o in beside else o for o in result if o is not cue]
+    return sorted(result, key=lambda cue: (cue.start, cue.end))
+
+
+def _beside(a: Cue, b: Cue) -> bool:
+    return any(_next_row(first.box, second.box) for first in a.lines for second in b.lines)
+
+
+def _both(cue: Cue, more: Cue) -> Cue:
+    """A cue with the lines of another, too."""
+    lines = tuple(sorted(cue.lines + more.lines, key=lambda line: (line.box[1], line.box[0])))
+    return replace(cue, lines=lines, confidence=cue.confidence * more.confidence)
 
 
 def without_fragments(cues: Sequence[Cue]) -> list[Cue]:

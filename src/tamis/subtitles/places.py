@@ -126,12 +126,16 @@ class Places:
         self._width = width
         self._lines = lines
         self._sure = [line for line in lines if line.evidence >= SURE and line.rich >= SURE_CHARACTERS]
+        # A clip may have short texts only, which tell where they stand when nothing about them is in doubt.
+        self._telling = self._sure + [
+            line for line in lines if 1 <= line.rich < SURE_CHARACTERS and _beyond_doubt(line)
+        ]
 
     def home(self, line: Standing) -> bool:
         """Whether at least two sure lines of other texts and times stand on the same rows, in the same alignment and size."""
         texts = {
             other.text
-            for other in self._sure
+            for other in self._telling
             if _apart(line, other) and not _alike(line.text, other.text) and _same_place(line, other)
         }
         return len(texts) >= 2
@@ -165,7 +169,7 @@ class Places:
             return False
         if home:
             return True
-        few = line.rich < SURE_CHARACTERS
+        few = line.rich < SURE_CHARACTERS and not _beyond_doubt(line)
         if line.centred < CENTRED or (few and (line.decided < DECIDED or line.end - line.start < BRIEF_S)):
             return False  # of many rows and sizes that a drawing was looked at in, some show characters
         if (line.evidence < BEYOND_DOUBT or line.rich < 2) and self._crowded(line):
@@ -191,6 +195,8 @@ class Places:
         return any(
             _alike(line.text, other.text)
             and not _aligned(line, other)
+            and not _within(line, other)
+            and not _within(other, line)
             and abs(line.scw - other.scw) <= SIZE * other.scw
             and max(line.start, other.start) - min(line.end, other.end) <= MOVES_S
             for other in self._lines
@@ -205,9 +211,19 @@ class Places:
             for other in self._lines
             if _apart(line, other) and _alike(line.text, other.text) and _same_place(line, other)
         ]
-        run = sorted([*again, line], key=lambda one: one.start)
+        # A piece of a line that is there with it is no other time.
+        whole = [
+            one
+            for one in again
+            if not any(_piece(one, other) for other in [*again, line] if other is not one)
+        ]
+        run = sorted([*whole, line], key=lambda one: one.start)
         sure = all(one.evidence >= SURE for one in run)
         return bool(again) and not (sure and all(_succeeds(a, b) for a, b in pairwise(run)))
+
+
+def _beyond_doubt(line: Standing) -> bool:
+    return min(line.evidence, line.centred, line.decided) >= BEYOND_DOUBT
 
 
 def _monotonous(text: str) -> bool:
@@ -227,6 +243,18 @@ def _succeeds(before: Standing, after: Standing) -> bool:
     at_once = after.start - before.end <= AT_ONCE_S
     sentences = min(before.rich, after.rich) >= SENTENCE
     return at_once or min(before.evidence, after.evidence) >= (READ if sentences else BEYOND_DOUBT)
+
+
+def _within(part: Standing, line: Standing) -> bool:
+    """Whether one line's columns lie within another's: a part of it may be seen for longer than the whole."""
+    slack = SIDE * line.scw
+    return part.box[0] >= line.box[0] - slack and part.box[2] <= line.box[2] + slack
+
+
+def _piece(part: Standing, line: Standing) -> bool:
+    """Whether a line is a part of a longer one that is shown at the same time."""
+    shorter = len(part.text) < len(line.text) and part.text in line.text
+    return shorter and not _apart(part, line) and _within(part, line)
 
 
 def _alike(a: str, b: str) -> bool:

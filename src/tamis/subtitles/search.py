@@ -42,7 +42,7 @@ class SearchWeights:
     insertion: float = 3.0  # nats; pays for what the language model charges an average character
     space: float = 1.0
     width: float = 15.0  # nats when two characters stand on the same spot
-    least_log_language: float = -12.0  # nats; no character is less likely than this to the language model
+    least_log_language: float = -10.0  # nats; no character is less likely than this to the language model
     temperature: float = 1.0  # scores are divided by it before they become probabilities
     beam: int = 20
     margin: float = 8.0  # nats; states and classes this much worse than the best are dropped

@@ -252,7 +252,7 @@ class Tracker:
         inner = track.inner()  # the edges of a box come again with another text in it
         n = int(np.count_nonzero(full & inner))
         least = max(30, FULL * np.count_nonzero(inner), FULL_STOOD * np.count_nonzero(stood & inner))
-        if n >= least and track.age > SETTLED:
+        if n >= least and track.age >= SETTLED:
             track.keep(stood)
         else:
             self._end(track, ~track.alive)
