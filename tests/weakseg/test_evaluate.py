@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from saved import write_table
 
+from tamis.cli import main
 from tamis.errors import InputError
 from tamis.weakseg.evaluate import Maps, crossed_thresholds, scored
 from tamis.weakseg.images import read_mask
@@ -59,6 +63,66 @@ def test_perfect_maps_are_perfect_and_the_mean_of_folders_is_scored(dataset: Pat
     assert all(image.marked == 1 for image in baseline)
     with pytest.raises(InputError, match="no map of field_0"):
         Maps((maps, maps.parent)).of(found.images[0])
+
+
+def test_where_no_threshold_spares_the_negatives_nothing_is_marked(dataset: Path, maps: Path) -> None:
+    found = read_dataset(dataset)
+    for image in found.images:
+        if not image.positive:
+            write_map(np.ones((64, 96), np.float32), maps / f"{image.name}.png")
+    chosen, overall = crossed_thresholds(found, Maps((maps,)), 2, marked=0.0)
+    assert overall == 1.0 and set(chosen.values()) == {1.0}
+
+
+@pytest.mark.parametrize(
+    ("options", "status", "sentence"),
+    [
+        (["--negatives", "0.1", "--folds", "1"], 2, "give 2 or more"),
+        (["--negatives", "0.1", "--folds", "5"], 1, "4 images with cancer, and 5 folds"),
+        (["--sheet", "."], 1, "it is a folder"),
+    ],
+)
+def test_what_cannot_be_is_told_before_anything_is_scored(
+    dataset: Path,
+    maps: Path,
+    options: list[str],
+    status: int,
+    sentence: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["weakseg", "evaluate", str(dataset), str(maps), *options]) == status
+    told = capsys.readouterr()
+    assert sentence in told.err and told.out == ""
+
+
+def test_maps_need_masks_of_the_same_picture(dataset: Path, maps: Path) -> None:
+    found = read_dataset(dataset)
+    thresholds = dict.fromkeys((image.name for image in found.images), 0.5)
+    write_map(np.zeros((32, 48), np.float32), maps / "field_5.png")
+    scored(found, Maps((maps,)), thresholds)  # half the resolution
+    write_map(np.zeros((30, 96), np.float32), maps / "field_5.png")
+    with pytest.raises(InputError, match="its map is 96 x 30 px and its mask 96 x 64 px"):
+        scored(found, Maps((maps,)), thresholds)
+    (maps / "field_5.png").write_bytes(b"nonsense")
+    with pytest.raises(InputError, match=r"field_5\.png is no readable map"):
+        scored(found, Maps((maps,)), thresholds)
+    write_map(np.zeros((64, 96), np.float32), maps / "field_5.png")
+    shutil.rmtree(dataset / "masks")
+    with pytest.raises(InputError, match="no mask of an image with cancer"):
+        scored(read_dataset(dataset), Maps((maps,)), thresholds)
+
+
+def test_a_figure_that_these_images_do_not_have_is_null(
+    dataset: Path, maps: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_table(dataset, ["name", "label"], [[f"field_{i}", "cancer"] for i in range(4)])
+    for i in range(4, 8):
+        (dataset / "images" / f"field_{i}.png").unlink()
+    assert main(["weakseg", "evaluate", str(dataset), str(maps), "--json"]) == 0
+    printed = capsys.readouterr().out
+    assert "NaN" not in printed
+    figures = json.loads(printed)["figures"]["maps"]
+    assert figures["f1_negatives"]["value"] is None and figures["f1_positives"]["value"] == 1.0
 
 
 def test_refined_boundaries_move_to_the_edge_of_the_tissue() -> None:

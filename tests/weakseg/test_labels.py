@@ -96,6 +96,28 @@ def test_a_bad_line_is_named(dataset: Path, change: list[str], sentence: str) ->
     assert any(sentence in fault for fault in check_dataset(dataset)[1])
 
 
+def test_blank_lines_count_as_lines(dataset: Path) -> None:
+    table = dataset / "labels.csv"
+    lines = table.read_text().splitlines()
+    table.write_text("\n".join([*lines[:2], "", "", lines[2].replace("cancer", "maybe"), *lines[3:]]))
+    with pytest.raises(InputError, match=r"labels\.csv, line 5: field_1 is labelled 'maybe'"):
+        read_dataset(dataset)
+
+
+def test_two_images_of_one_name_are_told(dataset: Path) -> None:
+    """Which of them a line means, and whose the mask is, nobody can know."""
+    save(dataset / "images" / "field_0.bmp", np.zeros((5, 6, 3), np.uint8))
+    with pytest.raises(InputError, match=r"field_0\.bmp and field_0\.png have one name"):
+        read_dataset(dataset)
+
+
+def test_a_table_with_semicolons_is_told_from_one_without_columns(dataset: Path) -> None:
+    table = dataset / "labels.csv"
+    table.write_text(table.read_text().replace(",", ";"))
+    with pytest.raises(InputError, match="parted by ';', so save it with commas"):
+        read_dataset(dataset)
+
+
 def test_an_image_without_a_line_is_named(dataset: Path) -> None:
     write_table(dataset, HEADER, [["field_0", "1", ""], ["field_7", "0", ""]])
     with pytest.raises(InputError, match="6 images have no line"):

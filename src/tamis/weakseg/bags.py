@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from tamis.errors import InputError
 from tamis.weakseg.augment import shake_light, shake_stain, turn
-from tamis.weakseg.images import read_image, read_mask
-from tamis.weakseg.labels import LabelledImage
+from tamis.weakseg.images import read_image
+from tamis.weakseg.labels import LabelledImage, mask_of
 from tamis.weakseg.losses import Bags
 from tamis.weakseg.maps import to_working_size
 from tamis.weakseg.networks import SideOutputNetwork
@@ -54,18 +54,20 @@ def load_samples(images: Sequence[LabelledImage], recipe: Recipe) -> list[Sample
     """Read and resize. Truth is read only where the objective needs it, so that no mask can leak into the others."""
     samples = []
     for label in images:
-        image = to_working_size(read_image(label.path), label.um_per_px, recipe.um_per_px, label.path)
-        truth = _truth(label, image.shape[:2]) if recipe.objective.pixels else None
+        stored = read_image(label.path)
+        image = to_working_size(stored, label.um_per_px, recipe.um_per_px, label.path)
+        truth = _truth(label, stored.shape[1::-1], image.shape[:2]) if recipe.objective.pixels else None
         samples.append(Sample(image, truth, label))
     return samples
 
 
-def _truth(label: LabelledImage, shape: tuple[int, ...]) -> NDArray[np.float32]:
+def _truth(label: LabelledImage, size_px: tuple[int, int], shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """The mask at the working size `shape`, of an image that has `size_px` as stored."""
     if label.mask is None:
         if label.positive:
             raise InputError(f"{label.name} has no mask, and full supervision needs one for every positive.")
         return np.zeros(shape, np.float32)
-    mask = read_mask(label.mask).astype(np.float32)
+    mask = mask_of(label.mask, size_px).astype(np.float32)
     return cv2.resize(mask, (shape[1], shape[0]), interpolation=cv2.INTER_AREA)
 
 

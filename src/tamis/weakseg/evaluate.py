@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,13 +26,14 @@ from numpy.typing import NDArray
 
 from tamis.agreement import Estimate
 from tamis.arguments import probability, um_per_px
-from tamis.errors import InputError
+from tamis.errors import InputError, UsageError
 from tamis.weakseg.images import read_image, read_mask
 from tamis.weakseg.labels import Dataset, LabelledImage, folds, read_dataset, with_masks
 from tamis.weakseg.maps import Map, read_map, to_working_size
 from tamis.weakseg.metrics import Scored, figures, score
 from tamis.weakseg.refine import RADIUS_PX, refine
 from tamis.weakseg.sheet import Case, write_sheet
+from tamis.writing import check_writable
 
 THRESHOLD = 0.5
 ENDINGS = (".png", ".probability.ome.tiff")
@@ -76,6 +78,7 @@ def scored(
         probability = maps.of(image)
         truth = _truth(image, probability)
         if probability.shape != truth.shape:
+            _require_alike(image, probability, truth)
             probability = cv2.resize(probability, truth.shape[::-1], interpolation=cv2.INTER_LINEAR)
         about: dict[str, Any] = {
             "name": image.name,
@@ -86,8 +89,10 @@ def scored(
         found.append(score(probability > thresholds[image.name], truth, **about))
         if baseline:
             everything.append(score(np.ones_like(truth), truth, **about))
-    if not found:
-        raise InputError(f"{dataset.folder} has no masks, and maps are scored against masks.")
+    if dataset.positives and not any(one.positive for one in found):
+        raise InputError(
+            f"{dataset.folder} has no mask of an image with cancer, and maps are scored against masks: put them in masks/."
+        )
     return found, everything
 
 
@@ -96,16 +101,17 @@ def crossed_thresholds(
 ) -> tuple[dict[str, float], float]:
     """(threshold of each image, that of all images together): the lowest that marks at most the share `marked` of the
     negatives, on average; of each image, over the negatives of the other folds. Masks play no part."""
+    held_out = folds(dataset, count, seed=0)
     negatives = [i for i, image in enumerate(dataset.images) if not image.positive]
     curves = {i: _marked_shares(maps.of(dataset.images[i])) for i in negatives}
 
     def lowest(members: Sequence[int]) -> float:
         mean = np.mean([curves[i] for i in members], axis=0)
         allowed = np.flatnonzero(mean <= marked)
-        return float(LEVELS[allowed[0]])
+        return float(LEVELS[allowed[0]]) if len(allowed) else 1.0  # above which nothing lies
 
     chosen: dict[str, float] = {}
-    for held in folds(dataset, count, seed=0):
+    for held in held_out:
         threshold = lowest([i for i in negatives if i not in set(held)])
         chosen |= {dataset.images[i].name: threshold for i in held}
     return chosen, lowest(negatives)
@@ -122,6 +128,18 @@ def _marked_shares(probability: Map) -> NDArray[np.float64]:
 def _truth(image: LabelledImage, probability: Map) -> NDArray[np.bool_]:
     """A negative without a mask has an empty one."""
     return read_mask(image.mask) if image.mask is not None else np.zeros(probability.shape, bool)
+
+
+def _require_alike(image: LabelledImage, probability: Map, truth: NDArray[np.bool_]) -> None:
+    """Raises InputError where map and mask cannot show one picture at two resolutions."""
+    down, across = (a / b for a, b in zip(probability.shape, truth.shape, strict=True))
+    if abs(down / across - 1) > 0.01 + 2 / min(
+        *probability.shape, *truth.shape
+    ):  # sides are rounded to pixels
+        raise InputError(
+            f"{image.name}: its map is {probability.shape[1]} x {probability.shape[0]} px and its mask {truth.shape[1]} x "
+            f"{truth.shape[0]} px: they do not show the same picture."
+        )
 
 
 def _one_map(image: LabelledImage, folder: Path) -> Map:
@@ -145,6 +163,11 @@ def report(name: str, rows: dict[str, dict[str, Estimate]], images: Sequence[Sco
         ]
         lines.append(f"  {figure:<18} " + "   ".join(cells))
     return lines
+
+
+def _plain(estimate: Estimate) -> dict[str, float | None]:
+    """As JSON has it, which knows no NaN."""
+    return {name: None if math.isnan(value) else value for name, value in asdict(estimate).items()}
 
 
 def cases(dataset: Dataset, maps: Maps, found: Sequence[Scored]) -> list[Case]:
@@ -206,6 +229,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(options: argparse.Namespace) -> None:
+    if options.folds < 2:
+        raise UsageError(f"--folds {options.folds}: give 2 or more.")
+    if options.sheet is not None:
+        check_writable(options.sheet)
     dataset = read_dataset(options.dataset)
     groups = [tuple(options.maps)] if options.mean else [(folder,) for folder in options.maps]
     records = []
@@ -220,7 +247,7 @@ def main(options: argparse.Namespace) -> None:
         found, baseline = scored(dataset, maps, thresholds)
         rows = {"maps": figures(found), "all foreground": figures(baseline)}
         if options.json:
-            plain = {row: {k: asdict(e) for k, e in estimates.items()} for row, estimates in rows.items()}
+            plain = {row: {k: _plain(e) for k, e in estimates.items()} for row, estimates in rows.items()}
             records.append({"maps": name, "threshold": overall, "figures": plain})
         else:
             used = sorted({round(value, 3) for value in thresholds.values()})

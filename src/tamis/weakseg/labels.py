@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tamis.errors import InputError, TamisError
 from tamis.weakseg.images import ENDINGS, image_size_px, read_mask
@@ -112,13 +113,7 @@ def require_both_classes(dataset: Dataset) -> None:
 
 def _check_mask(image: LabelledImage, size_px: tuple[int, int]) -> None:
     assert image.mask is not None
-    mask = read_mask(image.mask)
-    found = mask.shape[1], mask.shape[0]
-    if found != size_px:
-        raise InputError(
-            f"{image.mask}: the mask is {found[0]} x {found[1]} px and its image {size_px[0]} x {size_px[1]} px; "
-            "a mask must have the size of its image."
-        )
+    mask = mask_of(image.mask, size_px)
     if not image.positive and mask.any():
         raise InputError(
             f"{image.mask}: the mask marks {mask.mean():.0%} of {image.name} as cancer, but labels.csv says it has none; "
@@ -130,6 +125,18 @@ def _check_mask(image: LabelledImage, size_px: tuple[int, int]) -> None:
         )
 
 
+def mask_of(path: Path, size_px: tuple[int, int]) -> NDArray[np.bool_]:
+    """The mask [H, W] of an image of (width, height). Raises InputError where it has another size."""
+    mask = read_mask(path)
+    found = mask.shape[1], mask.shape[0]
+    if found != size_px:
+        raise InputError(
+            f"{path}: the mask is {found[0]} x {found[1]} px and its image {size_px[0]} x {size_px[1]} px; "
+            "a mask must have the size of its image."
+        )
+    return mask
+
+
 def _rows(folder: Path) -> tuple[list[LabelledImage], list[str]]:
     table = folder / "labels.csv"
     if not folder.is_dir():
@@ -139,11 +146,14 @@ def _rows(folder: Path) -> tuple[list[LabelledImage], list[str]]:
             reader = csv.DictReader(file)
             header = _columns([column.strip().lower() for column in reader.fieldnames or []])
             rows = [
-                {
-                    column: (value or "").strip()
-                    for column, value in zip(header, row.values(), strict=False)
-                    if column
-                }
+                (
+                    reader.line_num,
+                    {
+                        column: (value or "").strip()
+                        for column, value in zip(header, row.values(), strict=False)
+                        if column
+                    },
+                )
                 for row in reader
             ]
     except FileNotFoundError:
@@ -153,16 +163,21 @@ def _rows(folder: Path) -> tuple[list[LabelledImage], list[str]]:
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{table} is no table in UTF-8 ({error}): save it again as CSV.") from None
     if not {"name", "label"} <= set(header):
+        other = next((f"{mark!r}" for mark in (";", "\t") if len(header) == 1 and mark in header[0]), "")
+        way_out = f"; they seem to be parted by {other}, so save it with commas" if other else ""
         raise InputError(
-            f"{table} begins with the columns {', '.join(header) or '(none)'}: the columns name and label are needed."
+            f"{table} begins with the columns {', '.join(header) or '(none)'}: the columns name and label are needed{way_out}."
         )
     if not rows:
         raise InputError(f"{table} has a header and no image: write one line an image.")
-    files = _files(folder)
+    files, twins = _files(folder)
     images: list[LabelledImage] = []
-    faults: list[str] = []
+    faults = [
+        f"{one} and {other.name} have one name but for the ending, and masks and maps are named without: rename one."
+        for one, other in twins
+    ]
     seen: set[str] = set()
-    for number, row in enumerate(rows, start=2):
+    for number, row in rows:
         try:
             image = _image(folder, table, number, row, files)
         except InputError as error:
@@ -174,7 +189,7 @@ def _rows(folder: Path) -> tuple[list[LabelledImage], list[str]]:
         seen.add(image.name)
         images.append(image)
     unlabelled = sorted(
-        set(files) - {Path(row.get("name", "")).stem for row in rows} - {row.get("name", "") for row in rows}
+        set(files) - {Path(row["name"]).stem for _, row in rows} - {row["name"] for _, row in rows}
     )
     if unlabelled:
         some = ", ".join(unlabelled[:3]) + (", ..." if len(unlabelled) > 3 else "")
@@ -193,9 +208,15 @@ def _columns(header: Sequence[str]) -> list[str]:
     return named
 
 
-def _files(folder: Path) -> dict[str, Path]:
+def _files(folder: Path) -> tuple[dict[str, Path], list[tuple[Path, Path]]]:
+    """The images by stem; and pairs of one stem, of which the first counts."""
     inside = folder / "images" if (folder / "images").is_dir() else folder
-    return {path.stem: path for path in sorted(inside.iterdir()) if path.suffix.lower() in ENDINGS}
+    found: dict[str, Path] = {}
+    twins = []
+    for path in sorted(inside.iterdir()):
+        if path.suffix.lower() in ENDINGS and found.setdefault(path.stem, path) is not path:
+            twins.append((found[path.stem], path))
+    return found, twins
 
 
 def _image(

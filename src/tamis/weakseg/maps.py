@@ -48,9 +48,10 @@ def read_map(path: Path) -> Map:
 
             values = np.asarray(tifffile.imread(path, series=0, level=0))
         else:
-            values = np.asarray(
-                cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_UNCHANGED)
-            )
+            found = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_UNCHANGED)
+            if found is None:
+                raise ValueError("neither PNG nor another picture")
+            values = np.asarray(found)
     except FileNotFoundError:
         raise InputError(f"{path} does not exist: there is no map to score.") from None
     except (cv2.error, *BROKEN) as fault:
