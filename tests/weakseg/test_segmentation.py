@@ -5,6 +5,7 @@ python -m pytest tests/weakseg/test_segmentation.py
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import tifffile
 from saved import save
 from toy import toy_network
 
-from tamis.errors import InputError
+from tamis.errors import InputError, OutputError
 from tamis.slides import UnknownResolution
 from tamis.weakseg.maps import read_map
 from tamis.weakseg.phantom import phantom
@@ -87,6 +88,33 @@ def test_a_slide_in_micrometres(tmp_path: Path, slide_pixels: np.ndarray) -> Non
     assert values.dtype == np.float32
     assert values.min() >= 0 and values.max() <= 1
     assert not values[:80].any()  # glass
+
+
+def test_glass_is_no_tissue_in_a_picture_either(tmp_path: Path, slide_pixels: np.ndarray) -> None:
+    """The same pixels say the same, as a picture and as a slide; what is dark on the glass is dirt."""
+    slide_pixels[1000:1050, 100:900] = (30, 30, 30)
+    network = toy_network(tmp_path / "toy", um_per_px=2.0)
+    slide = segment_file(write_slide(tmp_path / "a.tif", slide_pixels, 1.0), tmp_path, network)
+    picture = segment_file(save(tmp_path / "b.png", slide_pixels), tmp_path, network, mpp=1.0)
+    for field in ("tissue_mm2", "cancer_mm2", "cancer_percent_of_tissue", "cancer_percent_of_image"):
+        assert picture[field] == pytest.approx(slide[field], rel=0.03), field
+    assert picture["tissue_mm2"] < 0.5 * 1.1 * 1.4
+    assert not read_map(tmp_path / "b.probability.ome.tiff")[1010:1040, 200:800].any()
+
+
+def test_a_full_disk_is_a_sentence_and_leaves_nothing(
+    tmp_path: Path, slide_pixels: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The map of a slide is mapped into memory, where a full disk would end the process."""
+    slide, network = write_slide(tmp_path / "a.tif", slide_pixels, 1.0), toy_network(tmp_path / "toy")
+
+    def full(*_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.posix_fallocate", full, raising=False)
+    with pytest.raises(OutputError, match="was not written: the disk is full"):
+        segment_file(slide, tmp_path / "out", network)
+    assert not list((tmp_path / "out").iterdir())
 
 
 def test_tiled_and_undivided_predictions_agree(tmp_path: Path) -> None:

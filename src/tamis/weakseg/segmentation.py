@@ -133,8 +133,7 @@ def _map(
     """
     look = network.geometry.stained and not whole
     if isinstance(source, Picture):
-        if look:
-            _require_tissue(source, name)
+        stained = _tissue_of(source, name) if look else None
         image = source.at(network.geometry.um_per_px)
         probability = predict(ArrayRegions(image), image.shape[:2], None, network, progress=progress)
         full = (
@@ -142,7 +141,10 @@ def _map(
             if probability.shape != source.size_px[::-1]
             else probability
         )
-        return np.rint(full * STEPS).astype(np.uint8), source.um_per_px, None
+        whole_map = np.rint(full * STEPS).astype(np.uint8)
+        if stained is not None:
+            _blank(whole_map, stained)
+        return whole_map, source.um_per_px, stained
     um_per_px = network.geometry.um_per_px or source.um_per_px
     tissue = None
     if look:
@@ -180,11 +182,14 @@ def _require_fine(um_per_px: float | None, of_network: float | None, name: str) 
         )
 
 
-def _require_tissue(picture: Picture, name: str) -> None:
-    """Raises InputError for a picture of glass. A picture of unknown scale is taken at its word."""
-    if picture.um_per_px is not None:
-        coarse = max(TISSUE_UM_PER_PX, picture.um_per_px)
-        _require(tissue_in(picture.at(coarse), coarse), name)
+def _tissue_of(picture: Picture, name: str) -> NDArray[np.bool_] | None:
+    """Where a picture holds tissue; None for one of unknown scale, which is taken at its word. Raises InputError for glass."""
+    if picture.um_per_px is None:
+        return None
+    coarse = max(TISSUE_UM_PER_PX, picture.um_per_px)
+    found = tissue_in(picture.at(coarse), coarse)
+    _require(found, name)
+    return _filled(found, coarse)
 
 
 def _require(tissue: NDArray[np.bool_], name: str) -> None:
