@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from tamis.errors import WeightsError
+from tamis.writing import replacing
 
 PACKAGE = Path(__file__).parent
 
@@ -90,9 +91,8 @@ def publish(weights: Weights, folder: Path) -> Path:
     stored["sha256"] = sha256_of(folder / weights.file)
     stored["golden_sha256"] = sha256_of(folder / weights.golden) if weights.golden else ""
     record = folder / f"{weights.name}.json"
-    beside = record.with_suffix(".json.part")
-    beside.write_text(json.dumps(stored, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    beside.replace(record)
+    with replacing(record) as beside:
+        beside.write_text(json.dumps(stored, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return record
 
 

@@ -39,9 +39,12 @@ def run(dataset: Path, target: Path, *arguments: str) -> None:
     train.main(options(train, str(dataset), "-o", str(target), *small, *arguments))
 
 
-def test_cross_validation_maps_each_image_once_and_resumes(dataset: Path, tmp_path: Path) -> None:
+def test_cross_validation_maps_each_image_once_and_resumes(
+    dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     target = tmp_path / "run"
     run(dataset, target, "--folds", "2", "--fold", "0")
+    assert f"{target}: 1 of 2 folds are done" in capsys.readouterr().out
     assert len(list((target / "maps").iterdir())) == 4
     first = (target / "fold-0" / "checkpoint.pt").stat().st_mtime_ns
     run(dataset, target, "--folds", "2")
@@ -185,6 +188,27 @@ def test_a_record_of_another_name_is_refused(tmp_path: Path) -> None:
         export.main(options(export, str(tmp_path), "-o", str(tmp_path / "mine.onnx")))
 
 
+@pytest.mark.parametrize(
+    "content", ["{", "[]", "{}", '{"figures": {}, "threshold": 0.5}', '{"threshold": "x"}']
+)
+def test_a_score_that_evaluate_did_not_print_is_refused(tmp_path: Path, content: str) -> None:
+    (tmp_path / "scores.json").write_text(content)
+    with pytest.raises(InputError, match=r"scores\.json is not what  tamis weakseg evaluate"):
+        export.read_score(tmp_path / "scores.json")
+
+
+def test_a_damaged_run_is_told(dataset: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"recipe\.json is missing: .* no finished training of fold 'all'"):
+        export.load_network(tmp_path)
+    run(dataset, tmp_path)
+    (tmp_path / "fold-all" / "network.pt").write_bytes(b"PK")
+    with pytest.raises(InputError, match=r"network\.pt is damaged or of another recipe"):
+        export.load_network(tmp_path)
+    (tmp_path / "recipe.json").write_text("{}")
+    with pytest.raises(InputError, match=r"recipe\.json is no recipe"):
+        export.load_network(tmp_path)
+
+
 def test_an_unknown_field_is_refused() -> None:
     for wrong in (
         "steps=many",
@@ -200,6 +224,29 @@ def test_an_unknown_field_is_refused() -> None:
     assert changed(Recipe(), ["um_per_px=null", "learning_rate=1"]).um_per_px is None
     with pytest.raises(UsageError, match="no field 'stepps'"):
         changed(Recipe(), ["stepps=3"])
+
+
+@pytest.mark.parametrize(
+    ("assignment", "sentence"),
+    [
+        ("trunk=resnet", "it is one of vgg, vgg16, lite0"),
+        ("fusion=none", "it is one of fixed, learned, joint"),
+        ("pooling=mean", "it is one of generalised_mean"),
+        ("sides=4", "it is one of 1, 2, 3"),
+        ("steps=0", "at least 1"),
+        ("batch=1", "at least 2"),
+        ("variants=0", "at least 1"),
+        ("um_per_px=0", "a number above 0 was"),
+        ("share=1.5", "a number above 0 and at most 1 was"),
+        ("r=-1", "a number above 0 was"),
+        ("learning_rate=NaN", "a number above 0 was"),
+        ("pretrained=vgg16.pth", "a file goes with trunk=vgg"),
+    ],
+)
+def test_values_that_cannot_be_are_refused(assignment: str, sentence: str) -> None:
+    """Each would end in a fault later, or, like an unknown fusion, train something else without a word."""
+    with pytest.raises(UsageError, match=f"--set {assignment.split('=')[0]}=.*{sentence}"):
+        changed(Recipe(), [assignment])
 
 
 def test_one_class_is_refused(dataset: Path, tmp_path: Path) -> None:

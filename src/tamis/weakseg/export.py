@@ -30,6 +30,7 @@ from tamis.weakseg.network import Network
 from tamis.weakseg.networks import Mean, SideOutputNetwork
 from tamis.weakseg.recipe import Recipe, recipe_from
 from tamis.weakseg.train import predict
+from tamis.writing import replacing
 
 TOLERANCE = 0.01
 """Of a probability: weights are stored in half precision."""
@@ -42,16 +43,22 @@ GOLDEN_PX = 192
 
 
 def load_network(run: Path, fold: str = "all") -> tuple[SideOutputNetwork, Recipe]:
-    """The trained network of RUN/fold-FOLD in eval mode, and its recipe."""
+    """The trained network of RUN/fold-FOLD in eval mode, and its recipe. Raises InputError."""
+    table, stored = run / "recipe.json", run / f"fold-{fold}" / "network.pt"
+    for path in (table, stored):
+        if not path.exists():
+            raise InputError(f"{path} is missing: {run} holds no finished training of fold {fold!r}.")
     try:
-        recipe = recipe_from((run / "recipe.json").read_text(encoding="utf-8"))
-        state = torch.load(run / f"fold-{fold}" / "network.pt", map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise InputError(
-            f"{error.filename} is missing: {run} holds no finished training of fold {fold!r}."
-        ) from None
+        recipe = recipe_from(table.read_text(encoding="utf-8"))
+    except (ValueError, KeyError, TypeError) as fault:
+        raise InputError(f"{table} is no recipe ({fault}): train again.") from None
     network = SideOutputNetwork(recipe.trunk, sides=recipe.sides, width=recipe.width, fusion=recipe.fusion)
-    network.load_state_dict(state)
+    try:
+        network.load_state_dict(torch.load(stored, map_location="cpu", weights_only=True))
+    except Exception as fault:  # those of pickle, zip and torch have nothing in common
+        raise InputError(
+            f"{stored} is damaged or of another recipe ({type(fault).__name__}): train again."
+        ) from fault
     return network.eval(), recipe
 
 
@@ -149,12 +156,25 @@ def export(
         raise TrainingError(
             f"ONNX and PyTorch differ by {difference:.4f} in a probability: nothing was written."
         )
-    record.parent.mkdir(parents=True, exist_ok=True)
-    (record.parent / described.file).write_bytes(graph)
-    with (record.parent / described.golden).open("wb") as file:
-        np.savez_compressed(file, input=golden, output=runtime(golden))
+    with replacing(record.parent / described.file) as beside:
+        beside.write_bytes(graph)
+    with replacing(record.parent / described.golden) as beside:
+        np.savez_compressed(beside, input=golden, output=runtime(golden))
     weights.publish(described, record.parent)
     return difference
+
+
+def read_score(path: Path) -> dict[str, Any]:
+    """What  tamis weakseg evaluate --json  printed for one MAPS. Raises InputError for anything else."""
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        told_score(found)
+        float(found["threshold"])
+    except (ValueError, KeyError, TypeError, AttributeError) as fault:
+        raise InputError(
+            f"{path} is not what  tamis weakseg evaluate DATASET MAPS --json  prints ({type(fault).__name__}: {fault})."
+        ) from None
+    return found
 
 
 def told_score(evaluated: Mapping[str, Any]) -> dict[str, Any]:
@@ -163,9 +183,10 @@ def told_score(evaluated: Mapping[str, Any]) -> dict[str, Any]:
         return {}
     told: dict[str, Any] = {"measured_on": "images held out by cross-validation, as evaluate printed it"}
     for name, estimate in evaluated["figures"]["maps"].items():
-        told[name] = (
-            f"{estimate['value']:.3f} [{estimate['low']:.3f}, {estimate['high']:.3f}], n {estimate['n']}"
-        )
+        if None not in estimate.values():  # what these images do not have, such as negatives
+            told[name] = (
+                f"{estimate['value']:.3f} [{estimate['low']:.3f}, {estimate['high']:.3f}], n {estimate['n']}"
+            )
     told["all_foreground_pooled_f1"] = round(evaluated["figures"]["all foreground"]["pooled_f1"]["value"], 3)
     return told
 
@@ -201,7 +222,7 @@ def main(options: argparse.Namespace) -> None:
             f"{options.output} does not end in .json: name the record; the graph is put beside it."
         )
     images = read_dataset(options.dataset).images[:8] if options.dataset else ()
-    score = json.loads(options.score.read_text(encoding="utf-8")) if options.score else {}
+    score = read_score(options.score) if options.score else {}
     difference = export(
         options.runs,
         options.output,

@@ -33,6 +33,7 @@ above 1/2 on every image and the constrained loss first falls by filling positiv
 
 VGG_STAGES = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
 FIXED_FUSION = (0.2, 0.35, 0.45)
+FUSIONS = ("fixed", "learned", "joint")
 FEATURE_SCALE = {"vgg": (60.0, 10.0, 6.0), "vgg16": (6.0, 2.0, 3.5), "lite0": (8.0, 6.0, 4.0)}
 """Mean activation of each stage as pretrained, on H&E. Side outputs read features divided by it: otherwise one step of
 Adam moves the logits of the first stage by ten times as much as those of the third."""

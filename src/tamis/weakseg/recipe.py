@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from tamis.errors import UsageError
+from tamis.pooling import POOLINGS
 from tamis.weakseg.losses import Objective
+from tamis.weakseg.networks import FUSIONS, TRUNKS
 from tamis.writing import replacing
 
 
@@ -108,7 +111,42 @@ def changed(recipe: Recipe, assignments: Sequence[str]) -> Recipe:
         else:
             names = ", ".join([*Recipe.__dataclass_fields__, *Objective.__dataclass_fields__])
             raise UsageError(f"--set {assignment}: a recipe has no field {name!r}; it has {names}.")
+    require_possible(recipe)
     return recipe
+
+
+def require_possible(recipe: Recipe) -> None:
+    """Raises UsageError for a name that is none and a number that cannot be, before anything is read."""
+    objective = recipe.objective
+    for name, value, known in (
+        ("trunk", recipe.trunk, tuple(TRUNKS)),
+        ("fusion", recipe.fusion, FUSIONS),
+        ("sides", recipe.sides, (1, 2, 3)),
+        ("pooling", objective.pooling, tuple(POOLINGS)),
+    ):
+        if value not in known:
+            raise UsageError(f"--set {name}={value}: it is one of {', '.join(map(str, known))}.")
+    for name, number, least in (
+        ("steps", recipe.steps, 1),
+        ("batch", recipe.batch, 2),
+        ("variants", recipe.variants, 1),
+        ("rounds", recipe.rounds, 1),
+    ):
+        if number < least:
+            raise UsageError(f"--set {name}={number}: at least {least} was expected.")
+    for name, real, most in (
+        ("um_per_px", 1.0 if recipe.um_per_px is None else recipe.um_per_px, math.inf),
+        ("learning_rate", recipe.learning_rate, math.inf),
+        ("r", objective.r, math.inf),
+        ("share", objective.share, 1.0),
+    ):
+        if not 0 < real <= most or math.isinf(real):
+            bound = "" if math.isinf(most) else f" and at most {most:g}"
+            raise UsageError(f"--set {name}={real}: a number above 0{bound} was expected.")
+    if recipe.pretrained not in ("package", "none") and not recipe.trunk.startswith("vgg"):
+        raise UsageError(
+            f"--set pretrained={recipe.pretrained}: a file goes with trunk=vgg or trunk=vgg16; {recipe.trunk} has its package."
+        )
 
 
 def _require_kind(assignment: str, value: object, default: object, *, absent: bool = False) -> None:

@@ -23,6 +23,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from tamis.arguments import whole_number
 from tamis.errors import UsageError
 from tamis.pooling import mean
 from tamis.training import FitConfig, fast_bfloat16, fit
@@ -285,14 +286,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--fold", type=int, action="append", default=[], metavar="I", help="only this fold, from 0"
     )
-    parser.add_argument("--seed", type=int, default=0, help="of weights and batches (default: %(default)s)")
+    parser.add_argument(
+        "--seed", type=whole_number, default=0, help="of weights and batches (default: %(default)s)"
+    )
     parser.add_argument(
         "--precision",
         choices=["auto", "float32", "bfloat16"],
         default="auto",
         help="of the products; auto: bfloat16 where the processor has it",
     )
-    parser.add_argument("--threads", type=int, default=0, help="of PyTorch; 0 leaves its default")
+    parser.add_argument("--threads", type=whole_number, default=0, help="of PyTorch; 0 leaves its default")
     parser.add_argument(
         "--features",
         type=Path,
@@ -332,8 +335,15 @@ def main(options: argparse.Namespace) -> None:
             flush=True,
         )
         cross_validate(dataset, recipe, options.output, count=options.folds, only=options.fold, **settings)
+        done = sum((options.output / f"fold-{index}" / "finished").exists() for index in range(options.folds))
+        print(
+            f"{options.output}: {done} of {options.folds} folds are done; held-out maps: {options.output / 'maps'}"
+        )
     else:
         train_all(dataset, recipe, options.output, **settings)
+        print(
+            f"{options.output}: trained on all {len(dataset.images)} images; tamis weakseg export makes a network of it"
+        )
 
 
 if __name__ == "__main__":
