@@ -279,9 +279,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("-o", "--out", type=Path, default=ROOT / "work" / "clips")
     parser.add_argument("--only", default="", help="render clips whose LANGUAGE-NUMBER begins so")
     parser.add_argument("--first", type=int, help="render only so many clips of each language")
+    parser.add_argument(
+        "--theme", help="all clips in this theme, to look at one difficulty; say another folder, too"
+    )
     options = parser.parse_args(arguments)
     cv2.setNumThreads(1)
-    data, out = DATA / "subtitles", options.out / options.group
+    out = options.out.resolve() / options.group  # ffmpeg runs in another folder
+    data = DATA / "subtitles"
     out.mkdir(parents=True, exist_ok=True)
     counts = COUNTS[options.group]
 
@@ -297,7 +301,11 @@ def main(arguments: list[str] | None = None) -> int:
             if done or not f"{language}-{number:02d}".startswith(options.only):
                 continue
             clip = plan(
-                options.group, language, number, sentences("zh-hant" if language == "none" else language)
+                options.group,
+                language,
+                number,
+                sentences("zh-hant" if language == "none" else language),
+                options.theme,
             )
             render(clip, options.group, data, out)
             print(

@@ -294,13 +294,18 @@ def texts(group: str, language: str, sentences: Sentences) -> set[str]:
     return {line for clip in clips for cue in clip.cues for line in cue.text.split("\n")}
 
 
-def plan(group: str, language: str, number: int, sentences: Sentences) -> Clip:
-    """Clip `number` of a language ("none": without subtitles). `sentences` are of its language, or of its signs'."""
+def plan(group: str, language: str, number: int, sentences: Sentences, theme_name: str | None = None) -> Clip:
+    """Clip `number` of a language ("none": without subtitles). `sentences` are of its language, or of its signs'.
+
+    theme_name: a theme in place of the one whose turn it is.
+    """
     seed = SEEDS[group] + 1000 * sorted(COUNTS[group]).index(language) + number
     rng = np.random.default_rng([seed, 1])
     theme = THEMES[(FIRST_THEME[group].get(language, 0) + number) % len(THEMES)]
     if language == "none":
         theme = next(t for t in THEMES if t.name == NO_TEXT_THEMES[number])
+    elif theme_name:
+        theme = next(t for t in THEMES if t.name == theme_name)
     variable, tall = (language, number) in VARIABLE, (language, number) == PORTRAIT
     size = (720, 1280) if tall else theme.size or SIZES[int(rng.integers(len(SIZES)))]
     rate = _rate(rng, number, variable)

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 import toy_reader
@@ -180,6 +180,27 @@ def test_an_input_is_never_overwritten(tamis: Tamis, tmp_path: Path) -> None:
     done = tamis("read", "film.srt", "-o", "film.srt")
     assert done.returncode == 2 and "is the input itself" in done.stderr
     assert source.read_text() == "你好"
+
+
+def test_videos_read_at_one_time_share_the_processors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tamis.subtitles import commands, container
+
+    for name, module in toy_reader.modules().items():
+        monkeypatch.setitem(sys.modules, name, module)
+    asked: list[int | None] = []
+
+    def read(path: Path, **options: Any) -> list[Any]:
+        asked.append(options["threads"])
+        return []
+
+    monkeypatch.setattr(sys.modules["tamis.subtitles.reader"], "read", read)
+    monkeypatch.setattr(container, "processors", lambda: 6)
+    for jobs in (1, 2, 4, 9):
+        settings = commands.Settings("auto", None, None, jobs)
+        commands._cues(tmp_path / "film.mp4", settings, tell=print, progress=None)
+    assert asked == [None, 3, 1, 1]
 
 
 def test_a_batch_finishes_in_spite_of_bad_files(films: Path) -> None:

@@ -199,6 +199,7 @@ def _cues(
     path: Path, settings: Settings, *, tell: Callable[[str], None], progress: Callable[[float], None] | None
 ) -> list[Cue]:
     """The cues of one video. What is wrong with it without being an error is told in sentences."""
+    from tamis.subtitles.container import processors
     from tamis.subtitles.reader import read
 
     pictures = settings.review is not None
@@ -210,7 +211,7 @@ def _cues(
             region=settings.region,
             pictures=pictures,
             progress=progress,
-            threads=None if settings.jobs == 1 else max(1, (os.cpu_count() or 1) // settings.jobs),
+            threads=None if settings.jobs == 1 else max(1, processors() // settings.jobs),
         )
     for warning in caught:
         tell(f"tamis: {path}: {warning.message}")

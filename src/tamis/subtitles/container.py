@@ -53,7 +53,7 @@ class Container:
             raise
         context = self.stream.codec_context
         context.thread_type = ThreadType.AUTO
-        context.thread_count = threads or min(_processors(), MOST_THREADS)
+        context.thread_count = threads or min(processors(), MOST_THREADS)
         # Frames that no other is predicted from go without smoothing between blocks: a twelfth of decoding H.264, and on
         # development clips not one character or time changed.
         context.options = {"max_pixels": str(MOST_PIXELS), "skip_loop_filter": "noref"}
@@ -151,7 +151,7 @@ class Container:
                 return
 
 
-def _processors() -> int:
+def processors() -> int:
     """Those that this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
