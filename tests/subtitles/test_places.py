@@ -114,6 +114,12 @@ def test_a_doubtful_letter_stays_and_so_does_likely_punctuation() -> None:
     assert trimmed("口味好？", [0.7, 0.9, 0.9, 0.9], [0.1, 0.9, 0.8, 0.5]) == "口味好？"
 
 
+def test_a_doubtful_mark_behind_a_line_is_scenery() -> None:
+    assert trimmed("口味好...", [0.9] * 6, [0.9, 0.9, 0.9, 0.4, 0.4, 0.3]) == "口味好"
+    assert trimmed("口味好...", [0.9] * 6, [0.9, 0.9, 0.9, 0.3, 0.6, 0.5]) == "口味好..."  # dots go together
+    assert trimmed("口，味好", [0.9] * 4, [0.9, 0.3, 0.9, 0.9]) == "口，味好"  # within it
+
+
 def test_what_stands_far_away_is_left_out() -> None:
     assert trimmed("气好天", [0.9] * 3, [0.3, 0.9, 0.9], [0, 4, 5]) == "好天"
 

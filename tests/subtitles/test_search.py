@@ -14,7 +14,7 @@ from tamis.subtitles.language import BEGIN, END, SPACE, LanguageModel
 from tamis.subtitles.lattice import Lattice
 from tamis.subtitles.search import SearchWeights, decode
 
-EXACT = SearchWeights(beam=1500, margin=np.inf, certainty=0.4, least_log_language=-9.0)
+EXACT = SearchWeights(beam=1500, margin=np.inf, certainty=0.4, least_log_language=-9.0, least_log_han=-7.0)
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,8 @@ def log_language(model: LanguageModel | None, history: tuple[int, ...], label: i
     if model is None:
         return 0.0
     return EXACT.language * max(
-        float(model.score(np.array([history]), np.array([[label]]))[0, 0]), EXACT.least_log_language
+        float(model.score(np.array([history]), np.array([[label]]))[0, 0]),
+        EXACT.least_log_han if label >= 0 and search.han()[label] else EXACT.least_log_language,
     )
 
 

@@ -28,6 +28,8 @@ ROW, MIDDLE, SIDE, SIZE = 0.3, 0.75, 0.25, 0.2
 # Marks that begin, or end, no line: what they were read from is scenery.
 NEVER_FIRST, NEVER_LAST = frozenset("，。、；：,;:)）」』》〉】〕"), frozenset("(（「『《〈【〔")
 SURELY_ONE, LIKELY = 0.4, 0.2  # evidence of single characters
+# Marks that scenery behind a line is often read as, and their least evidence: 0.5 to 1 where one is, 0.2 to 0.4 where none is.
+ENDS, LIKELY_END = frozenset("，。、；：,.;:…·"), 0.45
 LETTER = 0.5  # P(centre) of one that is no punctuation: which one it is may be in doubt
 GAP = 3.0  # SCW between two characters of a line: wider than the spaces between clauses
 CORNER = 0.3  # of the frame's width: a line whose middle is farther from the frame's is in a corner
@@ -65,7 +67,11 @@ def body(
 
     def goes_on(inner: int, outer: int) -> bool:
         letter = texts[outer].isalpha() and ord(texts[outer]) >= 0x250
-        likely = evidence[outer] >= LIKELY or (letter and centred[outer] >= LETTER)
+        seen, least = evidence[outer], LIKELY
+        if outer > inner and texts[outer] in ENDS:
+            run = next((n for n in range(outer, len(texts)) if texts[n] != texts[outer]), len(texts))
+            seen, least = max(evidence[outer:run]), LIKELY_END
+        likely = seen >= least or (letter and centred[outer] >= LETTER)
         return likely and abs(positions[inner] - positions[outer]) <= GAP
 
     first, last = sure[0], sure[-1]

@@ -42,7 +42,8 @@ class SearchWeights:
     insertion: float = 3.0  # nats; pays for what the language model charges an average character
     space: float = 1.0
     width: float = 15.0  # nats when two characters stand on the same spot
-    least_log_language: float = -10.0  # nats; no character is less likely than this to the language model
+    least_log_language: float = -12.0  # nats; no character is less likely than this to the language model
+    least_log_han: float = -10.0  # the same of Han characters, most of which are rare
     temperature: float = 1.0  # scores are divided by it before they become probabilities
     beam: int = 20
     margin: float = 8.0  # nats; states and classes this much worse than the best are dropped
@@ -176,9 +177,8 @@ class _Search:
         if self.model is None:
             return np.zeros((len(contexts), len(labels))), np.zeros((len(contexts), len(labels), 0), np.int64)
         log_p, following = self.model.extend(contexts, self.model.symbols(labels)[None, :])
-        return self.weights.language * np.maximum(log_p, self.weights.least_log_language).astype(
-            float
-        ), following
+        least = np.where(han()[labels], self.weights.least_log_han, self.weights.least_log_language)
+        return self.weights.language * np.maximum(log_p, least).astype(float), following
 
     def _width(
         self, source: NDArray[np.int64], candidate: int, labels: NDArray[np.int64]
@@ -276,6 +276,12 @@ class _Search:
         for source, state, arc in reversed(self.arcs):
             np.logaddexp.at(backward, source, arc + backward[state])
         return backward
+
+
+@cache
+def han() -> NDArray[np.bool_]:
+    """Whether each class is a Han character, [number of classes]."""
+    return np.isin(np.array(characters.classes()), list(characters.hanzi()))
 
 
 @cache
