@@ -116,3 +116,15 @@ def test_no_folder_and_no_port_are_sentences(results: Path) -> None:
         gallery.server(results / "nothing", 0)
     with gallery.server(results, 0) as first, pytest.raises(UsageError, match="choose another with --port"):
         gallery.server(results, first.server_port)
+
+
+def test_what_is_not_named_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gallery, "MOST_FILES", 3)
+    for name in ("a/1.txt", "a/2.txt", "b/3.txt", "b/4.txt", "c/5.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    text = gallery.page(tmp_path, "Results")
+    assert [name for name in "12345" if f"{name}.txt</a>" in text] == ["1", "2", "3"]
+    assert "2 more files are not named here" in text
+    monkeypatch.setattr(gallery, "MOST_FILES", 5)
+    assert "not named" not in gallery.page(tmp_path, "Results")

@@ -7,7 +7,7 @@ file with its size. The page refers to its files by relative links, so the folde
 from __future__ import annotations
 
 import html
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
@@ -50,11 +50,13 @@ def write_index(folder: Path, title: str, told: Mapping[str, str] | None = None)
 
 def page(folder: Path, title: str, told: Mapping[str, str] | None = None) -> str:
     """The page over a folder and its sub-folders, as HTML without scripts."""
-    told, groups = told or {}, list(_groups(folder))
+    told, (groups, more) = told or {}, _groups(folder)
     few = sum(_is_page(path) for _, files in groups for path in files) <= MOST_SHOWN
     sections = "".join(_section(folder, name, files, told.get(name, ""), few) for name, files in groups)
     if not sections:
         sections = "<p>There is nothing here yet.</p>"
+    if more:
+        sections += f"<p>{more} more files are not named here: look at a folder below this one.</p>\n"
     return (
         '<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
@@ -63,15 +65,19 @@ def page(folder: Path, title: str, told: Mapping[str, str] | None = None) -> str
     )
 
 
-def _groups(folder: Path) -> Iterator[tuple[str, list[Path]]]:
-    """(name relative to `folder`, its files) for the folder itself and each one below it that holds files."""
-    left = MOST_FILES
+def _groups(folder: Path) -> tuple[list[tuple[str, list[Path]]], int]:
+    """(name relative to `folder`, its files) for the folder itself and each one below it that holds files, MOST_FILES at the
+    most together; and how many files there are besides."""
+    groups: list[tuple[str, list[Path]]] = []
+    left, more = MOST_FILES, 0
     for place in [folder, *sorted(p for p in folder.rglob("*") if p.is_dir() and not _hidden(p, folder))]:
         files = sorted(p for p in place.iterdir() if p.is_file() and not p.name.startswith("."))
-        files = [p for p in files if p != folder / INDEX][:left]
-        left -= len(files)
-        if files:
-            yield ("" if place == folder else place.relative_to(folder).as_posix()), files
+        files = [p for p in files if p != folder / INDEX]
+        named, more = files[:left], more + len(files[left:])
+        left -= len(named)
+        if named:
+            groups.append(("" if place == folder else place.relative_to(folder).as_posix(), named))
+    return groups, more
 
 
 def _hidden(path: Path, folder: Path) -> bool:
