@@ -12,7 +12,7 @@ import pytest
 
 pytest.importorskip("tokenizers", reason="needs the extra: pip install tamis[spark]")
 
-from tamis.errors import UsageError
+from tamis.errors import InputError, UsageError
 from tamis.spark.engine import Engine
 from tamis.spark.published import shipped
 from tamis.spark.serve import MOST_BYTES, Server
@@ -93,6 +93,19 @@ def test_streamed_pieces_make_the_same_text(connection: HTTPConnection, engine: 
     assert len(choices) > 5
     assert "".join(choice["text"] for choice in choices) == engine.generate(PROMPT, max_tokens=12).text
     assert [choice["finish_reason"] for choice in choices] == [None] * (len(choices) - 1) + ["length"]
+
+
+def test_what_goes_wrong_in_the_middle_of_a_stream_is_an_event(
+    connection: HTTPConnection, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def breaks(*_: Any, **__: Any) -> Iterator[str]:
+        yield " of"
+        raise InputError("The model computes values that are not finite.")
+
+    monkeypatch.setattr(engine, "stream", breaks)
+    first, last = map(json.loads, events(connection, prompt=PROMPT))
+    assert first["choices"][0]["text"] == " of"
+    assert last["error"]["message"] == "The model computes values that are not finite."
 
 
 def test_stop_and_seed(connection: HTTPConnection, engine: Engine) -> None:

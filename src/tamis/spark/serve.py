@@ -179,9 +179,12 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.close_connection = True
         record = self._record([])
-        for choice in self._choices(self._begin(request, prompt), pieces):
-            self._send(json.dumps(record | {"choices": [choice]}))
-        self._send("[DONE]")
+        try:
+            for choice in self._choices(self._begin(request, prompt), pieces):
+                self._send(json.dumps(record | {"choices": [choice]}))
+        except TamisError as error:  # the status has been sent: what went wrong is an event, too
+            return self._send(json.dumps(_refusal(str(error))))
+        return self._send("[DONE]")
 
     def _choices(self, begin: str, pieces: Any) -> Iterator[dict[str, Any]]:
         if begin:
@@ -209,7 +212,7 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.flush()
 
     def _fail(self, status: int, message: str) -> None:
-        self._answer(status, {"error": {"message": message, "type": "invalid_request_error", "code": None}})
+        self._answer(status, _refusal(message))
 
     def _answer(self, status: int, record: Mapping[str, Any]) -> None:
         content = json.dumps(record).encode()
@@ -231,6 +234,10 @@ def serve(engine: Engine, name: str, host: str, port: int) -> None:
             running.serve_forever()
         except KeyboardInterrupt:
             print()
+
+
+def _refusal(message: str) -> dict[str, Any]:
+    return {"error": {"message": message, "type": "invalid_request_error", "code": None}}
 
 
 def _choice(index: int, text: str, reason: str | None) -> dict[str, Any]:
