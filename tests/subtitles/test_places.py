@@ -56,6 +56,11 @@ def test_simple_shapes_are_text_where_subtitles_stand(text: str) -> None:
     assert not kept(line(text, 8, evidence=0.6))
 
 
+def test_a_mark_that_begins_no_line_is_none() -> None:
+    assert not kept(line("，", 8, evidence=0.99))
+    assert kept(line("…", 8, evidence=0.99))
+
+
 def test_a_single_rich_character_may_stand_anywhere() -> None:
     assert kept(line("嗯", 8, evidence=0.8, row=200))
 
@@ -206,6 +211,10 @@ def test_few_characters_for_a_moment_where_no_subtitles_stand_are_scenery() -> N
     assert not kept(replace(brief, end=brief.start + Fraction(1, 4)))
     assert kept(replace(brief, end=brief.start + Fraction(1, 4), evidence=0.95, centred=0.95))  # beyond doubt
     assert kept(replace(line("出发", 8), end=brief.start + Fraction(1, 4)))
+    for evidence, expected in ((0.7, False), (0.85, True)):  # many that are in doubt
+        long = line("我们现在就要出发", 8, row=300, evidence=evidence)
+        assert kept(long)
+        assert kept(replace(long, end=long.start + Fraction(1, 4))) is expected
 
 
 def test_short_texts_beyond_doubt_tell_where_subtitles_stand() -> None:

@@ -204,6 +204,11 @@ def arrange(
     hopeful = [line for line in looked if line.decided >= HOPEFUL and line.characters > SOME]
     near = [image for image in between if any(overlap(image, line.image) for line in hopeful)]
     looked += [look(image, True) for image in near]
+    read = [line for line in looked if line.characters >= LEAST_CHARACTERS and line.likely >= KNOWN]
+    looked = [
+        line if line in read or not any(_alike(line.image, other.image) for other in read) else _moved(line)
+        for line in looked
+    ]
     looked = [line for line in looked if line.decided >= LEAST_DECIDED - DOUBT]
     chosen = _apart(looked)
     if any(line.offered for line in chosen):
@@ -263,6 +268,17 @@ def centred(line: Looked, recogniser: Recogniser) -> Looked:
         return line  # no text: scenery is as good as any
     moved = [Looked(line.image.cut(down, 1.0), recogniser, offered=True) for down in MOVES]
     return max([line, *moved], key=lambda line: line.likely)
+
+
+def _moved(line: Looked) -> Looked:
+    """A line of the size of one that was read in the same cue, moved up or down to where most characters are seen: drawings
+    beside a short line move its rows."""
+    moved = [Looked(line.image.cut(down, 1.0), line.recogniser, line.offered) for down in MOVES]
+    return max([line, *moved], key=lambda one: one.characters)
+
+
+def _alike(a: LineImage, b: LineImage) -> bool:
+    return abs(a.scw / b.scw - 1) < SAME_SIZE
 
 
 def sureness(sighting: Sighting, recogniser: Recogniser) -> float:

@@ -166,7 +166,7 @@ class Places:
         return [self._is_subtitle(line, h, least) for line, h in zip(cue, home, strict=True)]
 
     def _is_subtitle(self, line: Standing, home: bool, least: Thresholds) -> bool:
-        if not line.text or (not home and _monotonous(line.text)):
+        if set(line.text) <= NEVER_FIRST or (not home and _monotonous(line.text)):
             return False
         if home and any(not is_simple(c) for c in line.text):
             surely_text = line.centred >= CENTRED and line.decided >= WHICHEVER
@@ -176,7 +176,10 @@ class Places:
         if home:
             return True
         few = line.rich < SURE_CHARACTERS and not _beyond_doubt(line)
-        if line.centred < CENTRED or (few and (line.decided < DECIDED or line.end - line.start < BRIEF_S)):
+        brief = line.end - line.start < BRIEF_S
+        if brief and (few or line.evidence < READ):
+            return False
+        if line.centred < CENTRED or (few and line.decided < DECIDED):
             return False  # of many rows and sizes that a drawing was looked at in, some show characters
         if (line.evidence < BEYOND_DOUBT or line.rich < 2) and self._crowded(line):
             return False
