@@ -31,7 +31,7 @@ EXAMPLES = """examples:
   tamis subtitles read film.mp4 -o film.srt --review film.html
   tamis weakseg segment slide.svs -o results
   tamis proliferation score slides/ -o results
-  tamis spark generate spark-1m.text-en "The city"
+  tamis spark generate spark-1m.text-en "The design of the website" --max-tokens 13
 """
 CAPABILITIES = {"subtitles": subtitles, "spark": spark, "weakseg": weakseg, "proliferation": proliferation}
 

@@ -15,7 +15,7 @@ import pytest
 from tamis import native, weights
 from tamis.cli import main
 from tamis.errors import WeightsError
-from tamis.spark import published
+from tamis.spark import commands, generate, published
 from tamis.spark.reference import Reference
 
 RECORD = published.FOLDER / f"{published.NAME}.json"
@@ -66,6 +66,19 @@ def test_the_engine_gives_the_golden_tokens(isa: str, golden: dict[str, Any]) ->
     assert list(made.tokens) == golden["output"].tolist()
 
 
+@pytest.mark.parametrize("isa", [*(name for name, runs in native.instruction_sets().items() if runs), "none"])
+def test_the_demo_continues_its_prompts_to_whole_sentences(
+    isa: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setenv(native.VARIABLE, isa)
+    monkeypatch.setattr(commands, "_compare_layers", lambda output: None)  # random weights, and two seconds
+    commands.demo(tmp_path)
+    _, *sentences, active = capsys.readouterr().out.splitlines()[:4]
+    for prompt, sentence in zip(commands.PROMPTS, sentences, strict=True):
+        assert sentence.strip().startswith(prompt) and sentence.endswith(".") and len(sentence) < 90
+    assert "of 576 neurons a layer" in active
+
+
 def test_altered_companions_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import shutil
 
@@ -83,7 +96,8 @@ def test_the_shipped_model_can_be_named(
     """Where nothing else of that name lies: what is there goes first."""
     monkeypatch.chdir(tmp_path)
     assert main(["spark", "generate", published.NAME, "The city", "--max-tokens", "3"]) == 0
-    assert capsys.readouterr().out.startswith("The city")
+    printed = capsys.readouterr().out
+    assert printed == f"The city{generate(published.NAME, 'The city', max_tokens=3)}\n" != "The city\n"
     assert main(["spark", "generate", "no-such-model", "The city"]) == 1
     assert "no-such-model does not exist" in capsys.readouterr().err
     (tmp_path / published.NAME).mkdir()

@@ -80,6 +80,7 @@ def test_killed_and_started_again_it_gives_the_same_losses(whole: Path, text: Pa
     done = command([text, "-o", tmp_path])
     assert done.returncode == 0, done.stderr
     assert losses(tmp_path) == losses(whole)
+    assert done.stdout.splitlines()[-1].startswith(f"{tmp_path}: 12 steps, finished; the model: config.json")
 
 
 @pytest.mark.parametrize("sharding", [[], ["--shard"]], ids=["ddp", "fsdp2"])

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -96,7 +97,12 @@ def _train(options: argparse.Namespace) -> int:
             "float32 ones. Leave --precision out to train in float32.",
             file=sys.stderr,
         )
-    train(recipe, report=lambda line: print(" ".join(f"{k}={v:.4g}" for k, v in line.items()), flush=True))
+    fitted = train(
+        recipe, report=lambda line: print(" ".join(f"{k}={v:.4g}" for k, v in line.items()), flush=True)
+    )
+    if os.environ.get("RANK", "0") == "0":  # of torchrun's processes one speaks
+        state = "finished" if fitted.finished else "stopped in time; the same command goes on"
+        print(f"{recipe.output}: {fitted.step} steps, {state}; the model: config.json, model.safetensors")
     return 0
 
 
@@ -139,29 +145,30 @@ def _no_bars() -> None:
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
 
 
-PROMPT = "The city"
+PROMPTS = ("The design of the website", "A good design")
+"""The likeliest words after these make whole sentences, which is not to be expected of a million parameters."""
 DEMO_LAYERS = 4
 
 
 def demo(folder: Path) -> None:
-    """The shipped model completes a prompt; then dense against Spark on layers of Gemma-2 2B's size, random weights."""
+    """The shipped model completes two prompts; then dense against Spark on layers of Gemma-2 2B's size, random weights."""
     from tamis import native
     from tamis.spark.engine import Engine
     from tamis.spark.presets import parameters
     from tamis.spark.published import shipped
 
-    with Engine.open(shipped()) as engine:
-        made = engine.generate(PROMPT, max_tokens=40, temperature=0.7, top_k=20, seed=1)
+    with Engine.open(shipped(), sequences=len(PROMPTS)) as engine:
+        made = engine.generate_many(PROMPTS, max_tokens=40, stop=["\n"])
         counts, config = engine.counts, engine.packed.config
     tokens, layers = max(1, counts.tokens), config["num_hidden_layers"]
     isa = native.chosen()
     path = "portable Python code" if isa is None else f"{list(native.instruction_sets())[isa]} kernels"
-    print(f"the shipped model ({parameters(config) / 1e6:.1f} M parameters, on {path}) continues a prompt:")
-    print(f"  {PROMPT}{made.text}")
     print(
-        f"  active: {counts.active / tokens / layers:.0f} of {config['intermediate_size']} neurons a layer, "
-        f"{counts.attended / tokens / layers / config['num_attention_heads']:.0f} keys a head"
+        f"the shipped model ({parameters(config) / 1e6:.1f} M parameters, on {path}) continues two prompts:"
     )
+    for prompt, one in zip(PROMPTS, made, strict=True):
+        print(f"  {prompt}{one.text}")
+    print(f"  active: {counts.active / tokens / layers:.0f} of {config['intermediate_size']} neurons a layer")
     if isa is None:
         print("dense against Spark is measured with the compiled kernels, which are absent here.")
         return

@@ -9,7 +9,12 @@ from tamis.writing import replacing
 
 
 def draw(metrics: Path, picture: Path) -> None:
-    """Two panels from metrics.jsonl: loss (training, development), and active share and attended keys per layer."""
+    """Three panels from metrics.jsonl: loss (training, development), active share and attended keys per layer.
+
+    Nothing is drawn of a run that was stopped before its first line.
+    """
+    if not metrics.exists():
+        return
     import matplotlib
 
     matplotlib.use("agg")
