@@ -11,7 +11,11 @@ from saved import save, write_table
 from toy import toy_record
 
 from tamis.cli import main
+from tamis.errors import InputError
+from tamis.weakseg import segment
+from tamis.weakseg.network import load
 from tamis.weakseg.phantom import phantom
+from tamis.weakseg.source import expand_sources
 
 
 @pytest.fixture
@@ -60,6 +64,39 @@ def test_resume_does_what_is_missing(tmp_path: Path, toy: str, capsys: pytest.Ca
     assert json.loads((out / "1.summary.json").read_text())["threshold"] == 0.9
 
 
+def test_the_same_call_in_python(tmp_path: Path, toy: str) -> None:
+    picture = fields(tmp_path / "in") / "0.png"
+    arguments = [
+        "weakseg",
+        "segment",
+        str(picture),
+        "-o",
+        str(tmp_path / "out"),
+        "--mpp",
+        "2",
+        "--weights",
+        toy,
+    ]
+    assert main([*arguments, "--threshold", "0.3", "--whole"]) == 0
+    typed = json.loads((tmp_path / "out" / "0.summary.json").read_text())
+    called = segment(picture, tmp_path / "again", mpp=2, threshold=0.3, weights=toy, whole=True)
+    assert {**called, "seconds": 0} == {**typed, "seconds": 0}
+
+
+def test_results_beside_the_pictures_are_no_pictures(
+    tmp_path: Path, toy: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = fields(tmp_path / "in")
+    arguments = ["weakseg", "segment", str(folder), "-o", str(folder), "--mpp", "2", "--weights", toy]
+    assert [main(arguments), main(arguments)] == [0, 0]
+    assert len(list(folder.glob("*.summary.json"))) == 3
+    assert expand_sources([str(folder / "0.overlay.png")]) == [str(folder / "0.overlay.png")]  # by its name
+    for picture in folder.glob("[0-2].png"):
+        picture.unlink()
+    assert main(arguments) == 2
+    assert "holds results of segment and no picture" in capsys.readouterr().err
+
+
 def test_unknown_resolution_fails_with_the_way_out(
     tmp_path: Path, toy: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -96,6 +133,13 @@ def test_two_inputs_of_one_name_are_refused(
     inputs = [str(tmp_path / side / "0.png") for side in "ab"]
     assert main(["weakseg", "segment", *inputs, "-o", str(tmp_path / "out"), "--weights", toy]) == 2
     assert "would both be written" in capsys.readouterr().err
+
+
+def test_a_record_without_a_threshold_is_no_network(toy: str) -> None:
+    record = Path(toy)
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"operating_point": {}}))
+    with pytest.raises(InputError, match="is a record of other weights"):
+        load(record)
 
 
 @pytest.mark.parametrize("content", [None, "{}", '{"name": "x"}', "no json"])

@@ -91,7 +91,8 @@ def load(record: str | Path | None = None, threads: int = 0) -> Network:
     if record is not None and not path.exists() and (FOLDER / f"{record}.json").exists():
         path = FOLDER / f"{record}.json"
     found = weights.load(path)
-    if not {"stride_px", "overlap_px", "stained"} <= set(found.preprocessing):
+    told = set(found.preprocessing) | set(found.operating_point)
+    if not {"stride_px", "overlap_px", "stained", "threshold"} <= told:
         raise InputError(
             f"{path} is a record of other weights: one made by  tamis weakseg export  is expected."
         )

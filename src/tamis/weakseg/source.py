@@ -15,13 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tamis.batch import expand
-from tamis.errors import InputError
+from tamis.errors import InputError, UsageError
 from tamis.remote import expand_url, is_url
 from tamis.slides import Slide, UnknownResolution, open_slide
 from tamis.weakseg.images import BROKEN, ENDINGS, read_image, spacing_um
 
 SLIDE_ENDINGS = frozenset({".svs", ".ndpi", ".mrxs", ".scn", ".bif", ".vms", ".vmu"})
 ALL_ENDINGS = ENDINGS | SLIDE_ENDINGS
+OWN_ENDINGS = (".overlay.png", ".probability.ome.tiff")
 
 
 class Picture:
@@ -116,7 +117,11 @@ def _is_slide_dicom(path: Path) -> bool:
 
 
 def expand_sources(arguments: Sequence[str]) -> list[str]:
-    """Files, folders, patterns, and URLs of anything that fsspec opens (s3://, https://, memory:// ...), in order."""
+    """Files, folders, patterns, and URLs of anything that fsspec opens (s3://, https://, memory:// ...), in order.
+
+    What segment itself wrote into a folder, its overlays and maps, is none of the folder's pictures. Raises UsageError for a
+    folder that holds none.
+    """
     sources: list[str] = []
     for argument in arguments:
         if _is_dicom_slide_folder(Path(argument)):
@@ -124,7 +129,15 @@ def expand_sources(arguments: Sequence[str]) -> list[str]:
         elif is_url(argument):
             sources += expand_url(argument, ALL_ENDINGS)
         else:
-            sources += map(str, expand([argument], ALL_ENDINGS))
+            found = [str(path) for path in expand([argument], ALL_ENDINGS)]
+            pictures = (
+                found if found == [argument] else [path for path in found if not path.endswith(OWN_ENDINGS)]
+            )
+            if not pictures:
+                raise UsageError(
+                    f"{argument} holds results of segment and no picture: name the folder of the pictures."
+                )
+            sources += pictures
     return list(dict.fromkeys(sources))
 
 
