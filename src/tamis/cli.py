@@ -15,7 +15,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 from contextlib import redirect_stdout
-from io import StringIO
+from io import StringIO, TextIOWrapper
 from pathlib import Path
 from typing import TextIO
 
@@ -38,6 +38,7 @@ CAPABILITIES = {"subtitles": subtitles, "spark": spark, "weakseg": weakseg, "pro
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line. Returns the exit status; raises SystemExit(2) on wrong usage, as argparse does."""
+    _show_anything()
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     debug, extra, goes_on = "--debug" in arguments, "subtitles", ""
     try:
@@ -64,6 +65,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             fault, sentence + "Run again with --debug, and please report what that prints.", debug, 1
         )
     return status
+
+
+def _show_anything() -> None:
+    """File names need not be text, and few terminals show every script: what cannot be encoded is shown escaped."""
+    if isinstance(sys.stdout, TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:

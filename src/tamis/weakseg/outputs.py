@@ -123,5 +123,7 @@ def png(picture: NDArray[np.uint8]) -> bytes:
 
 
 def write_summary(summary: Mapping[str, Any], path: Path) -> None:
+    # A file name that is no UTF-8 holds half characters, and their escape by Python is that of JSON, too.
+    text = json.dumps(summary, indent=2, ensure_ascii=False) + "\n"
     with replacing(path) as beside:
-        beside.write_text(json.dumps(summary, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        beside.write_text(text, encoding="utf-8", errors="backslashreplace")

@@ -114,7 +114,7 @@ def _feature(part: Polygon, px_scale: float, um_per_px: float | None, identity: 
     measurements = {} if um_per_px is None else {"Area um^2": round(placed.area * um_per_px**2, 2)}
     return {
         "type": "Feature",
-        "id": str(uuid.uuid5(uuid.NAMESPACE_URL, f"tamis:{identity}")),
+        "id": str(uuid.uuid5(uuid.NAMESPACE_URL, ascii(f"tamis:{identity}"))),  # a name need not be UTF-8
         "geometry": {"type": "Polygon", "coordinates": rings},
         "properties": {
             "objectType": "annotation",
