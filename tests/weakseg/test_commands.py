@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
 
 import numpy as np
@@ -83,6 +86,35 @@ def test_the_same_call_in_python(tmp_path: Path, toy: str) -> None:
     assert {**called, "seconds": 0} == {**typed, "seconds": 0}
 
 
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="names are text there")
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_a_name_that_is_no_text_and_a_terminal_that_shows_little(
+    tmp_path: Path, toy: str, encoding: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    picture = tmp_path / os.fsdecode(b"caf\xe9 \xe6\x9c\x88.png")  # Latin-1, then a moon in UTF-8
+    picture.write_bytes((fields(tmp_path / "in") / "0.png").read_bytes())
+    shown = TextIOWrapper(BytesIO(), encoding=encoding)
+    monkeypatch.setattr("sys.stdout", shown)
+    arguments = [
+        "weakseg",
+        "segment",
+        str(picture),
+        "-o",
+        str(tmp_path / "out"),
+        "--mpp",
+        "2",
+        "--weights",
+        toy,
+    ]
+    assert main([*arguments, "--json"]) == 0
+    told = json.loads(shown.buffer.getvalue().decode(encoding))  # type: ignore[attr-defined]
+    assert told["input"] == str(picture)
+    (summary,) = (tmp_path / "out").glob("*.summary.json")
+    assert json.loads(summary.read_text(encoding="utf-8"))["image"] == str(picture)
+    (polygons,) = (tmp_path / "out").glob("*.geojson")
+    assert json.loads(polygons.read_text(encoding="utf-8"))["features"]
+
+
 def test_results_beside_the_pictures_are_no_pictures(
     tmp_path: Path, toy: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -140,6 +172,11 @@ def test_a_record_without_a_threshold_is_no_network(toy: str) -> None:
     record.write_text(json.dumps(json.loads(record.read_text()) | {"operating_point": {}}))
     with pytest.raises(InputError, match="is a record of other weights"):
         load(record)
+
+
+def test_a_run_in_place_of_weights_is_told_the_way(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"tamis weakseg export .* makes one"):
+        load(tmp_path)
 
 
 @pytest.mark.parametrize("content", [None, "{}", '{"name": "x"}', "no json"])

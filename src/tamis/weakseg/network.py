@@ -90,6 +90,10 @@ def load(record: str | Path | None = None, threads: int = 0) -> Network:
     path = Path(record) if record is not None else FOLDER / f"{PUBLISHED}.json"
     if record is not None and not path.exists() and (FOLDER / f"{record}.json").exists():
         path = FOLDER / f"{record}.json"
+    if path.is_dir():
+        raise InputError(
+            f"{path} is a folder, and weights are a record: of a run,  tamis weakseg export {path} -o NAME.json  makes one."
+        )
     found = weights.load(path)
     told = set(found.preprocessing) | set(found.operating_point)
     if not {"stride_px", "overlap_px", "stained", "threshold"} <= told:
