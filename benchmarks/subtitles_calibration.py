@@ -1,4 +1,4 @@
-"""Whether confidences mean what they say: python benchmarks/subtitles_calibration.py work/clips/dev [--real VIDEO] [--write]
+"""Whether confidences mean what they say: python benchmarks/subtitles_calibration.py SET... [--every N] [--real VIDEO] [--write]
 
 Reads every clip, pairs what was read with the truth (an edit-distance alignment, cue by cue), and prints how often
 characters and whole cues of each confidence were right: as the search says it, and through the logistic map of
@@ -17,7 +17,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-from subtitles_report import SETS
+from subtitles_report import clips as clips_of
 from subtitles_tuning import Looked, write_point
 
 from tamis.subtitles import reader
@@ -136,12 +136,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("clips", type=Path, nargs="?", default=SETS["dev"])
+    parser.add_argument("sets", nargs="*", default=["dev"], help="dev, previous, third, or folders of clips")
+    parser.add_argument("--every", type=int, default=1, help="every so many clips of each, for a sample")
     parser.add_argument("--real", type=Path, action="append", default=[])
     parser.add_argument("--write", action="store_true", help="store the map with the networks")
     arguments = parser.parse_args()
     recogniser = default_recogniser()
-    clips = [Looked(path, recogniser) for path in [*sorted(arguments.clips.glob("*.mp4")), *arguments.real]]
+    paths = [clip.video for name in arguments.sets for clip in clips_of(name)[:: arguments.every]]
+    clips = [Looked(path, recogniser) for path in [*paths, *arguments.real]]
     point = report(judged_clips(clips, default_settings(), recogniser))
     if arguments.write:
         write_point(point)

@@ -211,7 +211,7 @@ def test_few_characters_for_a_moment_where_no_subtitles_stand_are_scenery() -> N
     assert not kept(replace(brief, end=brief.start + Fraction(1, 4)))
     assert kept(replace(brief, end=brief.start + Fraction(1, 4), evidence=0.95, centred=0.95))  # beyond doubt
     assert kept(replace(line("出发", 8), end=brief.start + Fraction(1, 4)))
-    for evidence, expected in ((0.7, False), (0.85, True)):  # many that are in doubt
+    for evidence, expected in ((0.65, False), (0.75, True)):  # many that are in doubt
         long = line("我们现在就要出发", 8, row=300, evidence=evidence)
         assert kept(long)
         assert kept(replace(long, end=long.start + Fraction(1, 4))) is expected
@@ -230,6 +230,8 @@ def test_a_piece_of_a_line_that_is_there_with_it_makes_no_logo_of_its_neighbours
     piece = replace(line("祝你一切胜", 1), box=(then.box[0], 630, then.box[2] - 40, 670))
     places = Places([first, then, piece], 1280)
     assert places.are_subtitles([first], LEAST) == [True]
+    late = replace(then, start=Fraction(3, 2))  # the same line, found again
+    assert Places([first, then, late], 1280).are_subtitles([first], LEAST) == [True]
     logo = line("祝你一切", 5)  # a part of the same words at another time
     assert Places([first, logo], 1280).are_subtitles([first], LEAST) == [False]
 

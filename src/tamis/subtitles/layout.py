@@ -206,7 +206,9 @@ def arrange(
     looked += [look(image, True) for image in near]
     read = [line for line in looked if line.characters >= LEAST_CHARACTERS and line.likely >= KNOWN]
     looked = [
-        line if line in read or not any(_alike(line.image, other.image) for other in read) else _moved(line)
+        _moved(line)
+        if line.characters <= SOME and any(_alike(line.image, other.image) for other in read)
+        else line
         for line in looked
     ]
     looked = [line for line in looked if line.decided >= LEAST_DECIDED - DOUBT]
@@ -271,10 +273,10 @@ def centred(line: Looked, recogniser: Recogniser) -> Looked:
 
 
 def _moved(line: Looked) -> Looked:
-    """A line of the size of one that was read in the same cue, moved up or down to where most characters are seen: drawings
-    beside a short line move its rows."""
+    """A line of the size of one that was read in the same cue, in which no characters are seen, moved up or down to where most
+    are, most surely: drawings beside a short line move its rows."""
     moved = [Looked(line.image.cut(down, 1.0), line.recogniser, line.offered) for down in MOVES]
-    return max([line, *moved], key=lambda one: one.characters)
+    return max([line, *moved], key=lambda one: one.characters * one.likely if one.characters > SOME else 0.0)
 
 
 def _alike(a: LineImage, b: LineImage) -> bool:

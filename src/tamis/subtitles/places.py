@@ -177,7 +177,7 @@ class Places:
             return True
         few = line.rich < SURE_CHARACTERS and not _beyond_doubt(line)
         brief = line.end - line.start < BRIEF_S
-        if brief and (few or line.evidence < READ):
+        if brief and (few or line.evidence < least.lonely):
             return False
         if line.centred < CENTRED or (few and line.decided < DECIDED):
             return False  # of many rows and sizes that a drawing was looked at in, some show characters
@@ -261,9 +261,9 @@ def _within(part: Standing, line: Standing) -> bool:
 
 
 def _piece(part: Standing, line: Standing) -> bool:
-    """Whether a line is a part of a longer one that is shown at the same time."""
-    shorter = len(part.text) < len(line.text) and part.text in line.text
-    return shorter and not _apart(part, line) and _within(part, line)
+    """Whether a line is a part of another that is shown at the same time: of its text, or of the time that this is there."""
+    less = (len(part.text), part.end - part.start) < (len(line.text), line.end - line.start)
+    return less and part.text in line.text and not _apart(part, line) and _within(part, line)
 
 
 def _alike(a: str, b: str) -> bool:
