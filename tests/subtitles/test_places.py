@@ -212,7 +212,7 @@ def test_few_characters_for_a_moment_where_no_subtitles_stand_are_scenery() -> N
     assert kept(replace(brief, end=brief.start + Fraction(1, 4), evidence=0.95, centred=0.95))  # beyond doubt
     assert kept(replace(line("出发", 8), end=brief.start + Fraction(1, 4)))
     for evidence, expected in ((0.65, False), (0.75, True)):  # many that are in doubt
-        long = line("我们现在就要出发", 8, row=300, evidence=evidence)
+        long = replace(line("我们现在就要出发", 8, row=300, evidence=evidence), centred=0.9)
         assert kept(long)
         assert kept(replace(long, end=long.start + Fraction(1, 4))) is expected
 
