@@ -40,7 +40,6 @@ from tamis.proliferation.detect import FOLDER, NETWORK
 from tamis.proliferation.features import NAMES
 from tamis.proliferation.fields import UM_PER_PX
 from tamis.proliferation.mitosis import Mitosis
-from tamis.proliferation.prevalence import RANGE
 from tamis.proliferation.score import score_slide
 from tamis.weights import load
 
@@ -65,7 +64,6 @@ def main() -> None:
     recipe = {
         "weights": weights.sha256,
         "threshold": weights.operating_point["threshold"],
-        "thresholds": list(RANGE),
         "size_px": options.size,
         "cases": options.cases,
         "repeats": options.repeats,
@@ -112,7 +110,10 @@ def one_slide(seed: int, options: argparse.Namespace) -> dict[str, Any]:
         "found": len(found.mitoses),
         "hits": unit.true_positives,
         "false": lookalikes(found.mitoses, truth),
-        "false_figures": figures(composer, found.mitoses),
+        "marks": [
+            (round(m.x_um, 1), round(m.y_um, 1), round(m.probability, 4), name)
+            for m, name in zip(found.mitoses, figures(composer, found.mitoses), strict=True)
+        ],
         "mitotic_score": truth["mitotic_score"],
         "pam50_proliferation": truth["pam50_proliferation"],
         "hot_spot_count": truth["hot_spot_count"],
@@ -133,16 +134,17 @@ def one_slide(seed: int, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def figures(composer: Composer, found: list[Mitosis]) -> list[str]:
-    """What each false detection shows: a nucleus of a case, or a place in a texture, to the nearest 8 um."""
+    """What each detection shows: a planted mitosis by its number, a nucleus of a case, or a place in a texture to 8 um."""
     known = np.array([(o.x_um, o.y_um) for o in composer.objects])
     named = []
     for m in found:
         away = np.hypot(*(known - (m.x_um, m.y_um)).T)
-        near = np.flatnonzero(away <= HIT_UM)
-        if any(composer.objects[i].kind == "mitosis" for i in near):
-            continue
-        if len(near):
-            field, x, y = composer.source(int(near[0]))
+        near = [int(i) for i in np.argsort(away) if away[i] <= HIT_UM]
+        real = [i for i in near if composer.objects[i].kind == "mitosis"]
+        if real:
+            named.append(f"mitosis {real[0]}")
+        elif near:
+            field, x, y = composer.source(near[0])
             named.append(f"{composer.objects[near[0]].kind} {field.name} {x:.0f} {y:.0f}")
         else:
             texture, x, y = composer.ground.origin(round(m.x_um / UM_PER_PX), round(m.y_um / UM_PER_PX))
@@ -171,7 +173,7 @@ def report(lines: list[dict[str, Any]]) -> None:
         f"  precision {hits.sum() / max(1, found.sum()):.3f}, recall {hits.sum() / planted.sum():.3f}; {planted.sum()} planted "
         f"beside {column('planted_lookalikes').sum()} look-alikes; false: {kinds}"
     )
-    named = Counter(name for line in lines for name in line["false_figures"])
+    named = Counter(mark[3] for line in lines for mark in line["marks"])
     for kind in kinds:
         own = Counter({name: n for name, n in named.items() if name.startswith(kind)})
         print(

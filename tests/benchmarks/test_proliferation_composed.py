@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from tamis.proliferation.detect import FOLDER, NETWORK
-from tamis.proliferation.prevalence import RANGE
 from tamis.weights import load
 
 PROGRAM = Path(__file__).resolve().parents[2] / "benchmarks" / "proliferation_composed.py"
@@ -28,7 +27,6 @@ def scored(seed: int, planted: int, missed: int, false: int) -> dict[str, Any]:
     return {
         "weights": weights.sha256,
         "threshold": weights.operating_point["threshold"],
-        "thresholds": list(RANGE),
         "size_px": 512,
         "cases": "test",
         "repeats": 2,
@@ -38,7 +36,10 @@ def scored(seed: int, planted: int, missed: int, false: int) -> dict[str, Any]:
         "found": found,
         "hits": planted - missed,
         "false": {"expert": false, "ground": 0},
-        "false_figures": ["expert atypical/A.jpg 64 64"] * false,
+        "marks": [
+            *((40.0 * n, 0.0, 0.99 - 0.01 * n, f"mitosis {n}") for n in range(planted - missed)),
+            *((900.0, 900.0, 0.6, "expert atypical/A.jpg 64 64") for _ in range(false)),
+        ],
         "mitotic_score": mitotic_score(planted),
         "pam50_proliferation": planted / 10,
         "hot_spot_count": planted,

@@ -27,7 +27,6 @@ from tamis.proliferation.detect import (
     suppress,
 )
 from tamis.proliferation.mitosis import Mitosis
-from tamis.proliferation.prevalence import RANGE, Evidence
 from tamis.proliferation.regions import Region
 from tamis.slides import open_slide
 
@@ -192,27 +191,6 @@ def test_a_field_and_a_slide_have_their_own_thresholds(tmp_path: Path) -> None:
             assert len(detect(slide, detector=chosen, threshold=0.55)) == 1
     steps = [chosen.threshold_of(area) for area in (0.001, 0.005, 0.02, 0.06, 50)]
     assert steps == sorted(steps) and steps[0] == steps[1] == 0.5 and steps[3] == steps[4] == 0.7
-
-
-def test_the_threshold_of_a_slide_follows_what_it_holds(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Twenty of 0.93 and none surer are no mitoses where there is enough tissue to tell."""
-    places = [(100 * i + 50, 100 * j + 50) for i in range(5) for j in range(4)]
-    path = save(tmp_path / "some.png", blobs(places, 400, 500, 9))
-    doubting = fixed(0.93)
-    doubting.threshold, doubting.evidence = 0.925, Evidence(1.6, -4.6)
-    effort = Effort()
-    with open_slide(path, mpp=0.25) as slide:
-        assert len(detect(slide, as_slide=True, detector=doubting, effort=effort)) == 20
-        assert effort.threshold == 0.925
-        monkeypatch.setattr("tamis.proliferation.detect.ADAPTED_MM2", 0.01)
-        assert detect(slide, as_slide=True, detector=doubting, effort=effort) == []
-        assert effort.threshold == RANGE[1]
-        assert len(detect(slide, threshold=0.6, detector=doubting, effort=effort)) == 20
-        surer = fixed(0.98)
-        surer.evidence = doubting.evidence
-        assert len(detect(slide, as_slide=True, detector=surer, effort=effort)) == 20
 
 
 def test_a_nucleus_cut_by_the_edge_of_the_picture_is_no_mitosis(tmp_path: Path) -> None:

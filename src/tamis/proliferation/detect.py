@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -26,7 +26,6 @@ from tamis.errors import InputError
 from tamis.proliferation.candidates import CandidateScorer
 from tamis.proliferation.fields import without_black_edges
 from tamis.proliferation.mitosis import Mitosis
-from tamis.proliferation.prevalence import DOUBTFUL, Evidence
 from tamis.proliferation.regions import Region
 from tamis.proliferation.stain import optical_density
 from tamis.proliferation.windows import WINDOW_PX, window
@@ -50,7 +49,6 @@ SURE = 2.5  # log-odds of a candidate that is looked at beyond the budget, as in
 MOST_SURE, SURE_ANYWHERE = 1.3, 200
 """but no more than so many times the budget, or so many in the first tissue looked at, which may be all of a biopsy. Some blue
 stains lift the sieve's numbers as faint ones lower them: a quarter of two slides was looked at."""
-ADAPTED_MM2 = 4.0  # in less there are too few doubtful nuclei to tell how many of them are mitoses
 CUT_PX = 8
 """Closer to the picture's edge a nucleus is cut, and mirrored it looks like a metaphase: most false ones in fields were these."""
 STAINED = 0.065  # mean decimal optical density
@@ -100,7 +98,6 @@ class Detector:
         *,
         field_threshold: float | None = None,
         windows_per_mm2: float = math.inf,
-        evidence: Evidence | None = None,
         threads: int = 1,
     ) -> None:
         options = onnxruntime.SessionOptions()
@@ -114,8 +111,6 @@ class Detector:
         """The same in a picture of at most FIELD_MM2: somebody chose it, and there is less in it to be mistaken."""
         self.windows_per_mm2 = windows_per_mm2
         """How many of the candidates the network sees, of a mm2 of stained tissue, on average over CHUNK_MM2."""
-        self.evidence = evidence
-        """By which a slide's threshold follows what it holds; without, `threshold` is every slide's."""
         self.least_candidate = least_candidate
         """Log-odds of the last sieve below which the network does not look."""
         self.thorough_candidate = thorough_candidate
@@ -134,7 +129,6 @@ class Detector:
             candidates.operating_point["thorough_log_odds"],
             field_threshold=network.operating_point.get("field_threshold"),
             windows_per_mm2=candidates.operating_point.get("windows_per_mm2", math.inf),
-            evidence=_evidence(network.operating_point),
             threads=threads,
         )
 
@@ -216,11 +210,6 @@ def candidates_of(
 _NO_WINDOWS = np.empty((0, WINDOW_PX, WINDOW_PX, 3), np.uint8)
 
 
-def _evidence(point: Mapping[str, float]) -> Evidence | None:
-    names = "evidence_slope", "evidence_offset"
-    return Evidence(*(point[name] for name in names)) if all(name in point for name in names) else None
-
-
 @cache
 def published_detector() -> Detector:
     return Detector.published()
@@ -238,8 +227,7 @@ def detect(
 ) -> list[Mitosis]:
     """Mitoses of the regions, or of all tissue, likeliest first.
 
-    threshold  least probability; by default the network's operating point, of a slide or of a field, and where at least
-               ADAPTED_MM2 are searched one that follows what was found (`prevalence.py`)
+    threshold  least probability; by default the network's operating point, of a slide or of a field
     as_slide   the operating point of a slide however small the picture is
     progress   called with the share that was looked at, in [0, 1]
 
@@ -254,13 +242,12 @@ def detect(
     effort = effort or Effort()
     effort.next_slide()
     area_mm2 = math.prod(slide.size_um) / 1e6
-    adapted = threshold is None and detector.evidence is not None
     if threshold is None:
         threshold = detector.threshold if as_slide else detector.threshold_of(area_mm2)
     least = detector.thorough_candidate if area_mm2 < SLIDE_MM2 else detector.least_candidate
     allowed = math.inf if area_mm2 <= SPARING_MM2 else detector.windows_per_mm2
-    chunk = _Chunk(detector, allowed, min(threshold, DOUBTFUL) if adapted else threshold, effort)
-    searched_before = effort.searched_px
+    chunk = _Chunk(detector, allowed, threshold, effort)
+    effort.threshold = threshold
     blocks = list(_blocks(slide, regions))
     for done, (x_um, y_um, width_px, height_px) in enumerate(blocks):
         progress(done / len(blocks))
@@ -287,14 +274,7 @@ def detect(
         effort.candidates_s += time.perf_counter() - started
         chunk.add(places + np.array([left, top]), odds, windows, stained * width_px * height_px)
     chunk.look()
-    found = suppress(chunk.found)
-    if adapted and (effort.searched_px - searched_before) * UM_PER_PX**2 / 1e6 >= ADAPTED_MM2:
-        assert detector.evidence is not None
-        threshold = detector.evidence.threshold(
-            np.array([m.probability for m in found if m.probability >= DOUBTFUL])
-        )
-    effort.threshold = threshold
-    return [m for m in found if m.probability >= threshold]
+    return suppress(chunk.found)
 
 
 class _Chunk:

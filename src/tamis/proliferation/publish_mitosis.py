@@ -100,13 +100,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--windows-per-mm2", type=float, help="of stained tissue that the network sees at most (default: any)"
     )
-    parser.add_argument(
-        "--evidence",
-        nargs=2,
-        type=float,
-        metavar=("SLOPE", "OFFSET"),
-        help="for thresholds that follow what a slide holds, from benchmarks/proliferation_evidence.py",
-    )
     parser.add_argument("--to", type=Path, default=FOLDER)
     parser.add_argument(
         "--data", type=Path, default=Path(os.environ.get("TAMIS_DATA", "../shared/data")) / "pathology"
@@ -144,8 +137,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.windows_per_mm2 is not None:
         bounds["windows_per_mm2"] = options.windows_per_mm2
     point = {"threshold": scores["threshold"], "field_threshold": scores["field_threshold"]}
-    if options.evidence:
-        point |= dict(zip(("evidence_slope", "evidence_offset"), options.evidence, strict=True))
     _write(networks, content, scorer_bytes, scores, point, bounds, sieves, options.to, fields)
 
 
