@@ -275,6 +275,12 @@ def test_folds_that_there_are_not_are_wrong_usage(
     assert not (tmp_path / "run").exists()
 
 
+def test_more_folds_than_images_leave_no_run(dataset: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="4 images with cancer, and 5 folds"):
+        run(dataset, tmp_path / "run", "--folds", "5")
+    assert not (tmp_path / "run").exists()
+
+
 def test_evaluation_prints_figures_beside_all_foreground(
     dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -322,6 +322,8 @@ def main(options: argparse.Namespace) -> None:
     dataset = read_dataset(options.dataset)
     if recipe.negatives:
         require_both_classes(dataset)
+    if options.folds:
+        folds(dataset, options.folds, seed=0)  # too many are refused before the run begins
     store(recipe, options.output)
     settings: dict[str, Any] = {
         "seed": options.seed,
