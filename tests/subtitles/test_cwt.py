@@ -115,7 +115,7 @@ def test_the_lines_of_one_moment_have_one_vote() -> None:
 
 def test_rows_are_in_doubt_only_where_more_than_a_line_was_measured() -> None:
     scale = taught()
-    assert scale.rows(measured("一行普通的文字", 30)) == []
+    assert scale.rows(measured("一行普通的文字", 30), [30.0]) == []
     rows = [fit.centre for fit in scale.rows(measured("上面的一行", 30, below="下面的一行"))]
     assert min(abs(row - 114.5) for row in rows) < 6 and min(abs(row - 155) for row in rows) < 6
 
@@ -129,6 +129,14 @@ def test_what_no_style_fits_may_be_two_lines_of_their_own_size() -> None:
     both = measured("上面的一行", 60, below="下面的一行")
     near = [fit for fit in taught(20).rows(both) if abs(fit.scw / 60 - 1) < 0.08]
     assert [round(fit.centre) for fit in near] == pytest.approx([130, 211], abs=5)
+
+
+def test_two_lines_may_be_as_high_as_one_of_a_style_while_none_was_read() -> None:
+    both = measured("上面的一行", 20, below="下面的一行")
+    large = taught(48)
+    near = [fit for fit in large.rows(both) if abs(fit.scw / 20 - 1) < 0.08]
+    assert [round(fit.centre) for fit in near] == pytest.approx([110, 137], abs=3)
+    assert not any(abs(fit.scw / 20 - 1) < 0.08 for fit in large.rows(both, [48.0]))
 
 
 def test_a_part_of_a_character_may_be_one_on_the_usual_row() -> None:

@@ -40,6 +40,7 @@ MOST_LINES = 3
 EMPTY = 0.35  # of the ink of a full row: what stands between two lines, or less
 MOST_AGAINST = 3.0  # nats by which one sign speaks against a style at most
 NEARBY = 10  # lines before and after, over which the weight of a style falls to a third
+TWO_WIDE = 2.0  # width of what may be two lines, in its heights
 LINE_PITCH = 1.4  # distance of two lines of a cue, in ink heights: 1.25 to 1.6
 # Ink heights of what may hold more, or less, than one clear line; and how far apart, in SCW, its possible rows are looked at.
 LOW, TALL, ROW_STEP, MOST_ROWS = 0.75, (1.25, 3.6), 0.36, 8
@@ -257,9 +258,9 @@ class Scale:
         and rows of lines where it is too high for one, as that of two lines close to each other is, or of a line that
         texture touches; one of its own size where no style fits. Too many to be right; who reads them tells which are.
 
-        Empty for what is as high as a line of the only style.
+        Where others are known, empty for what is as high as a line of the only style.
 
-        others: SCW of the lines of the same cue, which are mostly set in one size."""
+        others: SCW of lines that were read, and of those of the same cue, which are mostly set in one size."""
         likely, number = self._style(measure)
         styles = list(self._styles)
         for scw in others:
@@ -268,14 +269,17 @@ class Scale:
         top, bottom = measure.origin[1] + measure.top, measure.origin[1] + measure.bottom
         middle = (top + bottom) / 2
         fits = []
-        if all(abs(measure.height / style.high - 1) > OWN_HEIGHT for style in self._styles):
+        own_size = all(abs(measure.height / style.high - 1) > OWN_HEIGHT for style in self._styles)
+        if own_size:
             shaped = RATIOS[0] < measure.height / measure.pitch < RATIOS[1]
             own = (measure.height * (measure.pitch if shaped else measure.height / RATIO) / RATIO) ** 0.5
             fits.append(self._row(measure, middle, measure.height, own))
-            if _divided(measure):
-                high = measure.height / (1 + LINE_PITCH)
-                rows = top + high / 2, bottom - high / 2
-                fits += [self._row(measure, row, high, high / RATIO) for row in rows]
+        # Where no line was read yet, drawings may have told the styles, and two lines are as high as a line of theirs.
+        wide = measure.right - measure.left >= TWO_WIDE * measure.height
+        if (own_size and _divided(measure)) or (not others and wide):
+            high = measure.height / (1 + LINE_PITCH)
+            rows = top + high / 2, bottom - high / 2
+            fits += [self._row(measure, row, high, high / RATIO) for row in rows]
         for style in styles:
             scw = (style.pitch * style.high / RATIO) ** 0.5
             centres: list[float] = []
