@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,6 +21,7 @@ pytest.importorskip("tokenizers")
 from tamis.cli import main  # noqa: E402
 from tamis.errors import InputError, UsageError  # noqa: E402
 from tamis.spark.evaluate import describe, evaluate  # noqa: E402
+from tamis.spark.tokens import train_tokenizer  # noqa: E402
 from tamis.spark.train import Recipe, train  # noqa: E402
 
 WIDTH = {
@@ -149,3 +151,46 @@ def test_what_cannot_be_trained_is_told(text: Path, tmp_path: Path) -> None:
         train(Recipe(tmp_path / "f", [text], changes=WIDTH | {"hiden_size": 8}, context=32))
     with pytest.raises(InputError, match="topk_method is 'sorted'"):
         train(Recipe(tmp_path / "g", [text], changes=WIDTH | {"topk_method": "sorted"}, context=32))
+
+
+@pytest.mark.parametrize(
+    ("changes", "options", "sentence"),
+    [
+        (WIDTH, {"context": 99}, "--context 99 is longer"),
+        (WIDTH | {"vocab_size": 290}, {"tokenizer": "tokenizer.json", "context": 32}, "add --set vocab_size=300"),
+        (WIDTH | {"max_position_embeddings": 1 << 20}, {"context": 1 << 19}, "give more text or a shorter --context"),
+    ],
+)  # fmt: skip
+def test_a_refused_training_leaves_nothing(
+    changes: dict[str, int], options: dict[str, Any], sentence: str, whole: Path, text: Path, tmp_path: Path
+) -> None:
+    if "tokenizer" in options:
+        options = options | {"tokenizer": whole / options["tokenizer"]}
+    with pytest.raises((InputError, UsageError), match=sentence):
+        train(Recipe(tmp_path, [text], changes=changes, **options))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_goes_on_only_with_the_text_and_tokenizer_it_was_begun_with(
+    whole: Path, text: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other.txt"
+    other.write_text("Nothing of this was asked for.\n")
+    with pytest.raises(
+        InputError, match=r"begun with text\.txt \(\d+ bytes\), not with other\.txt \(31 bytes\)"
+    ):
+        train(Recipe(whole, [other], changes=WIDTH, context=32))
+    with pytest.raises(InputError, match=r"begun with text\.txt .*, not with absent\.txt \(absent\)"):
+        train(Recipe(whole, [tmp_path / "absent.txt"], changes=WIDTH, context=32))
+    train_tokenizer([text.read_text()], 290).save(str(tmp_path / "tokenizer.json"))
+    with pytest.raises(InputError, match="begun with another tokenizer than"):
+        train(Recipe(whole, [text], changes=WIDTH, context=32, tokenizer=tmp_path / "tokenizer.json"))
+    stored = json.loads((whole / "tokens" / "tokens.json").read_text())
+    assert stored["texts"] == [["text.txt", text.stat().st_size]]
+
+
+@pytest.mark.parametrize("name", ["seed", "minutes", "weight_decay"])
+@pytest.mark.parametrize("value", [-1, float("nan")])
+def test_impossible_numbers_of_a_recipe_are_refused(name: str, value: float, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=f"--{name.replace('_', '-')} is {value}; 0 or more"):
+        Recipe(tmp_path, [], **{name: value})  # type: ignore[arg-type]

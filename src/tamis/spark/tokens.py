@@ -3,7 +3,7 @@
     documents      blank lines part documents; a document never falls into two splits
     tokenizer      byte-level BPE (Hugging Face tokenizers), trained on the training documents or given; token 0 ends a document
     FOLDER/train.tokens, dev.tokens, test.tokens      the documents one after another, uint16 or uint32, little-endian
-    FOLDER/tokens.json                                dtype, and per split the tokens, documents and UTF-8 bytes
+    FOLDER/tokens.json                                dtype, tokens, documents and UTF-8 bytes of each, the texts' names and sizes
 
 Light: no PyTorch.
 """
@@ -14,7 +14,7 @@ import gzip
 import json
 import lzma
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -114,8 +114,8 @@ def end_token(tokenizer: Any) -> int:
     raise InputError(f"The tokenizer has no end mark: it needs one of {END}, <eos>, <|endoftext|>, </s>.")
 
 
-def prepare(inputs: Iterable[Path], folder: Path, tokenizer: Any) -> dict[str, Split]:
-    """Write the token files of all documents into `folder`. Raises InputError when there is not one for training."""
+def prepare(inputs: Iterable[Path], folder: Path, tokenizer: Any, least: int = 1) -> dict[str, Split]:
+    """Write the token files of all documents into `folder`. Raises InputError when fewer than `least` tokens are for training."""
     end = end_token(tokenizer)
     dtype = np.dtype("<u2" if tokenizer.get_vocab_size() <= 1 << 16 else "<u4")
     count = {name: [0, 0, 0] for name in SPLITS}
@@ -142,10 +142,35 @@ def prepare(inputs: Iterable[Path], folder: Path, tokenizer: Any) -> dict[str, S
     splits = {name: Split(*sums) for name, sums in count.items()}
     if not splits["train"].documents:
         raise InputError(f"No text was found in {', '.join(map(str, paths))}.")
+    if splits["train"].tokens < least:
+        raise InputError(
+            f"The training text has {splits['train'].tokens} tokens, a window needs {least}: "
+            "give more text or a shorter --context."
+        )
     with replacing(folder / "tokens.json") as beside:
         stored = {"dtype": dtype.name} | {name: asdict(split) for name, split in splits.items()}
+        stored["texts"] = sources(paths)
         beside.write_text(json.dumps(stored, indent=2) + "\n", encoding="utf-8")
     return splits
+
+
+def sources(paths: Iterable[Path]) -> list[list[Any]]:
+    """What tells texts apart at no cost: names and sizes in bytes. A folder that has moved holds the same texts."""
+    return [[path.name, path.stat().st_size if path.is_file() else None] for path in paths]
+
+
+def read_sources(folder: Path) -> list[list[Any]] | None:
+    """The texts that tokens.json was made of; None where nobody noted them. Raises InputError."""
+    read_splits(folder)  # or it is no tokens.json
+    found: list[list[Any]] | None = json.loads((folder / "tokens.json").read_text(encoding="utf-8")).get(
+        "texts"
+    )
+    return found
+
+
+def describe(texts: Iterable[Sequence[Any]]) -> str:
+    """The texts of `sources` in words."""
+    return ", ".join(f"{name} (absent)" if size is None else f"{name} ({size} bytes)" for name, size in texts)
 
 
 def read_splits(folder: Path) -> dict[str, Split]:

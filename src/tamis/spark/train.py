@@ -32,11 +32,14 @@ from tamis.spark.huggingface import SparkConfig, SparkForCausalLM, from_dense
 from tamis.spark.presets import arrange
 from tamis.spark.tokens import (
     END,
+    describe,
     end_token,
     open_tokenizer,
     open_tokens,
     prepare,
     read_documents,
+    read_sources,
+    sources,
     split_of,
     train_tokenizer,
     windows,
@@ -84,10 +87,10 @@ class Recipe:
                 raise UsageError(
                     f"--{name.replace('_', '-')} is {getattr(self, name)}; at least 1 was expected."
                 )
-        for name in ("threads", "evaluate_every", "weight_decay"):
-            if getattr(self, name) < 0:
+        for name in ("threads", "evaluate_every", "weight_decay", "seed", "minutes"):
+            if not getattr(self, name) >= 0:  # so that NaN fails, too
                 raise UsageError(
-                    f"--{name.replace('_', '-')} is {getattr(self, name)}; it cannot be negative."
+                    f"--{name.replace('_', '-')} is {getattr(self, name)}; 0 or more was expected."
                 )
         if self.precision not in ("float32", "bfloat16"):
             raise UsageError(f"--precision is {self.precision!r}; it is float32 or bfloat16.")
@@ -150,46 +153,79 @@ def settings(recipe: Recipe, processes: Processes) -> FitConfig:
 
 
 def prepare_text(recipe: Recipe) -> None:
-    """Tokenizer and token files, unless an earlier run has left them."""
+    """Tokenizer and token files, unless an earlier run has left them. What is refused leaves nothing behind.
+
+    Raises InputError or UsageError for what cannot be trained, and where the earlier run had other texts or another tokenizer.
+    """
     folder = recipe.output
+    config = configuration(recipe)
+    given = recipe.tokenizer
+    if given is None and recipe.start is not None:  # other tokens would make its embeddings noise
+        given = recipe.start / "tokenizer.json"
     if (folder / "tokens" / "tokens.json").exists():
+        _check_same(recipe)
         return
     if not recipe.texts:
         raise UsageError("There is no text to train on: name at least one file.")
     missing = [path for path in recipe.texts if not path.is_file()]
     if missing:
         raise InputError(f"{missing[0]} is no file: name text files (.txt, .xz, .gz).")
-    given = recipe.tokenizer
-    if given is None and recipe.start is not None:  # other tokens would make its embeddings noise
-        given = recipe.start / "tokenizer.json"
     if given is not None:
         tokenizer = open_tokenizer(given)
         end_token(tokenizer)
+        _check_fits(tokenizer, config)
     else:
         documents = (document for path in recipe.texts for document in read_documents(path))
         chosen = (document for document in documents if split_of(document) == "train")
-        vocab_size = arrange(recipe.preset, **recipe.changes)["vocab_size"]
-        tokenizer = train_tokenizer(chosen, vocab_size)
+        tokenizer = train_tokenizer(chosen, config["vocab_size"])
     with replacing(folder / "tokenizer.json") as beside:
         tokenizer.save(str(beside))
-    prepare(recipe.texts, folder / "tokens", tokenizer)
+    try:
+        prepare(recipe.texts, folder / "tokens", tokenizer, least=recipe.context + 2)
+    except InputError:  # the next run, of better texts, is to find nothing of these
+        shutil.rmtree(folder / "tokens", ignore_errors=True)
+        (folder / "tokenizer.json").unlink()
+        raise
+
+
+def configuration(recipe: Recipe) -> dict[str, Any]:
+    """The model's, without the numbers of its tokenizer. Raises InputError or UsageError for what cannot be."""
+    # Rows that have been learned are left as long as they are.
+    changes = ({} if recipe.start is None else {"gate_rows": "free"}) | recipe.changes
+    config = arrange(recipe.preset, ffn=recipe.ffn, attention=recipe.attention, **changes)
+    if recipe.context > config["max_position_embeddings"]:
+        raise UsageError(
+            f"--context {recipe.context} is longer than the model's {config['max_position_embeddings']}."
+        )
+    return config
+
+
+def _check_same(recipe: Recipe) -> None:
+    """Texts and tokenizer, if named, are those that the folder's tokens were made of."""
+    folder = recipe.output
+    again = f"Name another -o, or delete {folder / 'tokens'} and run.pt to start again."
+    known = read_sources(folder / "tokens")
+    if recipe.texts and known is not None and (asked := sources(recipe.texts)) != known:
+        raise InputError(f"{folder} was begun with {describe(known)}, not with {describe(asked)}. {again}")
+    if recipe.tokenizer is not None:
+        own, asked_for = (open_tokenizer(p).to_str() for p in (folder / "tokenizer.json", recipe.tokenizer))
+        if own != asked_for:
+            raise InputError(f"{folder} was begun with another tokenizer than {recipe.tokenizer}. {again}")
+
+
+def _check_fits(tokenizer: Any, config: dict[str, Any]) -> None:
+    if tokenizer.get_vocab_size() > config["vocab_size"]:
+        raise InputError(
+            f"The tokenizer has {tokenizer.get_vocab_size()} tokens, the model {config['vocab_size']}: "
+            f"add --set vocab_size={tokenizer.get_vocab_size()}, or give another tokenizer."
+        )
 
 
 def build(recipe: Recipe) -> SparkForCausalLM:
     """The model at its start, the same in every process."""
     tokenizer = open_tokenizer(recipe.output / "tokenizer.json")
-    # Rows that have been learned are left as long as they are.
-    changes = ({} if recipe.start is None else {"gate_rows": "free"}) | recipe.changes
-    config = arrange(recipe.preset, ffn=recipe.ffn, attention=recipe.attention, **changes)
-    if tokenizer.get_vocab_size() > config["vocab_size"]:
-        raise InputError(
-            f"The tokenizer has {tokenizer.get_vocab_size()} tokens, the model {config['vocab_size']}: "
-            "set --vocabulary, or give another tokenizer."
-        )
-    if recipe.context > config["max_position_embeddings"]:
-        raise UsageError(
-            f"--context {recipe.context} is longer than the model's {config['max_position_embeddings']}."
-        )
+    config = configuration(recipe)
+    _check_fits(tokenizer, config)
     config |= {"eos_token_id": end_token(tokenizer), "pad_token_id": end_token(tokenizer)}
     torch.manual_seed(recipe.seed)
     if recipe.start is not None:
