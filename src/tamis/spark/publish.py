@@ -119,7 +119,7 @@ def main() -> None:
         preprocessing={f"{file} sha256": sha256_of(folder / file) for file in BESIDE},
         vocabulary=f"byte-level BPE, {vocabulary.get_vocab_size()} tokens",
         score={
-            "test documents of": "shared text_en",
+            "on": "held-out documents of the training text",
             "loss": round(found["loss"], 4),
             "bits_per_byte": round(found["bits_per_byte"], 4),
             "tokens": found["tokens"],
