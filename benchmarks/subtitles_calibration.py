@@ -116,7 +116,12 @@ def judged_clips(
 
 
 def report(found: dict[str, list[Judged]]) -> dict[str, float]:
-    """Prints how well confidences are calibrated, crosswise; returns the parameters fitted on all."""
+    """Prints how well confidences are calibrated, as they are and crosswise; returns the parameters fitted on all."""
+    settings = default_settings()
+    stored = {
+        "character": Calibration(settings.character_slope, settings.character_offset),
+        "cue": Calibration(settings.cue_slope, settings.cue_offset),
+    }
     point: dict[str, float] = {}
     for kind, clips in found.items():
         halves = [Judged.joined(clips[::2]), Judged.joined(clips[1::2])]
@@ -125,6 +130,8 @@ def report(found: dict[str, list[Judged]]) -> dict[str, float]:
             crossed.append(judged_on.mapped(fit(fitted_on.confidence, fitted_on.right)))
         everything, held_out = Judged.joined(halves), Judged.joined(crossed)
         print(f"{kind}, as the search says: {figures(everything)}\n{table(everything)}")
+        as_stored = everything.mapped(stored[kind])
+        print(f"{kind}, as the reader says: {figures(as_stored)}\n{table(as_stored)}")
         print(f"{kind}, calibrated on the other half: {figures(held_out)}\n{table(held_out)}")
         best = fit(everything.confidence, everything.right)
         print(f"{kind}, on all clips: slope {best.slope:.3f}, offset {best.offset:.3f}")
