@@ -10,7 +10,7 @@ import math
 import numpy as np
 import pytest
 
-from tamis.proliferation.hotspot import hot_spot
+from tamis.proliferation.hotspot import hot_spot, spread_evenly
 from tamis.proliferation.mitosis import Mitosis
 
 
@@ -123,3 +123,29 @@ def test_a_circle_is_centred_on_what_it_holds(seed: int) -> None:
     assert len(held) == found.count
     assert min(m.x_um for m in held) <= found.x_um <= max(m.x_um for m in held)
     assert min(m.y_um for m in held) <= found.y_um <= max(m.y_um for m in held)
+
+
+def test_mitoses_that_lie_evenly_have_a_hot_spot_too() -> None:
+    """100 mm2 with 2 per mm2: 4 in a window of 2 mm2 on average, and some 12 in the fullest."""
+    tissue = np.zeros((120, 120), bool)
+    tissue[20:, :100] = True
+    even = spread_evenly(200, tissue, 100.0, 2.0)
+    assert even is not None
+    mean, low, high = even
+    places = np.random.default_rng(4).uniform(0, 10_000, (20, 200, 2))
+    drawn = [hot_spot([Mitosis(x, y, 1.0) for x, y in some.tolist()]) for some in places]
+    assert mean == pytest.approx(np.mean([spot.count for spot in drawn if spot]), abs=0.7)
+    assert 8 <= low < mean < high <= 18
+    assert spread_evenly(200, tissue, 100.0, 2.0) == even
+    sparse = np.zeros_like(tissue)
+    sparse[::50, ::50] = True  # places, not area: all of them within the 12 mm of the tissue
+    (few, *_) = spread_evenly(200, sparse, 100.0, 2.0) or (0.0,)
+    assert few > 20
+
+
+def test_where_there_is_nothing_to_draw_nothing_is_expected() -> None:
+    tissue = np.ones((4, 4), bool)
+    assert spread_evenly(0, tissue, 100.0, 2.0) is None
+    assert spread_evenly(1_000_000, tissue, 100.0, 2.0) is None
+    assert spread_evenly(5, np.zeros((4, 4), bool), 100.0, 2.0) is None
+    assert spread_evenly(5, tissue, 100.0, 2.0) == (5, 5, 5)

@@ -52,6 +52,8 @@ def test_the_record_says_what_was_found_and_how(results: Path) -> None:
     assert record["count_low"] == pytest.approx(4.115, abs=0.001)
     assert record["area_mm2"] == pytest.approx(record["tissue_mm2"])  # less than 2 mm2 in all
     assert record["mitoses_per_mm2"] == pytest.approx(9 / record["area_mm2"], rel=0.001)
+    assert record["mitoses_per_searched_mm2"] == pytest.approx(9 / record["searched_mm2"], rel=0.001)
+    assert record["hot_spot_if_even"] == {"count": 9, "low": 9, "high": 9}  # all lie in one window
     assert len(record["features"]) == 21
     provenance = record["provenance"]
     assert provenance["input_sha256"] == hashlib.sha256(PHANTOM.read_bytes()).hexdigest()
@@ -107,6 +109,7 @@ def test_the_report_is_one_file_with_a_picture_of_every_mitosis(results: Path) -
     assert "research use only" in page
     assert "The slide holds less tissue than the 2.00 mm²" in page
     assert "Not searched: 0.00 mm²" in page
+    assert "another section" not in page and "no more than chance gathers" in page
 
 
 def test_what_a_name_holds_cannot_become_html(tmp_path: Path) -> None:

@@ -75,7 +75,8 @@ def grading(name: str) -> Grading:
 def count_interval(count: int, level: float = 0.95) -> tuple[float, float]:
     """The exact Poisson interval of an expected count (Garwood 1936).
 
-    It says what another section of the same density might have given. What the detector misses or invents is not in it.
+    It is that of a window fixed beforehand: what another section of the same place might have given. That a hot spot is chosen
+    for its count is not in it, which makes both ends too high; nor is what the detector misses or invents.
     """
     tail = (1 - level) / 2
     low = 0.0 if count == 0 else float(chi2.ppf(tail, 2 * count)) / 2

@@ -20,6 +20,7 @@ from tamis.proliferation.mitosis import Mitosis
 
 Shape = Literal["square", "circle"]
 SLACK = 1e-9  # of the window's size: what rounding may add to a distance
+MOST_DRAWS, MOST_DRAWN = 100, 10_000  # of `spread_evenly`: draws, and mitoses over all of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,32 @@ def hot_spot(mitoses: Sequence[Mitosis], area_mm2: float = 2.0, shape: Shape = "
     else:
         raise ValueError(f"a hot spot is a square or a circle, not {shape!r}")
     return HotSpot(x, y, size, shape, count)
+
+
+def spread_evenly(
+    n: int, tissue: NDArray[np.bool_], um_per_px: float, area_mm2: float, shape: Shape = "square"
+) -> tuple[float, float, float] | None:
+    """What the hot spot of `n` mitoses would hold if they lay evenly over the tissue [h, w]: the mean and the limits of 95 %.
+
+    The fullest of all windows holds more than an average one also where there is no hot spot at all; this is how much more.
+    Mitoses are drawn anew at places of the tissue, up to 100 times; with very many, which then differ little, less often.
+    None for more than can be drawn in seconds, and without mitoses.
+    """
+    draws = min(MOST_DRAWS, MOST_DRAWN // max(1, n))
+    rows, columns = np.nonzero(tissue)
+    if n == 0 or draws == 0 or len(rows) == 0:
+        return None
+    generator = np.random.default_rng(0)
+    counts = []
+    for _ in range(draws):
+        at = generator.integers(0, len(rows), n)
+        x, y = ((places[at] + generator.uniform(0, 1, n)) * um_per_px for places in (columns, rows))
+        spot = hot_spot(
+            [Mitosis(*place, 1.0) for place in zip(x.tolist(), y.tolist(), strict=True)], area_mm2, shape
+        )
+        counts.append(spot.count if spot else 0)
+    low, high = np.quantile(counts, [0.025, 0.975])
+    return float(np.mean(counts)), float(low), float(high)
 
 
 def _best_square(points: NDArray[np.float64], side: float) -> tuple[float, float, int]:

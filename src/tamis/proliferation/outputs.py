@@ -53,6 +53,10 @@ def record(slide: Slide, found: SlideScore, settings: Settings, source: str) -> 
         "mitoses_per_mm2_high": _round(high / area),
         "mitoses_per_2mm2": _round(2 * found.per_mm2),
         "mitoses": len(found.mitoses),
+        "mitoses_per_searched_mm2": _round(found.per_searched_mm2),
+        "hot_spot_if_even": None
+        if found.even is None
+        else dict(zip(("count", "low", "high"), map(_round, found.even), strict=True)),
         "hot_spot": None
         if spot is None
         else {

@@ -80,7 +80,7 @@ def _scores(found: SlideScore, record: dict[str, Any]) -> str:
         (
             f"Mitoses in {area:.3g} mm²",
             str(found.count),
-            f"95 % interval {low:.1f} to {high:.1f} (counting alone)",
+            f"95 % interval {low:.1f} to {high:.1f} (of a fixed window)",
         ),
         ("Mitoses per mm²", f"{found.per_mm2:.1f}", f"95 % interval {low / area:.1f} to {high / area:.1f}"),
     ]
@@ -205,9 +205,16 @@ def _not_read(found: SlideScore, um_per_px: float) -> str:
         + ("." if found.whole else f", in the {len(found.regions)} regions that hold most cells."),
         f"Not searched: {left:.2f} mm² of tissue"
         + ("; a hot spot there would be missed." if left >= 0.005 else "; everything was looked at."),
-        "The interval of the count is a Poisson interval: what another section of the same density might have given. "
-        "Mitoses that the detector misses or invents are not in it.",
+        "The interval of the count is a Poisson interval, that of a window fixed beforehand. Mitoses that the detector misses "
+        "or invents are not in it, nor that the hot spot was chosen as the fullest of all windows.",
     ]
+    if found.even is not None:
+        mean, low, high = found.even
+        told.append(
+            f"{len(found.mitoses)} mitoses lying evenly over the searched tissue, {found.per_searched_mm2:.2f} per mm², "
+            f"would have a hot spot of {mean:.1f} (95 %: {low:.0f} to {high:.0f}), and the slide's holds {found.count}: "
+            + ("more than chance gathers." if found.count > high else "no more than chance gathers.")
+        )
     if um_per_px > COARSE_UM_PER_PX and "sha256" in found.detector:
         told.append(
             f"The slide was scanned at {um_per_px:.2f} µm per pixel; the detector learned at 0.25. At this scale its "

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from tamis.errors import InputError, WeightsError
 from tamis.proliferation.features import NAMES, REGIONS, slide_features
 from tamis.proliferation.grading import TUPAC, Grading, count_interval, grading
-from tamis.proliferation.hotspot import HotSpot, Shape, hot_spot
+from tamis.proliferation.hotspot import HotSpot, Shape, hot_spot, spread_evenly
 from tamis.proliferation.mitosis import Mitosis
 from tamis.proliferation.regions import AREA_MM2, Region, rank_regions
 from tamis.proliferation.svm import from_bytes
@@ -85,6 +85,8 @@ class SlideScore:
     """Whether all the tissue was searched, and not the regions alone."""
     models: list[Weights]
     seconds: dict[str, float] = field(default_factory=dict)
+    even: tuple[float, float, float] | None = None
+    """What the hot spot would hold if the mitoses lay evenly over the searched tissue: mean, limits of 95 %."""
 
     @property
     def count(self) -> int:
@@ -118,6 +120,11 @@ class SlideScore:
         """Tissue inside the searched regions."""
         mask, um_per_px = self.tissue
         return _area_mm2(mask & self.searched, um_per_px)
+
+    @property
+    def per_searched_mm2(self) -> float:
+        """All mitoses over all the tissue that was searched: no window is chosen for it."""
+        return len(self.mitoses) / self.searched_mm2 if self.searched_mm2 else 0.0
 
     @property
     def searched(self) -> NDArray[np.bool_]:
@@ -185,9 +192,12 @@ def score(
     count = spot.count if spot else 0
     predicted, models = _predict(values | _own(graded, count, found), settings.model)
     clock.stop("score")
-    return SlideScore(
+    scored = SlideScore(
         graded, found, spot, count_interval(count), regions, mask, values, predicted, detector, whole, models, clock.seconds
     )  # fmt: skip
+    searched = mask[0] & scored.searched
+    even = spread_evenly(len(found), searched, mask[1], graded.area_mm2, settings.shape)
+    return replace(scored, even=even)
 
 
 def _area_mm2(mask: NDArray[np.bool_], um_per_px: float) -> float:
