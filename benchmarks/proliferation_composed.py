@@ -229,7 +229,7 @@ def report(lines: list[dict[str, Any]]) -> None:
 
 
 def tell(name: str, estimate: Estimate) -> None:
-    print(f"{name:<36} {estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]  n = {estimate.n}")
+    print(f"{name:<36} {estimate.value:.3f} {estimate.interval()}  n = {estimate.n}")
 
 
 if __name__ == "__main__":

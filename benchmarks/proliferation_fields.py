@@ -106,7 +106,7 @@ def report(rows: ROWS) -> None:
             if len(cases) > 2:
                 units = [(d.true_positives, d.false_positives, d.false_negatives) for d in per_case.values()]
                 e = f1_interval(np.array(units), generator=np.random.default_rng(0), resamples=400)
-                f1 = f" [{e.low:.3f}, {e.high:.3f}]"
+                f1 = f" {e.interval()}"
             print(
                 f"  {threshold:.2f}: recall {total.recall:.3f}, {total.false_positives / sum(r[1] for r in some):.1f} false "
                 f"per mm2, precision {total.precision:.3f}, F1 {total.f1:.3f}{f1}"

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from tamis.agreement import (
     ONE_STANDARD_ERROR,
     Detections,
+    Estimate,
     accuracy,
     bootstrap,
     bootstrap_bca,
@@ -277,7 +278,76 @@ def test_f1_interval_gives_the_pooled_f1_and_the_number_of_cases() -> None:
     assert estimate.n == 20
     assert 0 <= estimate.low < estimate.value < estimate.high <= 1
     assert f1_interval(np.array([[3, 0, 0], [2, 0, 0]]), generator=np.random.default_rng(9)).value == 1.0
-    assert math.isnan(f1_interval(counts[:1], generator=np.random.default_rng(9)).low)
+
+
+@pytest.mark.parametrize(
+    "counts",
+    [
+        [[5, 1, 1]],
+        [[5, 1, 1], [3, 4, 0]],
+        [[5, 1, 1], [3, 4, 0], [2, 0, 3]],
+        [[3, 0, 0], [2, 0, 0], [9, 0, 0], [1, 0, 0], [4, 0, 0]],
+        [[0, 3, 0], [0, 2, 1], [0, 0, 4], [0, 1, 1]],
+        [[5, 1, 1]] * 6,
+    ],
+    ids=["one case", "two", "three", "perfect", "all wrong", "alike"],
+)
+def test_f1_of_few_cases_or_of_cases_alike_has_no_interval(counts: list[list[int]]) -> None:
+    """A standard error of zero, or of two cases, says nothing: [0.727, 0.727] would be a claim of certainty."""
+    cases = np.array(counts)
+    estimate = f1_interval(cases, generator=np.random.default_rng(9), resamples=200)
+    difference = f1_difference(cases, cases, generator=np.random.default_rng(9), resamples=200)
+    assert estimate.value == pytest.approx(pooled_f1(cases)) and difference.value == 0
+    assert all(math.isnan(end) for end in (estimate.low, estimate.high, difference.low, difference.high))
+
+
+def test_four_cases_have_an_interval() -> None:
+    cases = np.array([[5, 1, 1], [3, 4, 0], [2, 0, 3], [8, 2, 2]])
+    estimate = f1_interval(cases, generator=np.random.default_rng(9), resamples=200)
+    assert estimate.low < estimate.value < estimate.high
+
+
+@pytest.mark.parametrize(
+    ("truth", "found"),
+    [
+        ([1, 2, 3], [1, 2, 3]),
+        ([1, 2, 3] * 67 + [1], [1, 2, 3] * 67 + [1]),
+        ([1, 1, 2, 3, 3, 3, 1], [2] * 7),
+        ([2, 2, 2], [2, 2, 2]),
+    ],
+    ids=["three", "perfect", "constant prediction", "constant both"],
+)
+def test_kappa_without_variance_has_no_interval(truth: list[int], found: list[int]) -> None:
+    estimate = quadratic_kappa_interval(table_of(truth, found))
+    assert math.isnan(estimate.low) and math.isnan(estimate.high) and estimate.n == len(truth)
+
+
+def test_bca_of_units_alike_has_no_interval() -> None:
+    alike = bootstrap_bca(np.full(9, 0.1), lambda d: d.mean(-1), generator=np.random.default_rng(5))
+    assert alike.value == pytest.approx(0.1)
+    assert math.isnan(alike.low) and math.isnan(alike.high)
+
+
+def test_kappa_next_to_perfect_keeps_its_interval() -> None:
+    """One slip in 500, and a table that is nearly all one category: small variances, and not none."""
+    estimate = quadratic_kappa_interval(np.array([[200, 0, 0], [0, 150, 1], [0, 0, 149]]))
+    assert estimate.low < estimate.value < estimate.high == 1
+    rare = quadratic_kappa_interval(np.array([[99_990, 1, 0], [0, 5, 0], [0, 0, 4]]))
+    assert rare.low < rare.value < rare.high
+
+
+@pytest.mark.parametrize("rho", [1.0, -1.0, 1 - 2e-16])
+def test_rho_of_one_has_no_interval(rho: float) -> None:
+    estimate = fisher_interval(rho, 500)
+    assert (estimate.value, estimate.n) == (rho, 500)
+    assert math.isnan(estimate.low) and math.isnan(estimate.high)
+    assert fisher_interval(0.999999, 500).low < 0.999999
+
+
+def test_an_interval_is_told_or_its_absence() -> None:
+    assert Estimate(0.7, 0.6514, 0.749, 40).interval() == "[0.651, 0.749]"
+    assert Estimate(0.7, -0.02, 0.749, 40).interval("+.2f") == "[-0.02, +0.75]"
+    assert Estimate(0.7, math.nan, math.nan, 1).interval() == "[no interval]"
 
 
 def test_a_paired_difference_is_narrower_than_two_intervals_apart() -> None:

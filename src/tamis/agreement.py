@@ -21,16 +21,24 @@ NORMAL = NormalDist()
 ONE_STANDARD_ERROR = 2 * NORMAL.cdf(1.0) - 1
 """The level, 68.3 %, of an interval of plus and minus one standard error."""
 STACK = 1 << 22  # values resampled at once: 32 MiB
+FEWEST_CASES = 4
+"""For an interval of F1: that of two cases never holds the truth, and that of three in three of four draws."""
+NO_SPREAD = 1e-12
+"""A standard error that is rounding alone: all units alike, or all perfect. They do not say how others might differ."""
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A measured value with its interval. `low` and `high` are NaN where n is too small for an interval."""
+    """A measured value with its interval. `low` and `high` are NaN where the units are too few or too alike for one."""
 
     value: float
     low: float
     high: float
     n: int
+
+    def interval(self, form: str = ".3f") -> str:
+        """In words: "[0.607, 0.744]", or "[no interval]"."""
+        return "[no interval]" if math.isnan(self.low) else f"[{self.low:{form}}, {self.high:{form}}]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +153,8 @@ def bootstrap_bca(
     units      [n] or [n, k], one row per independent unit, such as a case
     statistic  of whole stacks of draws: [..., n] or [..., n, k] -> [...]; finite on every draw
 
-    With fewer than two units there is no interval: low and high are NaN. No units at all raises ValueError.
+    With fewer than two units, or where every draw gives the same, there is no interval: low and high are NaN. No units
+    at all raises ValueError.
     """
     n = len(units)
     if n == 0:
@@ -161,6 +170,8 @@ def bootstrap_bca(
             for part in np.array_split(draws, max(1, draws.size * units[0].size // STACK))
         ]
     )
+    if np.ptp(values) <= NO_SPREAD:
+        return Estimate(value, math.nan, math.nan, n)
     left_out = np.concatenate([statistic(units[_all_but(part, n)]) for part in rest])
     low, high = np.quantile(values, _bca_shares(value, values, left_out, level))
     return Estimate(value, float(low), float(high), n)
@@ -202,7 +213,8 @@ def f1_interval(
     F1 of pooled counts is a ratio of sums, 2 TP / (2 TP + FP + FN), so each case has an influence and the ratio a
     linearised standard error (Cochran 1977, 6.3). Studentising by it (Efron & Tibshirani 1993, 12.5) covers 95 % with
     a few dozen skewed cases, where percentile and BCa intervals cover 90 to 92 (benchmarks/proliferation_coverage.py).
-    Clipped to [0, 1]. With fewer than two cases there is no interval: NaN. No cases at all raises ValueError.
+    Over four to eight it covers some 90. Clipped to [0, 1]. With fewer than four cases, or where all are alike, there
+    is no interval: NaN. No cases at all raises ValueError.
     """
     n = len(counts)
     if n == 0:
@@ -250,15 +262,15 @@ def _studentized(
 ) -> Estimate:
     """The bootstrap-t interval of a statistic that tells the influence of each unit as well."""
     n = len(units)
-    if n == 1:
+    if n < FEWEST_CASES:
         return Estimate(value, math.nan, math.nan, n)
     scale = math.sqrt(n / (n - 1))
     error = scale * float(np.linalg.norm(influences))
     values, drawn_influences = statistic(units[generator.integers(n, size=(resamples, n))])
     errors = scale * np.linalg.norm(drawn_influences, axis=-1)
-    sound = errors > 1e-12
-    if error <= 1e-12 or not sound.any():  # all cases alike, for example all perfect: no spread to learn from
-        return Estimate(value, value, value, n)
+    sound = errors > NO_SPREAD
+    if error <= NO_SPREAD or not sound.any():
+        return Estimate(value, math.nan, math.nan, n)
     ratios = (values[sound] - value) / errors[sound]
     below, above = np.quantile(ratios, [(1 - level) / 2, (1 + level) / 2])
     low, high = value - float(above) * error, value - float(below) * error
@@ -299,7 +311,8 @@ def quadratic_kappas(tables: NDArray[np.int64]) -> Floats:
 def quadratic_kappa_interval(table: NDArray[np.int64], level: float = 0.95) -> Estimate:
     """Quadratic kappa with the large-sample interval of Fleiss, Cohen & Everitt (1969), equation 13.
 
-    Clipped to [-1, 1]. Where the table is such that its variance is undefined, there is no interval: NaN.
+    Clipped to [-1, 1]. Where the variance is undefined or zero (full agreement, a constant prediction), there is no
+    interval: NaN.
     """
     n = int(table.sum())
     shares = table / n
@@ -312,8 +325,11 @@ def quadratic_kappa_interval(table: NDArray[np.int64], level: float = 0.95) -> E
         return Estimate(kappa, math.nan, math.nan, n)
     row_means, column_means = weights @ columns, rows @ weights
     terms = weights * (1 - expected) - (row_means[:, None] + column_means[None, :]) * (1 - observed)
-    variance = float(np.sum(shares * terms**2)) - (observed * expected - 2 * expected + observed) ** 2
-    half = _two_sided(level) * math.sqrt(max(0.0, variance) / n) / (1 - expected) ** 2
+    mean = float(np.sum(shares * terms))  # of the equation: Po Pe - 2 Pe + Po
+    deviation = math.sqrt(float(np.sum(shares * (terms - mean) ** 2))) / (1 - expected) ** 2
+    if deviation <= 1e-9:  # rounding alone; one slip in a million slides makes it 1e-3
+        return Estimate(kappa, math.nan, math.nan, n)
+    half = _two_sided(level) * deviation / math.sqrt(n)
     return Estimate(kappa, max(-1.0, kappa - half), min(1.0, kappa + half), n)
 
 
@@ -351,11 +367,9 @@ def spearmans(one: ArrayLike, other: ArrayLike) -> Floats:
 
 
 def fisher_interval(rho: float, n: int, *, level: float = 0.95) -> Estimate:
-    """A correlation with Fisher's interval tanh(atanh rho +- z / sqrt(n - 3)) (Fisher 1921). NaN where n < 4."""
-    if n < 4:
+    """A correlation with Fisher's interval tanh(atanh rho +- z / sqrt(n - 3)) (Fisher 1921). NaN where n < 4 or |rho| = 1."""
+    if n < 4 or abs(rho) >= 1 - NO_SPREAD:
         return Estimate(rho, math.nan, math.nan, n)
-    if abs(rho) >= 1:
-        return Estimate(rho, rho, rho, n)
     half = _two_sided(level) / math.sqrt(n - 3)
     return Estimate(rho, math.tanh(math.atanh(rho) - half), math.tanh(math.atanh(rho) + half), n)
 

@@ -191,9 +191,31 @@ def test_a_folder_is_a_leaderboard(challenge: Path, capsys: pytest.CaptureFixtur
     assert [d["task"] for d in record["differences"]] == ["task1", "task2"]
 
 
+def test_where_there_is_no_interval_the_table_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of one slide and one image, and of two methods that are both right throughout."""
+    for name in ("truth", "a", "b"):
+        (tmp_path / name / "01").mkdir(parents=True)
+        (tmp_path / name / "scores.csv").write_text("2,0.3\n")
+        (tmp_path / name / "01" / "01.csv").write_text("10,20\n")
+    command = ["proliferation", "evaluate", *(str(tmp_path / name) for name in ("truth", "a", "b"))]
+    figure = tmp_path / "board.svg"
+    assert main([*command, "--figure", str(figure)]) == 0
+    printed = capsys.readouterr().out
+    assert "nan" not in printed
+    assert printed.count("behind by 0.000 [no interval], p = 1.0000") == 3
+    assert "bootstrap [no interval]" in printed
+    assert figure.stat().st_size > 5000
+    assert main([*command, "--json"]) == 0
+    text = capsys.readouterr().out
+    assert "NaN" not in text
+    assert {d["low"] for d in json.loads(text)["differences"]} == {None}
+
+
 def test_the_tupac_training_scores_are_a_truth(shared_data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     table = shared_data / "pathology" / "tables" / "tupac16_train_scores.csv"
     assert main(["proliferation", "evaluate", str(table), str(table), "--json"]) == 0
     record = json.loads(capsys.readouterr().out)
     assert record["task1"]["kappa"] == pytest.approx(1.0)
-    assert record["task2"] == {"spearman": pytest.approx(1.0), "low": 1.0, "high": 1.0, "n": 500}
+    assert record["task2"] == {"spearman": pytest.approx(1.0), "low": None, "high": None, "n": 500}

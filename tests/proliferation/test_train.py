@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
+from tamis.agreement import Estimate
 from tamis.cli import main
 from tamis.errors import InputError
-from tamis.proliferation import train_score
+from tamis.proliferation import train, train_score
 from tamis.proliferation.detect import NETWORK
 from tamis.proliferation.features import NAMES
 from tamis.proliferation.mitosis import Mitosis
@@ -148,3 +150,9 @@ def test_the_detector_is_trained_on_the_auxiliary_set_in_its_own_layout(tmp_path
     assert found.detector["sha256"] == load(detector / f"{NETWORK}.json").sha256
     assert found.detector["nuclei"] > 500
     assert train_detector(tmp_path / "images", tmp_path / "labels", tmp_path / "out") == detector  # not again
+
+
+def test_a_figure_without_an_interval_is_json_and_told() -> None:
+    estimates = {"task1": Estimate(1.0, math.nan, math.nan, 12)}
+    assert train._figures(estimates) == {"task1": {"kappa": 1.0, "low": None, "high": None, "n": 12}}
+    assert "1.000 [no interval]" in train._lines(estimates, 12, Path("a.json"))[1]

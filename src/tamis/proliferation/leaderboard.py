@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tamis.agreement import Estimate
 from tamis.errors import InputError
 from tamis.proliferation.evaluate import (
     METRICS,
@@ -109,7 +108,8 @@ def as_lines(board: Leaderboard) -> list[str]:
             estimate = evaluation.estimates[task]
             assert estimate is not None
             unit = " cases" if task == "task3" and estimate.n != 1 else " case" if task == "task3" else ""
-            line = f"{rank:3d}  {evaluation.name:<{width}}  {_interval(estimate)}  n = {estimate.n}{unit}"
+            line = f"{rank:3d}  {evaluation.name:<{width}}  {estimate.value:.3f} {estimate.interval():<14}"
+            line += f"  n = {estimate.n}{unit}"
             lines.append(line + _extras(task, evaluation) + _behind(against.get(evaluation.name)))
     if board.options.tupac_compat:
         lines += [
@@ -119,16 +119,9 @@ def as_lines(board: Leaderboard) -> list[str]:
     return lines[1:]
 
 
-def _interval(estimate: Estimate) -> str:
-    if estimate.low != estimate.low:
-        return f"{estimate.value:.3f} [no interval ]"
-    return f"{estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]"
-
-
 def _extras(task: str, evaluation: Evaluation) -> str:
     if task == "task1" and evaluation.kappa_bootstrap is not None:
-        bootstrap = evaluation.kappa_bootstrap
-        return f"  bootstrap [{bootstrap.low:.3f}, {bootstrap.high:.3f}]"
+        return f"  bootstrap {evaluation.kappa_bootstrap.interval()}"
     if task == "task3" and evaluation.detections is not None:
         counted = evaluation.detections
         return (
@@ -142,9 +135,7 @@ def _behind(difference: Difference | None) -> str:
     if difference is None:
         return ""
     estimate = difference.estimate
-    return (
-        f"  behind by {estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}], p = {difference.p:.4f}"
-    )
+    return f"  behind by {estimate.value:.3f} {estimate.interval()}, p = {difference.p:.4f}"
 
 
 def draw(board: Leaderboard, path: Path) -> None:

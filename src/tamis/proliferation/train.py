@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import re
 import sys
 from collections.abc import Mapping
@@ -215,15 +216,18 @@ def write_predictions(path: Path, slides: Slides, predictions: Mapping[str, Floa
 def _figures(estimates: Mapping[str, Estimate]) -> dict[str, Any]:
     metrics = {"task1": "kappa", "task2": "spearman"}
     return {
-        task: {metrics[task]: round(e.value, 4), "low": round(e.low, 4), "high": round(e.high, 4), "n": e.n}
+        task: {metrics[task]: round(e.value, 4), "low": _known(e.low), "high": _known(e.high), "n": e.n}
         for task, e in estimates.items()
     }
+
+
+def _known(end: float) -> float | None:
+    """JSON has no NaN: null where there is no interval."""
+    return None if math.isnan(end) else round(end, 4)
 
 
 def _lines(estimates: Mapping[str, Estimate], slides: int, record: Path) -> list[str]:
     names = {"task1": "mitotic score, quadratic kappa", "task2": "PAM50 proliferation, Spearman"}
     lines = [f"{slides} slides, nested cross-validation"]
-    lines += [
-        f"  {names[task]:<34} {e.value:.3f} [{e.low:.3f}, {e.high:.3f}]" for task, e in estimates.items()
-    ]
+    lines += [f"  {names[task]:<34} {e.value:.3f} {e.interval()}" for task, e in estimates.items()]
     return [*lines, f"written: {record}"]

@@ -145,7 +145,7 @@ def told(rows: Sequence[Row]) -> Iterator[str]:
         for figure in COLUMNS:
             found, over = estimate([row.seeds], figure), spread(row.seeds, figure)
             digits = 0 if figure == "hd95_um" else 3
-            interval = f" [{found.low:.{digits}f}, {found.high:.{digits}f}]"
+            interval = f" {found.interval(f'.{digits}f')}"
             cells.append(
                 f"{found.value:.{digits}f}{interval}" + ("" if math.isnan(over) else f" ± {over:.{digits}f}")
             )
@@ -154,7 +154,7 @@ def told(rows: Sequence[Row]) -> Iterator[str]:
         for figure in ("pooled_f1", "f1_positives"):
             found = estimate([first.seeds, second.seeds], figure)
             yield (
-                f"{first.name} - {second.name}, {figure}: {found.value:+.3f} [{found.low:+.3f}, {found.high:+.3f}] "
+                f"{first.name} - {second.name}, {figure}: {found.value:+.3f} {found.interval('+.3f')} "
                 f"over {found.n} units"
             )
 

@@ -158,7 +158,7 @@ def report(name: str, rows: dict[str, dict[str, Estimate]], images: Sequence[Sco
     lines = [f"{name}: {len(images)} images, {positives} with cancer; value [95 % interval over images]"]
     for figure in next(iter(rows.values())):
         cells = [
-            f"{row} {estimate[figure].value:8.3f} [{estimate[figure].low:.3f}, {estimate[figure].high:.3f}]"
+            f"{row} {estimate[figure].value:8.3f} {estimate[figure].interval()}"
             for row, estimate in rows.items()
         ]
         lines.append(f"  {figure:<18} " + "   ".join(cells))
