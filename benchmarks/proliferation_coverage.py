@@ -2,12 +2,14 @@
 
 Challenges are drawn again and again from a known distribution; an interval that calls itself 95 % should hold the true
 value in 95 % of them, up to the simulation's own error. Beside ours stand the intervals one might have used instead.
+The shares are of the draws that have an interval; `none` is the share that has not: too few cases, or all alike.
 Arguments: --draws N (default 1000; the standard error of a coverage is then 0.7 %), --seed.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import platform
 import time
 from collections.abc import Callable
@@ -43,7 +45,9 @@ def main() -> None:
     options = parser.parse_args()
     started = time.perf_counter()
     print(f"{options.draws} draws, {RESAMPLES} resamples, seed {options.seed}; {platform.machine()}")
-    print(f"{'statistic':<10} {'n':>5}  {'interval':<34} {'coverage':>8}  {'below':>6} {'above':>6}")
+    print(
+        f"{'statistic':<10} {'n':>5}  {'interval':<34} {'coverage':>8}  {'below':>6} {'above':>6}  {'none':>6}"
+    )
     for study in (kappa_study, spearman_study, f1_study):
         study(options.draws, np.random.default_rng(options.seed))
     print(f"{time.perf_counter() - started:.0f} s")
@@ -52,7 +56,7 @@ def main() -> None:
 def kappa_study(draws: int, generator: np.random.Generator) -> None:
     truth = quadratic_kappa((SHARES / SHARES.sum() * 1e12).astype(np.int64))
     shares = SHARES.ravel() / SHARES.sum()
-    for n in (100, 321):
+    for n in (100, 321, 4, 8, 16):
         methods: dict[str, Callable[[NDArray[np.int64]], Estimate]] = {
             "Fleiss, Cohen & Everitt (ours)": lambda cells: quadratic_kappa_interval(table(cells)),
             "BCa bootstrap (ours)": lambda cells: bootstrap_bca(
@@ -71,7 +75,7 @@ def spearman_study(draws: int, generator: np.random.Generator) -> None:
     """A normal pair, so that the true rho of ranks is 6 / pi asin(r / 2)."""
     r = 0.635
     truth = 6 / np.pi * np.arcsin(r / 2)
-    for n in (100, 321):
+    for n in (100, 321, 4, 8, 16):
         methods: dict[str, Callable[[Floats], Estimate]] = {
             "Fisher, 1.96 errors (ours)": lambda pair: fisher_interval(spearman(*pair.T), len(pair)),
             "Fisher, one error (as printed)": lambda pair: fisher_interval(
@@ -96,7 +100,7 @@ def f1_study(draws: int, generator: np.random.Generator) -> None:
     """Cases as a detector meets them: a few hold most of the mitoses and most of the errors."""
     pooled = skewed_cases(2_000_000, generator).sum(0)
     truth = 2 * pooled[0] / (2 * pooled[0] + pooled[1] + pooled[2])
-    for n in (34, 73):
+    for n in (34, 73, 2, 4, 8, 16):
         methods: dict[str, Callable[[NDArray[np.int64]], Estimate]] = {
             "studentised bootstrap (ours)": lambda counts: f1_interval(
                 counts, generator=generator, resamples=RESAMPLES
@@ -138,11 +142,13 @@ def of_cells(counts: NDArray[np.int64], generator: np.random.Generator) -> Estim
 def report(name: str, n: int, truth: float, methods: dict[str, Callable], samples: list) -> None:  # type: ignore[type-arg]
     for label, method in methods.items():
         estimates = [method(sample) for sample in samples]
-        below = np.mean([truth < estimate.low for estimate in estimates])
-        above = np.mean([truth > estimate.high for estimate in estimates])
-        print(
-            f"{name:<10} {n:>5}  {label:<34} {1 - below - above:8.1%}  {below:6.1%} {above:6.1%}", flush=True
-        )
+        given = [estimate for estimate in estimates if not math.isnan(estimate.low)]
+        told = f"{name:<10} {n:>5}  {label:<34} {'-':>8}  {'-':>6} {'-':>6}"
+        if given:
+            below = np.mean([truth < estimate.low for estimate in given])
+            above = np.mean([truth > estimate.high for estimate in given])
+            told = f"{name:<10} {n:>5}  {label:<34} {1 - below - above:8.1%}  {below:6.1%} {above:6.1%}"
+        print(f"{told}  {1 - len(given) / len(estimates):6.1%}", flush=True)
 
 
 if __name__ == "__main__":

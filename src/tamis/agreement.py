@@ -213,7 +213,7 @@ def f1_interval(
     F1 of pooled counts is a ratio of sums, 2 TP / (2 TP + FP + FN), so each case has an influence and the ratio a
     linearised standard error (Cochran 1977, 6.3). Studentising by it (Efron & Tibshirani 1993, 12.5) covers 95 % with
     a few dozen skewed cases, where percentile and BCa intervals cover 90 to 92 (benchmarks/proliferation_coverage.py).
-    Over four to eight it covers some 90. Clipped to [0, 1]. With fewer than four cases, or where all are alike, there
+    Over four cases it covers 93. Clipped to [0, 1]. With fewer than four cases, or where all are alike, there
     is no interval: NaN. No cases at all raises ValueError.
     """
     n = len(counts)
@@ -312,7 +312,7 @@ def quadratic_kappa_interval(table: NDArray[np.int64], level: float = 0.95) -> E
     """Quadratic kappa with the large-sample interval of Fleiss, Cohen & Everitt (1969), equation 13.
 
     Clipped to [-1, 1]. Where the variance is undefined or zero (full agreement, a constant prediction), there is no
-    interval: NaN.
+    interval: NaN. A formula for many cases: of 16 slides it covers 85 %, of 8 it covers 79.
     """
     n = int(table.sum())
     shares = table / n
