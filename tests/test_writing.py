@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tamis.errors import OutputError
-from tamis.writing import check_writable, replacing, reserve, scratch
+from tamis.writing import check_writable, readable, replacing, reserve, scratch
 
 
 def test_a_file_appears_whole(tmp_path: Path) -> None:
@@ -54,6 +54,17 @@ def test_a_scratch_folder_is_gone_afterwards_and_so_is_what_a_killed_run_left(tm
         (tmp_path / "file").touch()
         with scratch(tmp_path / "file" / "slide"):
             pass
+
+
+def test_names_that_are_no_utf_8_do_not_meet(tmp_path: Path) -> None:
+    one, other = (tmp_path / os.fsdecode(b"caf" + last) for last in (b"\xe9", b"\xe8"))
+    with scratch(one) as a, scratch(other) as b:
+        assert a != b and a.is_dir()
+    with replacing(one) as a, replacing(other) as b:
+        a.write_text("a")
+        b.write_text("b")
+    assert (one.read_text(), other.read_text()) == ("a", "b")
+    assert readable(one.name) == "caf\\xe9" and readable(Path("字.tif")) == "字.tif"
 
 
 def test_a_long_name_is_no_obstacle(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         _make_way(path)
         # A fixed name per target, so that what a killed run leaves is overwritten by the next and does not pile up.
-        beside = path.with_name(f".part-{zlib.crc32(path.name.encode(errors='replace')):08x}{path.suffix}")
+        beside = path.with_name(f".part-{zlib.crc32(os.fsencode(path.name)):08x}{path.suffix}")
         try:
             yield beside
             beside.replace(path)
@@ -58,7 +58,7 @@ def scratch(path: Path) -> Iterator[Path]:
     Raises OutputError when it cannot be made.
     """
     # A fixed name here, too: what a killed run left is as large as a slide's map, and hidden.
-    folder = path.with_name(f".part-{zlib.crc32(path.name.encode(errors='replace')):08x}.scratch")
+    folder = path.with_name(f".part-{zlib.crc32(os.fsencode(path.name)):08x}.scratch")
     try:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
@@ -91,6 +91,11 @@ def reserve(path: Path, size_bytes: int) -> None:
                     raise
 
 
+def readable(name: str | Path) -> str:
+    """A file's name as text that can be written anywhere: names need not be UTF-8, and such bytes become \\xNN."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
 def _make_way(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.is_dir():
@@ -103,7 +108,7 @@ def check_writable(path: Path) -> None:
     """Raise `OutputError` now if `path` cannot be written, and not after an hour of work. Leaves nothing behind."""
     try:
         _make_way(path)
-        probe = path.with_name(f".probe-{zlib.crc32(path.name.encode(errors='replace')):08x}{path.suffix}")
+        probe = path.with_name(f".probe-{zlib.crc32(os.fsencode(path.name)):08x}{path.suffix}")
         try:
             probe.touch()
         finally:

@@ -8,21 +8,22 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import os
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
-import tifffile
 
 from tamis.cli import main
 from tamis.errors import InputError
+from tamis.proliferation.detect import CANDIDATES, NETWORK
 from tamis.proliferation.mitosis import Mitosis
-from tamis.proliferation.outputs import density
 from tamis.proliferation.score import Settings, score
-from tamis.proliferation.scoring import Job, inputs, plan, same_job, work
+from tamis.proliferation.scoring import Job, hashed, inputs, plan, records, score_all, work, write_table
 from tamis.slides import open_slide
 
 SAMPLES = Path(__file__).resolve().parents[2] / "src" / "tamis" / "proliferation" / "samples"
@@ -62,46 +63,6 @@ def test_the_record_says_what_was_found_and_how(results: Path) -> None:
     assert "research use only" in record["purpose"]
 
 
-def test_geojson_is_a_feature_collection_in_pixels(results: Path) -> None:
-    collection = json.loads((results / "phantom" / "mitoses.geojson").read_text())
-    assert collection["type"] == "FeatureCollection"
-    points = [f for f in collection["features"] if f["geometry"]["type"] == "Point"]
-    found = sorted(tuple(f["geometry"]["coordinates"]) for f in points)
-    assert np.allclose(found, sorted((x / 0.25, y / 0.25) for x, y in PLACES), atol=0.01)
-    assert all(f["properties"]["measurements"]["Probability"] == 1.0 for f in points)
-    assert all(f["properties"]["objectType"] == "detection" for f in points)
-    (spot,) = [f for f in collection["features"] if f["geometry"]["type"] == "Polygon"]
-    (ring,) = spot["geometry"]["coordinates"]
-    assert ring[0] == ring[-1]
-    shapely = pytest.importorskip("shapely.geometry")
-    assert all(shapely.Polygon(ring).buffer(1).contains(shapely.Point(point)) for point in found)
-
-
-def test_the_density_map_integrates_to_the_count() -> None:
-    generator = np.random.default_rng(0)
-    places = generator.uniform(2000, 6000, (40, 2))
-    values, um_per_px = density([Mitosis(x, y, 1.0) for x, y in places], (8000.0, 8000.0))
-    assert values.sum() * (um_per_px / 1000) ** 2 == pytest.approx(40, rel=0.001)
-
-
-def test_the_density_map_is_an_ome_tiff_with_its_resolution(results: Path) -> None:
-    with tifffile.TiffFile(results / "phantom" / "density.ome.tiff") as tiff:
-        assert tiff.is_ome
-        assert 'PhysicalSizeX="32.0"' in tiff.ome_metadata
-        assert tiff.asarray().shape == (14, 18)
-    assert max(cv2.imread(str(results / "phantom" / "density.png")).shape) == 512
-
-
-def test_a_large_density_map_has_a_pyramid(tmp_path: Path) -> None:
-    from tamis.proliferation.outputs import write_density
-
-    values = np.random.default_rng(0).random((1200, 1500), np.float32)
-    write_density(tmp_path / "d.ome.tiff", values, 32.0)
-    with tifffile.TiffFile(tmp_path / "d.ome.tiff") as tiff:
-        assert [level.shape for level in tiff.series[0].levels] == [(1200, 1500), (600, 750), (300, 375)]
-        assert np.array_equal(tiff.asarray(), values)
-
-
 def test_the_report_is_one_file_with_a_picture_of_every_mitosis(results: Path) -> None:
     page = (results / "phantom" / "report.html").read_text()
     assert not re.search(r'(src|href)=["\'](?!data:)', page)
@@ -124,40 +85,6 @@ def test_what_a_name_holds_cannot_become_html(tmp_path: Path) -> None:
     assert "No mitosis was found" in page
     record = json.loads((tmp_path / "out" / odd.stem / "score.json").read_text())
     assert (record["count"], record["mitotic_score"], record["hot_spot"]) == (0, 1, None)
-
-
-def test_dicom_files_are_read_back(results: Path) -> None:
-    pydicom, hd = pytest.importorskip("pydicom"), pytest.importorskip("highdicom")
-    report = hd.sr.srread(results / "phantom" / "score.sr.dcm")
-    (group,) = report.content.get_planar_roi_measurement_groups()
-    measured = {m.name.meaning: m.value for m in group.get_measurements()}
-    assert measured["Mitoses in the area of the score"] == 9
-    assert measured["Mitotic score (tupac)"] == 2
-    annotations = hd.ann.MicroscopyBulkSimpleAnnotations.from_dataset(
-        pydicom.dcmread(results / "phantom" / "mitoses.ann.dcm")
-    )
-    (points,) = annotations.get_annotation_groups()
-    found = np.concatenate(points.get_graphic_data(coordinate_type="2D"))
-    assert np.allclose(sorted(map(tuple, found)), sorted((x / 0.25, y / 0.25) for x, y in PLACES), atol=0.01)
-    assert annotations.ReferencedImageSequence[0].ReferencedSOPInstanceUID
-
-
-def test_a_dicom_slide_is_referenced_as_it_is(shared_data: Path, tmp_path: Path) -> None:
-    pydicom = pytest.importorskip("pydicom")
-    series = shared_data / "pathology" / "wsi" / "dicom_cmu_fixed"
-    marks = tmp_path / "marks.csv"
-    marks.write_text("image,x_um,y_um\ndicom_cmu_fixed,100,100\n")
-    (item,) = plan([str(series)], tmp_path / "out")
-    work(item, job=Job(marks=marks, dicom=True))
-    report = pydicom.dcmread(item.output.parent / "score.sr.dcm")
-    originals = [pydicom.dcmread(path, stop_before_pixels=True) for path in series.glob("*.dcm")]
-    assert report.StudyInstanceUID in {original.StudyInstanceUID for original in originals}
-    annotations = pydicom.dcmread(item.output.parent / "mitoses.ann.dcm")
-    referenced = annotations.ReferencedImageSequence[0].ReferencedSOPInstanceUID
-    widths = {
-        o.SOPInstanceUID: int(o.TotalPixelMatrixColumns) for o in originals if "TotalPixelMatrixColumns" in o
-    }
-    assert widths[referenced] == max(widths.values())
 
 
 def test_a_circle_is_a_circle(tmp_path: Path) -> None:
@@ -242,15 +169,111 @@ def test_the_table_is_over_the_folder_and_not_over_the_last_batch(several: Path)
     assert named(out) == ["one"], "what was scored is not what is there now"
 
 
-def test_other_settings_are_another_job(results: Path) -> None:
-    (item,) = plan([str(PHANTOM)], results)
-    settings = {"preset": "tupac", "shape": "square", "regions": 30, "threshold": None, "model": None}
-    job = Job(settings | {"detector": None}, None, MARKS, True)
-    assert same_job(item, job)
-    assert not same_job(item, Job(job.settings | {"preset": "nottingham:0.5"}, None, MARKS, True))
-    assert not same_job(item, Job(job.settings, 0.5, MARKS, True))
-    (fresh,) = plan([str(PHANTOM)], results / "elsewhere")
-    assert same_job(fresh, job)
+def test_other_settings_and_an_edited_table_are_another_job(tmp_path: Path) -> None:
+    marks, out = tmp_path / "marks.csv", tmp_path / "out"
+    marks.write_text(MARKS.read_text())
+    (item,) = plan([str(PHANTOM)], out)
+
+    def again(**changed: Any) -> tuple[str, int]:
+        given = {"settings": {"preset": "tupac"}, "mpp": None, "marks": marks} | changed
+        (outcome,) = score_all([item], Job(**given), out, resume=True)
+        return outcome.status, json.loads(item.output.read_text())["count"]
+
+    assert again() == ("done", 9)
+    assert again() == ("skipped", 9)
+    assert again(settings={"preset": "nottingham:0.5"}) == ("done", 9)
+    assert again()[0] == "done"
+    marks.write_text("\n".join(MARKS.read_text().splitlines()[:4]) + "\n")
+    assert again() == ("done", 3), "the path is the same, and the positions are not"
+    item.output.write_text('{"provenance": []}')  # by whatever program: the batch goes on
+    assert [o.status for o in score_all([item], Job(marks=marks), out, resume=True)] == ["done"]
+
+
+def test_the_detector_and_the_model_are_part_of_a_job(tmp_path: Path) -> None:
+    for name in (NETWORK, CANDIDATES):
+        (tmp_path / f"{name}.json").write_text("{}")
+    model = tmp_path / "model.json"
+    model.write_text("{}")
+    job = Job({"detector": tmp_path, "model": model})
+    before = hashed(job).plain()
+    assert set(before["sha256"]) == {NETWORK, CANDIDATES, "model"}
+    assert hashed(job).plain() == before
+    for path in (tmp_path / f"{CANDIDATES}.json", model):
+        path.write_text(path.read_text() + " ")
+        assert hashed(job).plain() != before
+        before = hashed(job).plain()
+    folder = tmp_path / "marks" / "05"
+    folder.mkdir(parents=True)
+    (folder / "01.csv").write_text("1,2\n")
+    marked = hashed(Job(marks=folder.parent)).plain()
+    (folder / "01.csv").write_text("1,3\n")
+    assert hashed(Job(marks=folder.parent)).plain() != marked
+
+
+def test_slides_named_by_their_uid_keep_it(tmp_path: Path) -> None:
+    provenance = {"um_per_px": 0.25, "reader": "", "input_sha256": "", "tamis": "0"}
+    record = {"predicted": {}, "hot_spot": None, "provenance": provenance}
+    for name in ("1.2.840.7", "1.2.840.8"):
+        (tmp_path / "out" / name).mkdir(parents=True)
+        (tmp_path / "out" / name / "score.json").write_text(json.dumps(record | {"slide": name}))
+    assert [row["slide"] for row in write_table(tmp_path / "out")] == ["1.2.840.7", "1.2.840.8"]
+
+
+def test_marks_are_of_the_whole_name_of_a_series(shared_data: Path, tmp_path: Path) -> None:
+    series = tmp_path / "1.2.840.7"
+    series.symlink_to(shared_data / "pathology" / "wsi" / "dicom_cmu_fixed")
+    marks = tmp_path / "marks.csv"
+    marks.write_text("image,x_um,y_um\n1.2.840,100,100\n")
+    assert "does not name the image 1.2.840.7" in failing(tmp_path / "out", series, marks=marks)
+
+
+def test_what_is_not_written_every_time_does_not_stay(tmp_path: Path) -> None:
+    marks = tmp_path / "marks.csv"
+    marks.write_text(MARKS.read_text())
+    (item,) = plan([str(PHANTOM)], tmp_path / "out")
+    work(item, job=Job(marks=marks))
+    names = {path.name for path in item.output.parent.iterdir()}
+    for name in ("score.sr.dcm", "mitoses.ann.dcm"):
+        (item.output.parent / name).write_text("of a run with --dicom and other mitoses")
+    work(item, job=Job(marks=marks))
+    assert {path.name for path in item.output.parent.iterdir()} == names
+
+
+def test_marks_beside_the_slide_are_refused(tmp_path: Path) -> None:
+    marks = tmp_path / "marks.csv"
+    for place in ("50200,100", "100,-900"):
+        marks.write_text(f"image,x_um,y_um\nphantom,100,100\nphantom,{place}\n")
+        assert "outside the slide" in failing(tmp_path / "out", PHANTOM, marks=marks)
+    marks.write_text("image,x_um,y_um\nphantom,-0.1,0\n")  # a click on the rim
+    (item,) = plan([str(PHANTOM)], tmp_path / "rim")
+    assert work(item, job=Job(marks=marks))["count"] == 1
+
+
+def test_only_finished_records_that_no_failure_followed_count(tmp_path: Path) -> None:
+    for name in ("a", "b", "c", ".part-12345678.scratch"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "score.json").write_text("{}")
+    lines = [
+        json.dumps({"output": str(tmp_path / name / "score.json"), "status": status})
+        for name, status in (("a", "failed"), ("b", "done"), ("a", "done"), ("b", "failed"))
+    ]
+    (tmp_path / "journal.jsonl").write_text("\n".join([*lines, '{"output": "torn']))
+    assert [path.parent.name for path in records(tmp_path)] == ["a", "c"]
+
+
+def test_a_name_that_is_no_utf_8_is_scored(tmp_path: Path) -> None:
+    odd = tmp_path / os.fsdecode(b"caf\xe9.tif")
+    try:
+        shutil.copy(PHANTOM, odd)
+    except OSError:
+        pytest.skip("this file system takes UTF-8 alone")
+    marks = tmp_path / os.fsdecode(b"marks \xe9.csv")
+    marks.write_text("image,x_um,y_um\ncaf\\xe9,100,100\n")
+    (item,) = plan([str(odd)], tmp_path / "out")
+    (outcome,) = score_all([item], Job(marks=marks), tmp_path / "out")
+    assert (outcome.status, outcome.error) == ("done", "")
+    assert json.loads(item.output.read_text())["slide"] == "caf\\xe9.tif"
+    assert [row["slide"] for row in write_table(tmp_path / "out")] == ["caf\\xe9"]
 
 
 def test_the_table_is_a_submission(results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

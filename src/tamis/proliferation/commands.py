@@ -167,7 +167,7 @@ def _score(options: argparse.Namespace) -> int:
             progress=bar,
         )
     bad = [outcome.item for outcome in outcomes if outcome.status == "failed"]
-    rows = scoring.write_table(options.output, bad)
+    rows = scoring.write_table(options.output)
     if len({row["settings"] for row in rows}) > 1:
         print(
             f"tamis: {options.output / 'results.csv'} holds slides that were scored in different ways: see its column "
@@ -181,23 +181,32 @@ def _score(options: argparse.Namespace) -> int:
         file=sys.stderr,
     )
     if options.submission:
-        scoring.submission(rows, options.submission)
+        for sentence in scoring.submission(rows, options.submission, bad):
+            print(f"tamis: {sentence}", file=sys.stderr)
     return 1 if failed else 0
 
 
 def _check_given(options: argparse.Namespace) -> None:
     """What goes with every slide is looked at once, and not refused slide by slide."""
     if options.model is not None:
-        weights.load(options.model)
+        from tamis.proliferation.svm import from_bytes
+
+        from_bytes(weights.read(weights.load(options.model)))
     if options.mitoses is not None:
         from tamis.proliferation.submission import read_truth
 
-        read_truth(options.mitoses, 0.25)  # the scale is each slide's own: here only whether it can be read
+        # The scale is each slide's own: here only whether it can be read.
+        if read_truth(options.mitoses, 0.25).points is None:
+            raise InputError(
+                f"{options.mitoses} holds no positions: a table with image, row, col (or x_um, y_um) was expected."
+            )
     if options.detector is not None:
         from tamis.proliferation import detect
 
         for name in (detect.NETWORK, detect.CANDIDATES):
-            weights.load(options.detector / f"{name}.json")
+            weights.read(weights.load(options.detector / f"{name}.json"))
+    if options.submission is not None:
+        check_writable(options.submission)
 
 
 def _tell_score(outcome: Outcome, bar: Progress, as_json: bool) -> None:

@@ -10,27 +10,34 @@ slide is done.
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import logging
+import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tamis import __version__, batch
 from tamis.batch import Item, Outcome, Told, expand, run
 from tamis.errors import InputError
-from tamis.remote import expand_url, is_url, local, name_of
-from tamis.writing import output_error, replacing, scratch
+from tamis.remote import expand_url, is_url, local, name_of, stem_of
+from tamis.weights import sha256_of
+from tamis.writing import output_error, readable, replacing, scratch
+
+if TYPE_CHECKING:
+    from tamis.slides import Slide
 
 ENDINGS = frozenset(
     f".{ending}"
     for ending in "svs tif tiff ndpi mrxs scn svslide bif vms vmu dcm png jpg jpeg".split()  # noqa: SIM905
 )
-RECORD = "score.json"
+RECORD, JOURNAL = "score.json", "journal.jsonl"
+SOMETIMES = ("score.sr.dcm", "mitoses.ann.dcm")
 COLUMNS = (
     "slide", "mitotic_score", "mitotic_score_low", "mitotic_score_high", "pam50_proliferation",
     "pam50_proliferation_low", "pam50_proliferation_high", "count", "count_low", "count_high", "area_mm2",
@@ -50,21 +57,40 @@ class Job:
     marks: Path | None = None
     """A table of positions to count instead of what the detector finds, as `evaluate` takes it."""
     dicom: bool = False
+    sha256: dict[str, str] = field(default_factory=dict)
+    """Of what is read beside the slides, by name; see `hashed`."""
 
     def plain(self) -> dict[str, Any]:
         """As JSON values, for the record: by this a resumed batch tells whether a slide was scored in the same way."""
-        settings = {name: str(v) if isinstance(v, Path) else v for name, v in self.settings.items()}
-        marks = None if self.marks is None else str(self.marks)
-        return {"settings": settings, "mpp": self.mpp, "marks": marks, "dicom": self.dicom}
+        settings = {name: readable(v) if isinstance(v, Path) else v for name, v in self.settings.items()}
+        marks = None if self.marks is None else readable(self.marks)
+        return {
+            "settings": settings, "mpp": self.mpp, "marks": marks, "dicom": self.dicom, "sha256": self.sha256
+        }  # fmt: skip
 
 
-def same_job(item: Item, job: Job) -> bool:
-    """Whether the slide's record, if there is one, was made with these settings by this version."""
-    try:
-        provenance = json.loads(item.output.read_text(encoding="utf-8"))["provenance"]
-    except (OSError, ValueError, KeyError):
-        return True  # nothing there: the journal decides
-    return (provenance.get("job"), provenance.get("tamis")) == (job.plain(), __version__)
+def hashed(job: Job) -> Job:
+    """The same with the hashes of its table of marks, or its detector, and its model: other content is another job."""
+    from tamis.proliferation import detect
+    from tamis.proliferation.score import PUBLISHED_MODEL
+
+    read = {"model": job.settings.get("model") or PUBLISHED_MODEL}
+    if job.marks is not None:
+        read["marks"] = job.marks
+    else:
+        folder = job.settings.get("detector") or detect.FOLDER
+        read |= {name: folder / f"{name}.json" for name in (detect.NETWORK, detect.CANDIDATES)}
+    return replace(job, sha256={name: _sha256(path) for name, path in read.items() if path.exists()})
+
+
+def _sha256(path: Path) -> str:
+    """Of a file, or of everything in a folder; of weights their record's, which holds theirs."""
+    if not path.is_dir():
+        return sha256_of(path)
+    digest = hashlib.sha256()
+    for file in sorted(p for p in path.rglob("*") if p.is_file()):
+        digest.update(os.fsencode(file.relative_to(path)) + sha256_of(file).encode())
+    return digest.hexdigest()
 
 
 def inputs(arguments: Sequence[str]) -> list[str]:
@@ -110,26 +136,18 @@ def score_all(
     progress: Told = lambda share: None,
 ) -> list[Outcome]:
     """Score the slides as `tamis.batch.run` does. What was scored with other settings is scored again, also with `resume`."""
-    same = [item for item in items if same_job(item, job)]
-    outcomes: list[Outcome] = []
-    for some, again in ((same, resume), ([item for item in items if item not in same], False)):
-        share_before, share_of_some = len(outcomes) / len(items), len(some) / len(items)
-        outcomes += run(
-            some,
-            partial(work, job=job),
-            journal=folder / "journal.jsonl",
-            jobs=jobs,
-            cluster=cluster,
-            resume=again,
-            on_outcome=on_outcome,
-            progress=partial(_within, progress, share_before, share_of_some),
-        )
-    return outcomes
-
-
-def _within(progress: Told, before: float, whole: float, share: float) -> None:
-    """A part's share told as a share of everything."""
-    progress(before + whole * share)
+    job = hashed(job)
+    return run(
+        items,
+        partial(work, job=job),
+        journal=folder / JOURNAL,
+        jobs=jobs,
+        cluster=cluster,
+        resume=resume,
+        settings=job.plain() | {"tamis": __version__},
+        on_outcome=on_outcome,
+        progress=progress,
+    )
 
 
 def work(item: Item, told: Told = lambda share: None, *, job: Job) -> dict[str, Any]:
@@ -147,9 +165,9 @@ def _score(path: Path, item: Item, told: Told, job: Job) -> dict[str, Any]:
     from tamis.slides import open_slide
 
     settings = Settings(**job.settings)
-    name = name_of(item.url) if item.url else path.name
+    name = readable(name_of(item.url) if item.url else path.name)
     with open_slide(path, mpp=job.mpp) as slide:
-        marked = None if job.marks is None else _marked(job.marks, path.stem, slide.um_per_px)
+        marked = None if job.marks is None else _marked(job.marks, readable(stem_of(item.source)), slide)
         found = score(slide, settings, marked, progress=told)
         record = outputs.record(slide, found, settings, name)
         record["provenance"]["job"] = job.plain()
@@ -182,39 +200,67 @@ def _folder(target: Path) -> Iterator[Path]:
         with scratch(target) as beside:
             yield beside
             target.mkdir(parents=True, exist_ok=True)
-            (target / RECORD).unlink(missing_ok=True)  # of an earlier run: never an old record over new files
+            # Of an earlier run: never an old record over new files, nor beside them what is not written every time.
+            for name in (RECORD, *SOMETIMES):
+                (target / name).unlink(missing_ok=True)
             for path in sorted(beside.iterdir(), key=lambda p: p.name == RECORD):
                 path.replace(target / path.name)
     except OSError as error:
         raise output_error(target, error) from error
 
 
-def _marked(table: Path, stem: str, um_per_px: float) -> list[Any]:
-    """The positions that a table gives for this slide. Raises InputError when it does not name it."""
+def _marked(table: Path, stem: str, slide: Slide) -> list[Any]:
+    """The positions that a table gives for this slide. Raises InputError when it does not name it, or points beside it."""
     from tamis.proliferation.mitosis import Mitosis
     from tamis.proliferation.submission import read_truth
 
-    points = read_truth(table, um_per_px).points
+    points = read_truth(table, slide.um_per_px).points
     if points is None or stem not in points.images:
         raise InputError(
             f"{table} does not name the image {stem}: a table with image, row, col (or x_um, y_um) was expected; an "
             "image without a mitosis is a row with empty positions."
         )
-    return [Mitosis(x, y, 1.0 if p != p else p) for x, y, p in points.images[stem].tolist()]
+    marked = [Mitosis(x, y, 1.0 if p != p else p) for x, y, p in points.images[stem].tolist()]
+    (width, height), slack = slide.size_um, slide.um_per_px  # a click on the rim may be a pixel off
+    for m in marked:
+        if not (-slack <= m.x_um <= width + slack and -slack <= m.y_um <= height + slack):
+            raise InputError(
+                f"{table} puts a mitosis of {stem} at ({m.x_um:g}, {m.y_um:g}) um, outside the slide, which is {width:g} x "
+                f"{height:g} um: are its columns in the other unit, or of another slide?"
+            )
+    return marked
 
 
 # the table over all slides
 
 
-def write_table(folder: Path, failed: Iterable[Item] = ()) -> list[dict[str, Any]]:
-    """results.csv and results.parquet over every slide that has a record in `folder`, of this batch or an earlier one.
+def records(folder: Path) -> list[Path]:
+    """The record of every slide in `folder`, of whatever batch; not where the last attempt failed: it is overtaken."""
+    failed = _last_failed(folder / JOURNAL)
+    found = sorted(folder.glob(f"*/{RECORD}"))
+    # A killed run leaves its hidden folder of unfinished files, and a record may be among them.
+    return [p for p in found if not p.parent.name.startswith(".") and p.parent.name not in failed]
 
-    failed  left out: what an earlier batch said of them is overtaken
 
-    Returns the rows, in the order of the slides' folders.
-    """
-    left_out = {item.output for item in failed}
-    found = (_record_row(path) for path in sorted(folder.glob(f"*/{RECORD}")) if path not in left_out)
+def _last_failed(journal: Path) -> set[str]:
+    """The slides' folders of which the journal's last line tells a failure."""
+    status: dict[str, str] = {}
+    try:
+        lines = journal.read_bytes().splitlines()
+    except FileNotFoundError:
+        return set()
+    for line in lines:
+        try:
+            noted = json.loads(line.decode("utf-8", "surrogateescape"))
+            status[Path(noted["output"]).parent.name] = noted["status"]
+        except (ValueError, LookupError, TypeError):
+            continue  # torn by a kill
+    return {name for name, said in status.items() if said == "failed"}
+
+
+def write_table(folder: Path) -> list[dict[str, Any]]:
+    """results.csv and results.parquet over the `records` of `folder`. Returns the rows, in the order of the slides' folders."""
+    found = (_record_row(path) for path in records(folder))
     rows = [row for row in found if row is not None]
     with replacing(folder / "results.csv") as beside, beside.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS)
@@ -232,7 +278,9 @@ def write_table(folder: Path, failed: Iterable[Item] = ()) -> list[dict[str, Any
 def _record_row(path: Path) -> dict[str, Any] | None:
     """None for a file that no version of this program wrote."""
     try:
-        return _row(json.loads(path.read_text(encoding="utf-8")))
+        row = _row(json.loads(path.read_text(encoding="utf-8")))
+        # Not what the record calls it: of a DICOM series named by its UID, the last number is no ending.
+        return row | {"slide": readable(path.parent.name)}
     except (ValueError, LookupError, TypeError, AttributeError):
         return None
 
@@ -242,7 +290,6 @@ def _row(record: dict[str, Any]) -> dict[str, Any]:
     pam50 = record["predicted"].get("pam50_proliferation", {})
     spot, provenance = record["hot_spot"] or {}, record["provenance"]
     extra = {
-        "slide": Path(record["slide"]).stem,
         "pam50_proliferation": pam50.get("value"),
         "pam50_proliferation_low": pam50.get("low"),
         "pam50_proliferation_high": pam50.get("high"),
@@ -265,13 +312,17 @@ def _settings(provenance: dict[str, Any]) -> str:
     )
 
 
-def submission(rows: Sequence[dict[str, Any]], path: Path) -> None:
-    """Tasks 1 and 2 as TUPAC16 asked for them: row n is the slide whose name ends in n.
+def submission(rows: Sequence[dict[str, Any]], path: Path, failed: Sequence[Item] = ()) -> list[str]:
+    """Tasks 1 and 2 as TUPAC16 asked for them: row n is the slide whose name ends in n. Returns what is to be told.
 
-    Raises InputError where a name has no number, two have the same, or one is missing.
+    Raises InputError where a slide failed, a name has no number from 1 on, two have the same, or one is missing.
     """
     from tamis.proliferation.submission import write_scores
 
+    if failed:
+        raise InputError(
+            f"{path} was not written: {failed[0].source} could not be scored, and a submission has a row for every slide."
+        )
     numbered: dict[int, dict[str, Any]] = {}
     for row in rows:
         number = re.search(r"\d+$", row["slide"])
@@ -281,6 +332,10 @@ def submission(rows: Sequence[dict[str, Any]], path: Path) -> None:
                 f"{row['slide']} has {fault}: names such as TUPAC-TE-001 give a submission's rows."
             )
         numbered[int(number[0])] = row
+    if 0 in numbered:
+        raise InputError(
+            f"{numbered[0]['slide']} has the number 0: the rows of a submission begin with slide 1."
+        )
     if missing := sorted(set(range(1, max(numbered, default=1) + 1)) - set(numbered)):
         raise InputError(
             f"Slide {missing[0]} has no score: a submission has a row for every slide, in their order."
@@ -288,3 +343,9 @@ def submission(rows: Sequence[dict[str, Any]], path: Path) -> None:
     in_order = [numbered[n] for n in sorted(numbered)]
     pam50 = [row["pam50_proliferation"] for row in in_order]
     write_scores(path, [row["mitotic_score"] for row in in_order], None if None in pam50 else pam50)
+    lacking = [row["slide"] for row in in_order if row["pam50_proliferation"] is None]
+    if 0 < len(lacking) < len(in_order):
+        return [
+            f"{path}: task 2 is not entered, as {lacking[0]} has no PAM50 value: a submission has them all or none."
+        ]
+    return []

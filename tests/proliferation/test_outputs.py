@@ -1,0 +1,71 @@
+"""What is written for a slide: for QuPath, for viewers of OME-TIFF.
+
+python -m pytest tests/proliferation/test_outputs.py
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import tifffile
+
+from tamis.proliferation.mitosis import Mitosis
+from tamis.proliferation.outputs import density
+from tamis.proliferation.scoring import Job, plan, work
+
+SAMPLES = Path(__file__).resolve().parents[2] / "src" / "tamis" / "proliferation" / "samples"
+PHANTOM, MARKS = SAMPLES / "phantom.tif", SAMPLES / "phantom.csv"
+PLACES = [tuple(map(float, row[1:])) for row in list(csv.reader(MARKS.read_text().splitlines()))[1:]]
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("out")
+    (item,) = plan([str(PHANTOM)], folder)
+    work(item, job=Job(marks=MARKS))
+    return folder
+
+
+def test_geojson_is_a_feature_collection_in_pixels(results: Path) -> None:
+    collection = json.loads((results / "phantom" / "mitoses.geojson").read_text())
+    assert collection["type"] == "FeatureCollection"
+    points = [f for f in collection["features"] if f["geometry"]["type"] == "Point"]
+    found = sorted(tuple(f["geometry"]["coordinates"]) for f in points)
+    assert np.allclose(found, sorted((x / 0.25, y / 0.25) for x, y in PLACES), atol=0.01)
+    assert all(f["properties"]["measurements"]["Probability"] == 1.0 for f in points)
+    assert all(f["properties"]["objectType"] == "detection" for f in points)
+    (spot,) = [f for f in collection["features"] if f["geometry"]["type"] == "Polygon"]
+    (ring,) = spot["geometry"]["coordinates"]
+    assert ring[0] == ring[-1]
+    shapely = pytest.importorskip("shapely.geometry")
+    assert all(shapely.Polygon(ring).buffer(1).contains(shapely.Point(point)) for point in found)
+
+
+def test_the_density_map_integrates_to_the_count() -> None:
+    generator = np.random.default_rng(0)
+    places = generator.uniform(2000, 6000, (40, 2))
+    values, um_per_px = density([Mitosis(x, y, 1.0) for x, y in places], (8000.0, 8000.0))
+    assert values.sum() * (um_per_px / 1000) ** 2 == pytest.approx(40, rel=0.001)
+
+
+def test_the_density_map_is_an_ome_tiff_with_its_resolution(results: Path) -> None:
+    with tifffile.TiffFile(results / "phantom" / "density.ome.tiff") as tiff:
+        assert tiff.is_ome
+        assert 'PhysicalSizeX="32.0"' in tiff.ome_metadata
+        assert tiff.asarray().shape == (14, 18)
+    assert max(cv2.imread(str(results / "phantom" / "density.png")).shape) == 512
+
+
+def test_a_large_density_map_has_a_pyramid(tmp_path: Path) -> None:
+    from tamis.proliferation.outputs import write_density
+
+    values = np.random.default_rng(0).random((1200, 1500), np.float32)
+    write_density(tmp_path / "d.ome.tiff", values, 32.0)
+    with tifffile.TiffFile(tmp_path / "d.ome.tiff") as tiff:
+        assert [level.shape for level in tiff.series[0].levels] == [(1200, 1500), (600, 750), (300, 375)]
+        assert np.array_equal(tiff.asarray(), values)
