@@ -49,6 +49,18 @@ def test_patches_are_what_the_detector_is_trained_on(auxiliary: Path) -> None:
     assert sum(len(field.mined) for field in fields) > 40
 
 
+def test_the_table_that_says_all_is_there_is_written_last(
+    auxiliary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`tamis proliferation train` cuts no patches where it is; so not after a kill in between."""
+    from tamis.proliferation import auxiliary as module
+
+    written: list[str] = []
+    monkeypatch.setattr(module, "_write", lambda path, *_: written.append(path.name))
+    cut(auxiliary / "images", auxiliary / "labels", auxiliary / "data")
+    assert written[-1] == "mitoses.csv" and len(written) == 3
+
+
 def test_labels_without_an_image_are_refused(auxiliary: Path) -> None:
     extra = auxiliary / "labels" / "mitoses_ground_truth" / "03" / "01.csv"
     extra.parent.mkdir()

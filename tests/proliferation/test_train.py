@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import shutil
 from pathlib import Path
 
 import cv2
@@ -124,6 +125,47 @@ def test_slides_that_no_row_knows_are_refused(scored: Path, tmp_path: Path) -> N
 def test_train_needs_slides(scored: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["proliferation", "train", str(scored / "training_ground_truth.csv"), "-o", str(scored)]) == 2
     assert "--results" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["--auxiliary", "images", "labels"], "Give slides to score"),
+        (["slide.svs", "--results", "out", "--auxiliary", "images", "labels"], "not both"),
+        (["slide.svs", "--detector", "d", "--auxiliary", "images", "labels"], "give one of the two"),
+        (["--results", "out", "--auxiliary", "images", "labels"], "give the slides themselves"),
+    ],
+)
+def test_wrong_usage_is_refused_before_hours_of_training(
+    scored: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    given: list[str],
+    said: str,
+) -> None:
+    monkeypatch.setattr(train, "train_detector", lambda *_: pytest.fail("this takes hours"))
+    truth = str(scored / "training_ground_truth.csv")
+    assert main(["proliferation", "train", truth, "-o", str(scored / "model"), *given]) == 2
+    assert said in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize("text", ["[]", '{"features": {}}', '{"features": {"mitoses_me', '{"features": 3}'])
+def test_a_record_without_its_features_is_a_sentence(scored: Path, text: str) -> None:
+    (scored / "results" / "TUPAC-TR-007" / "score.json").write_text(text)
+    truth = read_truth(scored / "training_ground_truth.csv").scores
+    assert truth is not None
+    with pytest.raises(InputError, match=r"TUPAC-TR-007.score\.json is no record with the 21 features"):
+        gather(truth, scored / "results")
+
+
+def test_what_failed_since_and_what_is_unfinished_is_not_learned_from(scored: Path) -> None:
+    results = scored / "results"
+    shutil.copytree(results / "TUPAC-TR-007", results / ".part-0badf00d.scratch")
+    line = {"output": str(results / "TUPAC-TR-003" / "score.json"), "status": "failed"}
+    (results / "journal.jsonl").write_text(json.dumps(line) + "\n")
+    truth = read_truth(scored / "training_ground_truth.csv").scores
+    assert truth is not None
+    assert gather(truth, results).names == [str(n) for n in range(1, 41) if n != 3]
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch.onnx's older exporter

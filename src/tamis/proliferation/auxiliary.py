@@ -61,7 +61,8 @@ def cut(images: Path, labels: Path, to: Path) -> int:
             file = f"patches/{name.replace('/', '_')}_{n}.png"
             shared = {"patch": file.removeprefix("patches/"), "dataset": DATASET, "slide": case}
             with replacing(folder / file) as beside:
-                cv2.imwrite(str(beside), patch[..., ::-1])
+                # Not imwrite, which says nothing of a full disk.
+                beside.write_bytes(cv2.imencode(".png", patch[..., ::-1])[1].tobytes())
             x, y = marked[name][n]
             mitoses.append(shared | {"scanner": "", "x": x, "y": y})
             known += [
@@ -74,9 +75,9 @@ def cut(images: Path, labels: Path, to: Path) -> int:
         order = np.argsort([row["hema_od"] for row in rows])
         for rank, place in enumerate(order):
             rows[place]["slide_pct"] = round((rank + 1) / len(rows), 3)
-    _write(folder / "mitoses.csv", MITOSES, mitoses)
     _write(folder / "labels_in_patches.csv", LABELS, known)
     _write(folder / "mined_negatives.csv", MINED, [row for rows in mined.values() for row in rows])
+    _write(folder / "mitoses.csv", MITOSES, mitoses)  # last: where it is, all of it is there
     return len(mitoses)
 
 

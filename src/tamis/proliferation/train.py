@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tamis.agreement import Estimate
-from tamis.arguments import number_of_jobs, um_per_px
+from tamis.arguments import number_of_jobs, um_per_px, whole_number
 from tamis.batch import Outcome
 from tamis.errors import InputError, UsageError
 from tamis.progress import Progress
@@ -76,28 +76,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--jobs", type=number_of_jobs, default=1, metavar="N", help="slides scored at the same time"
     )
     parser.add_argument("--cluster", metavar="ADDRESS", help="score on Ray: local, auto, or ray://HOST:10001")
-    parser.add_argument("--seed", type=int, default=0, help="of the folds (default: %(default)s)")
+    parser.add_argument("--seed", type=whole_number, default=0, help="of the folds (default: %(default)s)")
     parser.add_argument("--json", action="store_true", help="print one JSON record")
 
 
 def main(options: argparse.Namespace) -> int:
     """Returns the exit status: 1 if a slide could not be scored; it is then left out."""
+    _check_usage(options)
     truth = read_truth(options.truth).scores
     if truth is None:
         raise InputError(f"{options.truth} holds no scores of slides: a table of tasks 1 and 2 was expected.")
     failed = 0
+    results = options.results or options.output / "slides"
     if options.auxiliary:
         images, labels = options.auxiliary
         options.detector = train_detector(images, labels, options.output)
-    if options.slides and options.results:
-        raise UsageError("Give slides to score, or --results with slides scored already: not both.")
     if options.slides:
-        results = options.output / "slides"
         failed = _score(options, results)
-    elif options.results:
-        results = options.results
-    else:
-        raise UsageError("Give slides to score, or --results with slides scored already.")
     slides = gather(truth, results)
     if (left := len(truth) - len(slides.names)) > 0:
         print(
@@ -122,6 +117,21 @@ def main(options: argparse.Namespace) -> int:
     else:
         print("\n".join(_lines(estimates, len(slides.names), record)))
     return 1 if failed else 0
+
+
+def _check_usage(options: argparse.Namespace) -> None:
+    """Before hours of training, and not after them."""
+    if options.slides and options.results:
+        raise UsageError("Give slides to score, or --results with slides scored already: not both.")
+    if not options.slides and not options.results:
+        raise UsageError("Give slides to score, or --results with slides scored already.")
+    if options.auxiliary and options.detector:
+        raise UsageError("--auxiliary trains a detector, and --detector names one: give one of the two.")
+    if options.auxiliary and options.results:
+        raise UsageError(
+            "--auxiliary trains a detector, with which slides are then scored, and --results are scored already: give the "
+            "slides themselves."
+        )
 
 
 def train_detector(images: Path, labels: Path, output: Path, *, steps: int | None = None) -> Path:
@@ -177,7 +187,7 @@ def gather(truth: Scores, results: Path) -> Slides:
     A truth without ids is matched by the number at the end of a slide's name: row 7 is TUPAC-TR-007.
     """
     records: dict[str, Mapping[str, Any]] = {}
-    for path in sorted(results.glob(f"*/{scoring.RECORD}")):
+    for path in scoring.records(results):
         key = path.parent.name
         if truth.ids is None:
             number = re.search(r"\d+$", key)
@@ -190,7 +200,7 @@ def gather(truth: Scores, results: Path) -> Slides:
             raise InputError(
                 f"{results} holds two slides with the number {key}: {path.parent.name} is the second."
             )
-        records[key] = json.loads(path.read_text(encoding="utf-8"))
+        records[key] = _record(path)
     ids = truth.ids or tuple(str(n) for n in range(1, len(truth) + 1))
     rows = [n for n, name in enumerate(ids) if name in records]
     if not rows:
@@ -200,6 +210,17 @@ def gather(truth: Scores, results: Path) -> Slides:
     features = np.array([[records[ids[n]]["features"][name] for name in NAMES] for n in rows])
     columns = (c if c is None else c[rows] for c in (truth.mitotic_score, truth.pam50_proliferation))
     return Slides([ids[n] for n in rows], features, *columns)
+
+
+def _record(path: Path) -> Mapping[str, Any]:
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        [float(record["features"][name]) for name in NAMES]
+    except (ValueError, LookupError, TypeError):
+        raise InputError(
+            f"{path} is no record with the {len(NAMES)} features of a slide: remove it, or score the slide again."
+        ) from None
+    return record
 
 
 def write_predictions(path: Path, slides: Slides, predictions: Mapping[str, Floats]) -> None:
