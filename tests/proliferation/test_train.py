@@ -145,7 +145,7 @@ def test_wrong_usage_is_refused_before_hours_of_training(
 ) -> None:
     monkeypatch.setattr(train, "train_detector", lambda *_: pytest.fail("this takes hours"))
     truth = str(scored / "training_ground_truth.csv")
-    assert main(["proliferation", "train", truth, "-o", str(scored / "model"), *given]) == 2
+    assert main(["proliferation", "train", truth, *given, "-o", str(scored / "model")]) == 2
     assert said in " ".join(capsys.readouterr().err.split())
 
 
