@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tamis.errors import InputError
+from tamis.proliferation.scoring import ENDINGS
 from tamis.proliferation.submission import (
     Submission,
     find_submissions,
@@ -123,7 +125,67 @@ def test_micrometres_need_no_resolution(tmp_path: Path) -> None:
     assert found.points.images["b"].shape == (0, 3)
 
 
+@pytest.mark.parametrize("ending", ["", ".TIF", *sorted(ENDINGS)])
+def test_an_image_is_known_with_and_without_its_ending(
+    truth: Submission, tmp_path: Path, ending: str
+) -> None:
+    name = f"01/01{ending}"
+    table = read_submission(put(tmp_path / "p.csv", "image,row,col", f"{name},100,200"), truth)
+    lines = [
+        json.dumps({"image": image, "mitoses": [{"x_um": 50, "y_um": 25}] if image == name else []})
+        for image in (name, "01/02", "02/01")
+    ]
+    records = read_submission(put(tmp_path / "p.jsonl", *lines), truth)
+    for found in (table, records):
+        assert found.points is not None
+        assert found.points.images["01/01"][:, :2].tolist() == [[50.0, 25.0]]
+
+
+def test_what_only_looks_like_an_ending_stays(tmp_path: Path) -> None:
+    """DICOM series are named by UIDs."""
+    lines = [f'{{"image": "1.2.840.{n}", "mitoses": []}}' for n in (7, 8)]
+    found = read_truth(put(tmp_path / "p.jsonl", *lines)).points
+    assert found is not None and set(found.images) == {"1.2.840.7", "1.2.840.8"}
+
+
 # refusals
+
+
+@pytest.mark.parametrize("place", ["null", "NaN", "Infinity"])
+def test_a_record_without_a_place_is_refused(truth: Submission, tmp_path: Path, place: str) -> None:
+    records = put(tmp_path / "p.jsonl", f'{{"image": "01/01", "mitoses": [{{"x_um": {place}, "y_um": 2}}]}}')
+    with pytest.raises(InputError, match=r"01/01 .* no finite number"):
+        read_submission(records, truth)
+
+
+def test_two_images_of_one_name_are_refused(truth: Submission, tmp_path: Path) -> None:
+    """The second would stand in the place of the first."""
+
+    def lines(*images: str) -> list[str]:
+        return [json.dumps({"image": image, "mitoses": []}) for image in images]
+
+    with pytest.raises(InputError, match="names 01/01 more than once"):
+        read_submission(put(tmp_path / "p.jsonl", *lines("01/01.tif", "01/01.png", "01/02", "02/01")), truth)
+    with pytest.raises(InputError, match="a/01/01 and b/01/01, which are both 01/01"):
+        read_submission(put(tmp_path / "p.jsonl", *lines("a/01/01", "b/01/01", "01/02", "02/01")), truth)
+    table = put(tmp_path / "p.csv", "image,row,col", "01/01.tif,1,2", "01/01.tif,3,4", "01/01.png,1,2")
+    with pytest.raises(InputError, match=r"01/01\.tif and 01/01\.png"):
+        read_submission(table, truth)
+
+
+def test_no_task_in_common_is_refused(tmp_path: Path) -> None:
+    """Nothing would be printed, and nothing said."""
+    one = put(tmp_path / "t.csv", "slide,mitotic_score", "a,1", "b,2")
+    two = put(tmp_path / "p.csv", "slide,pam50", "a,0.1", "b,0.2")
+    with pytest.raises(InputError, match=r"p\.csv enters task 2, and the truth has task 1 alone"):
+        read_submission(two, read_truth(one))
+    with pytest.raises(InputError, match=r"t\.csv enters task 1, and the truth has task 2 alone"):
+        read_submission(one, read_truth(two))
+
+
+def test_a_cell_without_an_end_is_refused(truth: Submission, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is not a table"):
+        read_submission(put(tmp_path / "p.csv", "1," + "9" * 200_000), truth)
 
 
 @pytest.mark.parametrize(
@@ -202,3 +264,33 @@ def test_a_folder_of_submissions_is_told_from_a_submission(truth: Submission, tm
     (tmp_path / "none").mkdir()
     with pytest.raises(InputError, match="holds no submission"):
         find_submissions(tmp_path / "none", truth)
+
+
+def test_both_parts_are_one_submission_whatever_the_truth_has(tmp_path: Path) -> None:
+    """Tasks 1 and 2 of a submission that has all three, against a truth of scores alone."""
+    truth = read_truth(put(tmp_path / "t.csv", "1,0.1", "2,0.2"))
+    put(tmp_path / "all" / "scores.csv", "1,0.3", "2,0.5")
+    put(tmp_path / "all" / "05" / "01.csv", "100,200,0.9")
+    put(tmp_path / "all" / "05" / "02.csv")
+    put(tmp_path / "all" / "06" / "01.csv", "2,2")
+    assert find_submissions(tmp_path / "all", truth) == [tmp_path / "all"]
+    found = read_submission(tmp_path / "all", truth)
+    assert found.scores is not None and found.points is None
+    assert "task 3, for which the truth has no mitoses: not evaluated" in found.notes[0]
+
+
+def test_a_folder_of_results_is_one_submission(tmp_path: Path) -> None:
+    """What `tamis proliferation score -o DIR` leaves: a folder a slide, the table, the journal."""
+    truth = read_truth(put(tmp_path / "t.csv", "slide,mitotic_score", "a,1", "b,2"))
+    for name in ("mine", "theirs"):
+        folder = tmp_path / "board" / name
+        put(folder / "results.csv", "slide,mitotic_score,settings", "a,1,x", "b,3,x")
+        put(folder / "journal.jsonl", '{"input": "a.svs", "status": "done"}')
+        put(folder / "a" / "score.json", "{}")
+    assert find_submissions(tmp_path / "board" / "mine", truth) == [tmp_path / "board" / "mine"]
+    for path in find_submissions(tmp_path / "board", truth):
+        found = read_submission(path, truth)
+        assert found.name in ("mine", "theirs")
+        assert found.scores is not None and found.scores.mitotic_score is not None
+        assert found.scores.mitotic_score.tolist() == [1, 3]
+    assert len(find_submissions(tmp_path / "board", truth)) == 2

@@ -31,6 +31,9 @@ CATEGORIES = (1, 2, 3)
 NOT_ENTERED = -1.0
 TUPAC_UM_PER_PX = 0.25
 TASKS = {1: "mitotic_score", 2: "pam50_proliferation"}
+# What `scoring` takes as a slide. Not every end after a dot: DICOM series are named by UIDs such as 1.2.840.7.
+ENDING = re.compile(r"\.(csv|svs|svslide|tiff?|ndpi|mrxs|scn|bif|vms|vmu|dcm|png|jpe?g)$", re.IGNORECASE)
+JOURNAL = "journal.jsonl"
 # Names that people give the columns, lower case.
 COLUMNS = {
     "id": ("slide", "id", "name", "case_id", "image_id"),
@@ -105,7 +108,14 @@ def read_submission(path: Path, truth: Submission, um_per_px: float = TUPAC_UM_P
     scores, points, notes = found.scores, found.points, []
     if scores is not None and truth.scores is not None:
         _check_scores(scores)
-        scores = _aligned(scores, truth.scores)
+        entered, wanted = _entered(scores), _entered(truth.scores)
+        if set(entered) & set(wanted):
+            scores = _aligned(scores, truth.scores)
+        else:
+            notes.append(
+                f"{scores.source} enters task {entered[0]}, and the truth has task {wanted[0]} alone: not evaluated."
+            )
+            scores = None
     elif scores is not None:
         notes.append(
             f"{scores.source} enters tasks 1 and 2, for which the truth has no scores: not evaluated."
@@ -127,7 +137,8 @@ def read_submission(path: Path, truth: Submission, um_per_px: float = TUPAC_UM_P
 def find_submissions(path: Path, truth: Submission) -> list[Path]:
     """The submissions that an argument names: itself, or everything inside a folder of submissions.
 
-    A folder is one submission if a file in it is named as an image of the truth, or if it holds a single table.
+    A folder is one submission if a file in it is named as an image of the truth, if it holds a single table, or a table
+    beside numbered images (05/01.csv) or beside the slides that `tamis proliferation score` has written.
     """
     if not path.is_dir():
         return [path]
@@ -136,6 +147,10 @@ def find_submissions(path: Path, truth: Submission) -> list[Path]:
     if ends & {_image_id(file, path) for file in path.rglob("*.csv")}:
         return [path]
     inside = sorted(p for p in path.iterdir() if not p.name.startswith(".") and (p.is_dir() or _is_table(p)))
+    below = [_image_id(p, path) for p in path.rglob("*.csv") if p.parent != path]
+    parts = below and all(re.fullmatch(r"(\d+/)+\d+", image) for image in below)
+    if sum(p.is_file() for p in inside) == 1 and (parts or (path / JOURNAL).exists()):
+        return [path]
     if not inside:
         raise InputError(f"The folder {path} holds no submission: expected .csv files, or folders with them.")
     return inside
@@ -216,11 +231,14 @@ def _read_table(path: Path) -> tuple[dict[str, int], list[list[str]]]:
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}.") from None
     delimiter = ";" if ";" in text[:1000] and "," not in text[:1000] else ","
-    rows = [
-        [cell.strip() for cell in row]
-        for row in csv.reader(text.splitlines(), delimiter=delimiter)
-        if any(cell.strip() for cell in row)
-    ]
+    try:
+        rows = [
+            [cell.strip() for cell in row]
+            for row in csv.reader(text.splitlines(), delimiter=delimiter)
+            if any(cell.strip() for cell in row)
+        ]
+    except csv.Error as error:
+        raise InputError(f"{path} is not a table: {error}.") from None
     if not rows or all(_number(cell) is not None for cell in rows[0]):
         return {}, rows
     names = [cell.lower() for cell in rows[0]]
@@ -285,9 +303,12 @@ def _points_of_table(path: Path, header: dict[str, int], rows: list[list[str]], 
     if missing := [axis for axis in axes if axis not in header]:
         raise InputError(f"{path} has no column {missing[0]}: both {axes[0]} and {axes[1]} are needed.")
     images: dict[str, list[tuple[float, float, float]]] = {}
+    named: dict[str, str] = {}
     for n, row in enumerate(rows, 1):
         image = "/".join(_cell(path, row, n, header[name]) for name in names)
-        points = images.setdefault(re.sub(r"\.(csv|tiff?|png|jpe?g|svs)$", "", image), [])
+        if (first := named.setdefault(ENDING.sub("", image), image)) != image:
+            raise InputError(f"{path} has both {first} and {image}: without their endings they are one name.")
+        points = images.setdefault(ENDING.sub("", image), [])
         cells = [_cell(path, row, n, header[axis]) for axis in axes]
         if any(cells):  # an image with empty places was looked at, and has no mitosis
             x, y = (_finite(path, n, cell) * scale for cell in cells)
@@ -321,7 +342,7 @@ def _points_of_file(path: Path, um_per_px: float) -> Floats:
 
 def _read_records(path: Path) -> Points:
     """Lines of {"image":, "mitoses": [{"x_um":, "y_um":, "probability":}]}, or one JSON list of them."""
-    images = {}
+    images: dict[str, Floats] = {}
     try:
         text = path.read_text(encoding="utf-8")
         records = (
@@ -329,8 +350,12 @@ def _read_records(path: Path) -> Points:
         )
         for record in records:
             points = [(m["x_um"], m["y_um"], m.get("probability", math.nan)) for m in record["mitoses"]]
-            name = re.sub(r"\.\w+$", "", record["image"])
+            name = ENDING.sub("", record["image"])
+            if name in images:
+                raise InputError(f"{path} names {name} more than once: one record an image was expected.")
             images[name] = np.array(points, np.float64).reshape(-1, 3)
+            if not np.isfinite(images[name][:, :2]).all():
+                raise InputError(f"{path}: {name} has a mitosis whose place is no finite number.")
     except FileNotFoundError:
         raise InputError(f"{path} does not exist.") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -365,6 +390,10 @@ def _check_scores(scores: Scores, *, truth: bool = False) -> None:
             raise InputError(f"{label}: row {row} is {column[row - 1]:g}; a mitotic score is 1, 2 or 3.")
 
 
+def _entered(scores: Scores) -> list[int]:
+    return [task for task, name in TASKS.items() if getattr(scores, name) is not None]
+
+
 def _aligned(scores: Scores, truth: Scores) -> Scores:
     """The scores in the truth's order."""
     if scores.ids is None:
@@ -393,7 +422,7 @@ def _aligned(scores: Scores, truth: Scores) -> Scores:
 
 def _same_images(points: Points, truth: Points) -> tuple[Points, list[str]]:
     """The points with an entry for each of the truth's images, and what is to be told about it."""
-    points = Points(points.source, _named_as(points.images, truth.images), points.lists_empty_images)
+    points = Points(points.source, _named_as(points, truth.images), points.lists_empty_images)
     missing = sorted(set(truth.images) - set(points.images))
     unknown = sorted(set(points.images) - set(truth.images))
     if missing and points.lists_empty_images:
@@ -411,16 +440,18 @@ def _same_images(points: Points, truth: Points) -> tuple[Points, list[str]]:
     return Points(points.source, images, points.lists_empty_images), [note] if unknown else []
 
 
-def _named_as(images: Mapping[str, Floats], truth: Mapping[str, Floats]) -> dict[str, Floats]:
+def _named_as(points: Points, truth: Mapping[str, Floats]) -> dict[str, Floats]:
     """The images under the truth's names: `detect` prints whole paths, of which an id such as 05/01 is the end."""
-    ends = {
-        name: [t for t in truth if name.endswith(f"/{t}") or t.endswith(f"/{name}")]
-        for name in images
-        if name not in truth
-    }
-    return {
-        ends[name][0] if len(ends.get(name, [])) == 1 else name: points for name, points in images.items()
-    }
+    names: dict[str, str] = {}
+    for name in points.images:
+        ends = [t for t in truth if name.endswith(f"/{t}") or t.endswith(f"/{name}")]
+        known = ends[0] if name not in truth and len(ends) == 1 else name
+        if known in names:
+            raise InputError(
+                f"{points.source} has {names[known]} and {name}, which are both {known} of the truth: leave one of them."
+            )
+        names[known] = name
+    return {known: points.images[name] for known, name in names.items()}
 
 
 def _cell(path: Path, row: list[str], n: int, place: int) -> str:
@@ -448,7 +479,9 @@ def _image_id(file: Path, folder: Path) -> str:
 
 
 def _is_table(path: Path) -> bool:
-    return path.suffix.lower() in {".csv", ".jsonl"} and path.is_file() and not path.name.startswith(".")
+    if path.name == JOURNAL or path.name.startswith("."):
+        return False
+    return path.suffix.lower() in {".csv", ".jsonl"} and path.is_file()
 
 
 def _first(mask: NDArray[np.bool_]) -> int:
