@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +46,17 @@ def test_matching_finds_the_most_hits() -> None:
         near = np.linalg.norm(found[:, None] - truth[None], axis=2) <= 7.5
         most = max(sum(near[i, j] for i, j in enumerate(order)) for order in permutations(range(5), 4))
         assert match(found, truth).true_positives == most
+
+
+def test_a_slide_of_thousands_needs_no_table_of_all_pairs() -> None:
+    """3,000 by 2,000 distances are 48 MB; the pairs within reach of each other, 2,000."""
+    truth = np.stack([np.arange(2000) * 20.0, np.zeros(2000)], axis=1)
+    found = np.concatenate([truth + np.array([5.0, 0.0]), truth[:1000] + np.array([0.0, 500.0])])
+    tracemalloc.start()
+    assert match(found, truth) == Detections(2000, 1000, 0)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 5e6
 
 
 def test_nothing_to_find_and_nothing_found() -> None:
