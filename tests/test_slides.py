@@ -15,6 +15,7 @@ import pytest
 import tifffile
 
 from tamis.errors import InputError, UsageError
+from tamis.slide_files import OpenSlide
 from tamis.slides import UnknownResolution, open_slide
 
 MPP = 0.25
@@ -293,3 +294,27 @@ def test_mutated_files_never_crash(kind: str, slide_path: Path, tmp_path: Path) 
             refused += 1
             assert str(error).endswith(".")
     assert refused > 20
+
+
+@pytest.mark.parametrize(
+    ("noted", "origin"),
+    [
+        ({"x": "2048", "y": "512", "width": "400", "height": "300"}, (2048, 512)),
+        ({"x": "2048", "y": "512"}, (0, 0)),
+        ({}, (0, 0)),
+    ],
+)
+def test_the_corner_of_what_was_scanned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, noted: dict[str, str], origin: tuple[int, int]
+) -> None:
+    """As MRXS and SCN note it; QuPath counts pixels from there."""
+    path = write_tiff(tmp_path / "slide.tif", [picture()])
+    with open_slide(path) as slide:
+        assert slide.origin_px == (0, 0)
+    real = openslide.OpenSlide.properties.fget
+    assert real is not None
+    bounds = {f"openslide.bounds-{name}": value for name, value in noted.items()}
+    monkeypatch.setattr(openslide.OpenSlide, "properties", property(lambda self: dict(real(self)) | bounds))
+    monkeypatch.setattr("tamis.slides.open_file", OpenSlide)
+    with open_slide(path) as slide:
+        assert slide.origin_px == origin

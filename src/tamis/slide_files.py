@@ -225,6 +225,9 @@ class OpenSlide:
             self.um_per_px: float | None = math.sqrt(sides[0] * sides[1])
         except (KeyError, ValueError):
             self.um_per_px = None
+        bounds = [properties.get(f"openslide.bounds-{name}", "") for name in ("x", "y", "width", "height")]
+        # Where the scanner noted them, QuPath shows that part alone and counts pixels from its corner.
+        self.origin_px = (int(bounds[0]), int(bounds[1])) if all(map(str.isdecimal, bounds)) else (0, 0)
 
     def read(self, level: int, x: int, y: int, width: int, height: int) -> Pixels:
         downsample = self._slide.level_downsamples[level]

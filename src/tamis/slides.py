@@ -110,6 +110,12 @@ class Slide:
         return self.levels[0].width_px, self.levels[0].height_px
 
     @property
+    def origin_px(self) -> tuple[int, int]:
+        """The corner from which QuPath counts: that of what was scanned, where the file notes it (MRXS, SCN)."""
+        x, y = getattr(self._file, "origin_px", (0, 0))
+        return x, y
+
+    @property
     def size_um(self) -> tuple[float, float]:
         width, height = self.size_px
         return width * self.um_per_px, height * self.um_per_px

@@ -6,10 +6,13 @@ python -m pytest tests/proliferation/test_dicom.py
 from __future__ import annotations
 
 import csv
+import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 
 from tamis.proliferation.scoring import Job, plan, work
 
@@ -59,3 +62,41 @@ def test_a_dicom_slide_is_referenced_as_it_is(shared_data: Path, tmp_path: Path)
         o.SOPInstanceUID: int(o.TotalPixelMatrixColumns) for o in originals if "TotalPixelMatrixColumns" in o
     }
     assert widths[referenced] == max(widths.values())
+
+
+def written(folder: Path, **settings: str) -> tuple[Any, Any]:
+    """The report and the annotations of the phantom's marks."""
+    pydicom = pytest.importorskip("pydicom")
+    (item,) = plan([str(PHANTOM)], folder)
+    work(item, job=Job(dict(settings), marks=MARKS, dicom=True))
+    return tuple(pydicom.dcmread(folder / "phantom" / n) for n in ("score.sr.dcm", "mitoses.ann.dcm"))
+
+
+def test_another_result_is_another_object_of_the_same_study(tmp_path: Path) -> None:
+    """An archive drops or overwrites what comes under a UID that it holds."""
+    pytest.importorskip("highdicom")
+    first, again = written(tmp_path / "a"), written(tmp_path / "b")
+    other = written(tmp_path / "c", preset="nottingham:0.5")
+    for one, same, new in zip(first, again, other, strict=True):
+        assert one.SOPInstanceUID == same.SOPInstanceUID != new.SOPInstanceUID
+        assert (one.StudyInstanceUID, one.SeriesInstanceUID) == (new.StudyInstanceUID, new.SeriesInstanceUID)
+
+
+def test_a_round_hot_spot_is_written_round(tmp_path: Path) -> None:
+    hd = pytest.importorskip("highdicom")
+    slide = tmp_path / "large.tif"
+    pixels = np.full((8000, 8000, 3), (200, 150, 190), np.uint8)
+    tifffile.imwrite(
+        slide, pixels, photometric="rgb", tile=(256, 256), compression="zlib",
+        resolution=(1e4, 1e4), resolutionunit="CENTIMETER",
+    )  # fmt: skip
+    marks = tmp_path / "marks.csv"
+    marks.write_text("image,x_um,y_um\nlarge,3900,4000\nlarge,4100,4000\n")
+    (item,) = plan([str(slide)], tmp_path / "out")
+    work(item, job=Job({"shape": "circle"}, marks=marks, dicom=True))
+    report = hd.sr.srread(item.output.parent / "score.sr.dcm")
+    (group,) = report.content.get_planar_roi_measurement_groups()
+    x, y = group.roi.value.T
+    area_mm2 = abs(np.sum(x[:-1] * y[1:] - x[1:] * y[:-1])) / 2 / 1e6
+    assert area_mm2 == pytest.approx(2.0, rel=0.005), "and not 4/pi times that, which its square has"
+    assert np.hypot(x - 4000, y - 4000) == pytest.approx(1000 * math.sqrt(2 / math.pi), rel=0.001)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import json
+import resource
 from pathlib import Path
 
 import cv2
@@ -15,8 +16,10 @@ import pytest
 import tifffile
 
 from tamis.proliferation.mitosis import Mitosis
-from tamis.proliferation.outputs import density
+from tamis.proliferation.outputs import density, write_density_picture, write_geojson
+from tamis.proliferation.score import score
 from tamis.proliferation.scoring import Job, plan, work
+from tamis.slides import open_slide
 
 SAMPLES = Path(__file__).resolve().parents[2] / "src" / "tamis" / "proliferation" / "samples"
 PHANTOM, MARKS = SAMPLES / "phantom.tif", SAMPLES / "phantom.csv"
@@ -69,3 +72,41 @@ def test_a_large_density_map_has_a_pyramid(tmp_path: Path) -> None:
     with tifffile.TiffFile(tmp_path / "d.ome.tiff") as tiff:
         assert [level.shape for level in tiff.series[0].levels] == [(1200, 1500), (600, 750), (300, 375)]
         assert np.array_equal(tiff.asarray(), values)
+
+
+def test_a_window_larger_than_the_slide_is_named_and_drawn_as_what_was_counted(results: Path) -> None:
+    collection = json.loads((results / "phantom" / "mitoses.geojson").read_text())
+    (spot,) = [f for f in collection["features"] if f["geometry"]["type"] == "Polygon"]
+    (ring,) = spot["geometry"]["coordinates"]
+    with open_slide(PHANTOM) as slide:
+        assert np.min(ring) >= 0 and (np.max(ring, 0) <= slide.size_px).all()
+    record = json.loads((results / "phantom" / "score.json").read_text())
+    assert spot["properties"]["name"] == f"Hot spot, 9 mitoses in {record['area_mm2']:.2f} mm2"
+    assert spot["properties"]["measurements"]["Mitoses per mm2"] == pytest.approx(
+        9 / record["area_mm2"], rel=0.001
+    )
+
+
+def test_marks_lie_where_qupath_shows_them(tmp_path: Path) -> None:
+    """Of an MRXS or SCN it shows what was scanned alone, and counts pixels from its corner."""
+    with open_slide(PHANTOM) as slide:
+        found = score(slide, mitoses=[Mitosis(100.0, 200.0, 1.0)])
+        slide._file.origin_px = (30, 50)  # type: ignore[attr-defined]
+        write_geojson(tmp_path / "m.geojson", found, slide)
+        right, bottom = slide.size_px
+    spot, point = json.loads((tmp_path / "m.geojson").read_text())["features"]
+    assert point["geometry"]["coordinates"] == [100 / 0.25 - 30, 200 / 0.25 - 50]
+    corners = np.array(spot["geometry"]["coordinates"][0])
+    assert corners.min(0).tolist() == [-30, -50] and corners.max(0).tolist() == [right - 30, bottom - 50]
+
+
+def test_a_picture_that_cannot_be_written_is_no_silence(tmp_path: Path) -> None:
+    """A real failure in the middle of writing, by a limit on file sizes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    noise = np.random.default_rng(0).random((600, 600)).astype(np.float32)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
+    try:
+        with pytest.raises(OSError, match="too large"):
+            write_density_picture(tmp_path / "density.png", noise)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -11,12 +11,14 @@ Concepts without a settled code stand under the private scheme 99TAMIS.
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tamis import __version__
+from tamis.proliferation.outputs import outline
 from tamis.proliferation.score import SlideScore
 
 if TYPE_CHECKING:
@@ -106,7 +108,7 @@ def report(image: Any, found: SlideScore, record: dict[str, Any], um_per_px: flo
         _measurement(f"PRED{n}", names[task], predicted["value"], "1")
         for n, (task, predicted) in enumerate(record["predicted"].items(), 1)
     ]
-    tracking = sr.TrackingIdentifier(uid=_uid(record, "hot spot"), identifier="Mitotic hot spot")
+    tracking = sr.TrackingIdentifier(uid=_result_uid(record, "hot spot"), identifier="Mitotic hot spot")
     algorithm = sr.AlgorithmIdentification(name=record["provenance"]["detector"]["name"], version=__version__)
     finding = sr.CodedConcept("MITACT", SCHEME, "Mitotic activity")
     group: Any
@@ -116,12 +118,10 @@ def report(image: Any, found: SlideScore, record: dict[str, Any], um_per_px: flo
             source_images=[sr.SourceImageForMeasurementGroup.from_source_image(image)],
         )  # fmt: skip
     else:
-        spot, half = found.hot_spot, found.hot_spot.size_um / 2
-        corners = [(-half, -half), (half, -half), (half, half), (-half, half), (-half, -half)]
-        outline = np.array([(spot.x_um + x, spot.y_um + y) for x, y in corners]) / um_per_px
+        size_px = int(image.TotalPixelMatrixColumns), int(image.TotalPixelMatrixRows)
         region = sr.ImageRegion(
             graphic_type=sr.GraphicTypeValues.POLYLINE,
-            graphic_data=np.clip(outline, 0, [image.TotalPixelMatrixColumns, image.TotalPixelMatrixRows]),
+            graphic_data=outline(found, um_per_px, size_px),
             source_image=sr.SourceImageForRegion.from_source_image(image),
             pixel_origin_interpretation=sr.PixelOriginInterpretationValues.VOLUME,
         )
@@ -142,7 +142,7 @@ def report(image: Any, found: SlideScore, record: dict[str, Any], um_per_px: flo
         content=content[0],
         series_instance_uid=_uid(record, "sr series"),
         series_number=901,
-        sop_instance_uid=_uid(record, "sr instance"),
+        sop_instance_uid=_result_uid(record, "sr instance"),
         instance_number=1,
         manufacturer=MAKER,
         series_description="Proliferation score; research use only",
@@ -159,7 +159,7 @@ def bulk_annotations(image: Any, found: SlideScore, record: dict[str, Any], um_p
     probabilities = np.array([m.probability for m in found.mitoses], np.float32)
     group = ann.AnnotationGroup(
         number=1,
-        uid=_uid(record, "mitoses"),
+        uid=_result_uid(record, "mitoses"),
         label="Mitoses",
         annotated_property_category=Code("91723000", "SCT", "Anatomical structure"),
         annotated_property_type=Code("MITFIG", SCHEME, "Mitotic figure"),
@@ -185,7 +185,7 @@ def bulk_annotations(image: Any, found: SlideScore, record: dict[str, Any], um_p
         annotation_groups=[group],
         series_instance_uid=_uid(record, "ann series"),
         series_number=902,
-        sop_instance_uid=_uid(record, "ann instance"),
+        sop_instance_uid=_result_uid(record, "ann instance"),
         instance_number=1,
         manufacturer=MAKER,
         manufacturer_model_name=MODEL,
@@ -205,6 +205,11 @@ def _measurement(code: str, meaning: str, value: float, unit: str) -> Any:
         value=value,
         unit=sr.CodedConcept(unit, "UCUM", unit),
     )
+
+
+def _result_uid(record: dict[str, Any], what: str) -> str:
+    """Of what other settings, marks or weights make another: an archive drops a second object under a UID that it holds."""
+    return _uid(record, f"{what} {json.dumps(record['provenance'].get('job'), sort_keys=True)}")
 
 
 def _uid(record: dict[str, Any], what: str) -> str:

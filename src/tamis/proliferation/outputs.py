@@ -116,30 +116,34 @@ def input_sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def write_geojson(path: Path, found: SlideScore, um_per_px: float) -> None:
-    """A FeatureCollection for QuPath, in pixels of the full resolution, x to the right and y down.
+def write_geojson(path: Path, found: SlideScore, slide: Slide) -> None:
+    """A FeatureCollection for QuPath, in pixels of the full resolution as QuPath counts them, x to the right and y down.
 
     Mitoses are detections, points with their probability; the hot spot is an annotation. Written line by line, so that
     a hundred thousand points need no memory.
     """
     with path.open("w", encoding="utf-8") as file:
         file.write('{"type": "FeatureCollection", "features": [\n')
-        for n, feature in enumerate(_features(found, um_per_px)):
+        for n, feature in enumerate(_features(found, slide)):
             file.write((",\n" if n else "") + json.dumps(feature))
         file.write("\n]}\n")
 
 
-def _features(found: SlideScore, um_per_px: float) -> Iterator[dict[str, Any]]:
+def _features(found: SlideScore, slide: Slide) -> Iterator[dict[str, Any]]:
+    left, top = slide.origin_px
     if found.hot_spot is not None:
+        ring = outline(found, slide.um_per_px, slide.size_px) - (left, top)
         yield _feature(
-            {"type": "Polygon", "coordinates": [_outline(found, um_per_px)]},
+            {"type": "Polygon", "coordinates": [ring.round(1).tolist()]},
             objectType="annotation",
-            name=f"Hot spot, {found.count} mitoses in {found.grading.area_mm2:.2f} mm2",
+            name=f"Hot spot, {found.count} mitoses in {found.counted_mm2:.2f} mm2",
             classification={"name": "Hot spot", "color": [255, 200, 0]},
             measurements={"Mitoses": found.count, "Mitoses per mm2": _round(found.per_mm2)},
         )
     for mitosis in found.mitoses:
-        place = [_round(mitosis.x_um / um_per_px, 2), _round(mitosis.y_um / um_per_px, 2)]
+        place = [
+            _round(mitosis.x_um / slide.um_per_px - left, 2), _round(mitosis.y_um / slide.um_per_px - top, 2)
+        ]  # fmt: skip
         yield _feature(
             {"type": "Point", "coordinates": place},
             objectType="detection",
@@ -152,8 +156,8 @@ def _feature(geometry: dict[str, Any], **properties: Any) -> dict[str, Any]:
     return {"type": "Feature", "geometry": geometry, "properties": properties}
 
 
-def _outline(found: SlideScore, um_per_px: float) -> list[list[float]]:
-    """The closed ring of the hot spot in pixels."""
+def outline(found: SlideScore, um_per_px: float, size_px: tuple[int, int]) -> NDArray[np.float64]:
+    """The closed ring [n, 2] of the hot spot in pixels, cut off at the slide's edge, which a large window crosses."""
     spot = found.hot_spot
     assert spot is not None
     half = spot.size_um / 2
@@ -161,11 +165,8 @@ def _outline(found: SlideScore, um_per_px: float) -> list[list[float]]:
         turns = [(-1.0, -1.0), (1.0, -1.0), (1.0, 1.0), (-1.0, 1.0)]
     else:
         turns = [(math.cos(a), math.sin(a)) for a in np.linspace(0, 2 * math.pi, 64, endpoint=False)]
-    ring = [
-        [_round((spot.x_um + half * x) / um_per_px, 1), _round((spot.y_um + half * y) / um_per_px, 1)]
-        for x, y in turns
-    ]
-    return [*ring, ring[0]]
+    ring = np.array([(spot.x_um + half * x, spot.y_um + half * y) for x, y in [*turns, turns[0]]])
+    return np.clip(ring / um_per_px, 0, size_px)
 
 
 def density(mitoses: list[Mitosis], size_um: tuple[float, float]) -> tuple[NDArray[np.float32], float]:
@@ -230,7 +231,10 @@ def write_density_picture(path: Path, values: NDArray[np.float32]) -> None:
     """The map in colours as a PNG, enlarged where it has few pixels."""
     scale = max(1.0, LEAST_PICTURE_PX / max(values.shape))
     enlarged = cv2.resize(values, None, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR)
-    cv2.imwrite(str(path), density_picture(np.asarray(enlarged, np.float32))[..., ::-1])
+    coloured = density_picture(np.asarray(enlarged, np.float32))[..., ::-1]
+    path.write_bytes(
+        cv2.imencode(".png", coloured)[1].tobytes()
+    )  # not imwrite, which says nothing of a full disk
 
 
 def _version(package: str) -> str | None:

@@ -173,7 +173,7 @@ def _score(path: Path, item: Item, told: Told, job: Job) -> dict[str, Any]:
         record["provenance"]["job"] = job.plain()
         density, um_per_px = outputs.density(found.mitoses, slide.size_um)
         with _folder(item.output.parent) as beside:
-            outputs.write_geojson(beside / "mitoses.geojson", found, slide.um_per_px)
+            outputs.write_geojson(beside / "mitoses.geojson", found, slide)
             outputs.write_density(beside / "density.ome.tiff", density, um_per_px)
             outputs.write_density_picture(beside / "density.png", density)
             page = report.page(slide, found, record, density)
