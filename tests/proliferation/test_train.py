@@ -101,6 +101,10 @@ def test_rows_without_a_slide_are_told(scored: Path, capsys: pytest.CaptureFixtu
     said = capsys.readouterr()
     assert "2 of the 40 rows of" in said.err and "have no scored slide" in said.err
     assert said.out.startswith("38 slides, nested cross-validation")
+    # `evaluate` refuses a submission that lacks slides of the truth: hence the rows that have one.
+    pair = [str(scored / "model" / f"cross_validated{part}.csv") for part in ("_truth", "")]
+    assert main(["proliferation", "evaluate", *pair, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["task2"]["n"] == 38
 
 
 def test_two_slides_of_one_number_are_refused(scored: Path) -> None:

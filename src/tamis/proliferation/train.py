@@ -111,7 +111,13 @@ def main(options: argparse.Namespace) -> int:
         licence="as the training slides allow; TUPAC16: research only",
         command=COMMAND,
     )
-    write_predictions(options.output / "cross_validated.csv", slides, predictions)
+    write_scores(options.output / "cross_validated.csv", slides, predictions)
+    known = {"mitotic_score": slides.mitotic_score, "pam50_proliferation": slides.pam50_proliferation}
+    write_scores(
+        options.output / "cross_validated_truth.csv",
+        slides,
+        {k: c for k, c in known.items() if c is not None},
+    )
     if options.json:
         print(json.dumps({"model": str(record), "slides": len(slides.names), **_figures(estimates)}))
     else:
@@ -223,13 +229,13 @@ def _record(path: Path) -> Mapping[str, Any]:
     return record
 
 
-def write_predictions(path: Path, slides: Slides, predictions: Mapping[str, Floats]) -> None:
-    """Every slide's score by machines that had not seen it: what `tamis proliferation evaluate` takes."""
+def write_scores(path: Path, slides: Slides, columns: Mapping[str, Floats]) -> None:
+    """A row a slide, of scores by machines that had not seen it or of the truth: `tamis proliferation evaluate` takes both."""
     from tamis.writing import replacing
 
-    lines = [",".join(["slide", *predictions])]
+    lines = [",".join(["slide", *columns])]
     for n, name in enumerate(slides.names):
-        lines.append(",".join([name, *(f"{column[n]:.6g}" for column in predictions.values())]))
+        lines.append(",".join([name, *(f"{column[n]:.6g}" for column in columns.values())]))
     with replacing(path) as beside:
         beside.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
