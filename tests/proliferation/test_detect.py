@@ -28,7 +28,7 @@ from tamis.proliferation.detect import (
 )
 from tamis.proliferation.mitosis import Mitosis
 from tamis.proliferation.regions import Region
-from tamis.slides import open_slide
+from tamis.slides import Slide, open_slide
 
 
 def blobs(places: list[tuple[int, int]], height: int = 400, width: int = 500, radius: int = 9) -> np.ndarray:
@@ -169,6 +169,47 @@ def test_task_3_as_the_challenge_asked(tmp_path: Path) -> None:
     row, column, confidence = map(float, (tmp_path / "out" / "05" / "01.csv").read_text().split(","))
     assert abs(row - 60) < 4 and abs(column - 60) < 4 and 0 <= confidence <= 1
     assert (tmp_path / "out" / "05" / "02.csv").read_text() == ""
+
+
+def test_a_submission_is_in_the_pixels_of_the_image(tmp_path: Path) -> None:
+    (tmp_path / "05").mkdir()
+    field = save(tmp_path / "05" / "01.png", blobs([(60, 40)], 128, 128, 5))
+    command = ["proliferation", "detect", str(field), "--mpp", "0.5", "--threshold", "0"]
+    assert main([*command, "--submission", str(tmp_path / "out")]) == 0
+    row, column, _ = map(float, (tmp_path / "out" / "05" / "01.csv").read_text().split("\n")[0].split(","))
+    assert abs(row - 40) < 4 and abs(column - 60) < 4
+
+
+def test_two_images_of_one_name_are_refused_before_any_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images = [tmp_path / side / "05" / "01.png" for side in ("x", "y")]
+    for image in images:
+        image.parent.mkdir(parents=True)
+        save(image, blobs([], 128, 128))
+    command = ["proliferation", "detect", *map(str, images), "--mpp", "0.25"]
+    assert main([*command, "--submission", str(tmp_path / "out")]) == 2
+    printed = capsys.readouterr()
+    assert "would both be written to" in printed.err and not printed.out
+    assert not list((tmp_path / "out").rglob("*.csv"))
+
+
+def test_a_fault_of_ours_does_not_end_the_other_images(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = (save(tmp_path / f"{name}.png", blobs([], 128, 128)) for name in ("one", "other"))
+
+    def faulty(slide: Slide, **_: object) -> list[Mitosis]:
+        if slide.path == one:
+            raise ZeroDivisionError("of ours")
+        return []
+
+    monkeypatch.setattr("tamis.proliferation.detect.detect", faulty)
+    command = ["proliferation", "detect", str(one), str(other), "--mpp", "0.25"]
+    assert main([*command, "--json"]) == 1
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["image"] == str(other)
+    assert "one.png: an unexpected fault, ZeroDivisionError: of ours" in printed.err
 
 
 def test_a_broken_image_is_one_line_and_the_others_finish(

@@ -5,12 +5,15 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tamis.arguments import probability, um_per_px
-from tamis.errors import TamisError
+from tamis.batch import Item, Told, attempt
+from tamis.errors import UsageError
 from tamis.progress import Progress
+from tamis.writing import check_writable
 
 if TYPE_CHECKING:
     from tamis.proliferation.mitosis import Mitosis
@@ -37,7 +40,7 @@ def add_detect(verbs: Any, common: argparse.ArgumentParser) -> None:
         "--submission",
         type=Path,
         metavar="DIR",
-        help="also task 3 as TUPAC16 asked for it: DIR/05/01.csv for 05/01.tif, with row,col,confidence",
+        help="also task 3 as TUPAC16 asked for it: DIR/05/01.csv for 05/01.tif, with row,col,confidence in its pixels",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON record a line")
     parser.set_defaults(run=_detect, extra="slides")
@@ -49,27 +52,52 @@ def _detect(options: argparse.Namespace) -> int:
     from tamis.proliferation.detect import detect
     from tamis.proliferation.scoring import inputs
     from tamis.proliferation.submission import write_points
-    from tamis.remote import local
+    from tamis.remote import is_url, local
     from tamis.slides import open_slide
 
+    def work(item: Item, told: Told) -> dict[str, Any]:
+        with local(item.source) as path, open_slide(path, mpp=options.mpp) as slide:
+            mitoses = detect(slide, threshold=options.threshold, progress=told)
+            return {"mitoses": mitoses, "um_per_px": slide.um_per_px}
+
     failed = 0
-    for name in inputs(options.inputs):  # as `score` takes them: a folder of DICOM files is one slide
-        try:
-            with (
-                local(name) as path,
-                open_slide(path, mpp=options.mpp) as slide,
-                Progress(Path(name).name) as bar,
-            ):
-                mitoses = detect(slide, threshold=options.threshold, progress=bar)
-        except TamisError as error:
+    images = inputs(options.inputs)  # as `score` takes them: a folder of DICOM files is one slide
+    fields = _fields(images, options.submission) if options.submission else {}
+    for name in images:
+        item = Item(Path(name), Path(), name if is_url(name) else "")
+        with Progress(Path(name).name) as bar:
+            if options.debug:
+                status, error, found = "done", "", work(item, bar)
+            else:
+                status, error, found = attempt(work, item, bar)
+        if status == "failed":
             failed += 1
             print(f"tamis: {error}", file=sys.stderr)
             continue
+        mitoses = found["mitoses"]
         _print(name, mitoses, as_json=options.json)
         if options.submission:
             points = np.array([(m.x_um, m.y_um, m.probability) for m in mitoses]).reshape(-1, 3)
-            write_points(options.submission, {"/".join(Path(name).with_suffix("").parts[-2:]): points})
+            write_points(options.submission, {fields[name]: points}, found["um_per_px"])
     return 1 if failed else 0
+
+
+def _fields(images: Sequence[str], folder: Path) -> dict[str, str]:
+    """Image -> its name in a submission, such as 05/01. Raises UsageError when two would write the same file."""
+    from tamis.remote import is_url, stem_of
+
+    paths = {name: Path(name.split("?")[0] if is_url(name) else name) for name in images}
+    fields = {name: f"{path.parent.name}/{stem_of(name)}".lstrip("/") for name, path in paths.items()}
+    first: dict[str, str] = {}
+    for name, field in fields.items():
+        other = first.setdefault(field.casefold(), name)  # on some file systems A.csv and a.csv are one file
+        if other is not name:
+            raise UsageError(
+                f"{other} and {name} would both be written to {folder / field}.csv: rename one of them, or give them in two "
+                "runs with different --submission."
+            )
+        check_writable(folder / f"{field}.csv")
+    return fields
 
 
 def _print(name: str, mitoses: list[Mitosis], *, as_json: bool) -> None:
