@@ -5,6 +5,7 @@ python -m pytest tests/proliferation/test_compose.py
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 
@@ -12,10 +13,12 @@ import numpy as np
 import pytest
 
 from tamis.cli import main
-from tamis.proliferation.compose import COUNTS, Composer
+from tamis.errors import OutputError
+from tamis.proliferation.compose import COUNTS, Composer, write_slide
 from tamis.proliferation.fields import read_fields, split_cases
 from tamis.proliferation.regions import cell_centres, rank_regions
 from tamis.slides import open_slide, tissue_mask
+from tamis.writing import reserve
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +58,40 @@ def test_the_verb_writes_a_pyramid_and_its_truth(tmp_path: Path, shared_data: Pa
         regions = rank_regions(slide, mask, area_mm2=0.02)
         assert [r.cells for r in regions] == sorted((r.cells for r in regions), reverse=True)
         assert regions[0].cells > 20 and len(cell_centres(slide, mask)) >= regions[0].cells
+
+
+class Plain:
+    """A slide of one colour, composed of nothing."""
+
+    size_px = 1000
+
+    def pixels(self, x: int, y: int, width: int, height: int) -> np.ndarray:
+        return np.full((height, width, 3), (200, 150, 190), np.uint8)
+
+    def truth(self) -> dict[str, int]:
+        return {"seed": 0}
+
+
+def test_the_room_for_the_pyramid_is_taken_before_it_is_filled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a mapped file without it, a full disk ends the process (SIGBUS)."""
+    write_slide(Plain(), tmp_path / "a.tif")  # type: ignore[arg-type]
+    with open_slide(tmp_path / "a.tif") as slide:
+        assert [level.width_px for level in slide.levels] == [1000, 250, 63]
+        assert np.abs(slide.read_level(2, 0, 0, 48, 48).astype(int) - (200, 150, 190)).max() < 4
+    free = iter([None, OSError(errno.ENOSPC, "No space left on device")])
+
+    def full(path: Path, size_bytes: int) -> None:
+        assert size_bytes in (250 * 250 * 3, 63 * 63 * 3)
+        if error := next(free):
+            raise error
+        reserve(path, size_bytes)
+
+    monkeypatch.setattr("tamis.proliferation.compose.reserve", full)
+    with pytest.raises(OutputError, match=r"b\.tif was not written: the disk is full"):
+        write_slide(Plain(), tmp_path / "b.tif")  # type: ignore[arg-type]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.tif", "a.truth.json"]
 
 
 def test_wrong_sizes_are_wrong_usage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -219,6 +219,24 @@ def test_slides_named_by_their_uid_keep_it(tmp_path: Path) -> None:
     assert [row["slide"] for row in write_table(tmp_path / "out")] == ["1.2.840.7", "1.2.840.8"]
 
 
+def test_tables_of_batches_go_together(tmp_path: Path) -> None:
+    """Whatever is missing in one of them: a PAM50 value without a model, a hot spot without a mitosis."""
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    provenance = {"um_per_px": 0.25, "reader": "", "input_sha256": "", "tamis": "0"}
+    bare = {"predicted": {}, "hot_spot": None, "provenance": provenance, "count": 0, "count_low": 0}
+    full = {"predicted": {"pam50_proliferation": {"value": 1, "low": 0.5, "high": 1.5}}, "count": 3}
+    tables = []
+    for name, record in (("bare", bare), ("full", bare | full | {"hot_spot": {"x_um": 1.5, "y_um": 2}})):
+        (tmp_path / name / name).mkdir(parents=True)
+        (tmp_path / name / name / "score.json").write_text(json.dumps(record))
+        write_table(tmp_path / name)
+        tables.append(parquet.read_table(tmp_path / name / "results.parquet"))
+    together = pyarrow.concat_tables(tables).to_pylist()
+    assert [row["pam50_proliferation"] for row in together] == [None, 1.0]
+    assert [(row["slide"], row["count"]) for row in together] == [("bare", 0), ("full", 3)]
+    assert [row["hot_spot_y_um"] for row in together] == [None, 2.0]
+
+
 def test_marks_are_of_the_whole_name_of_a_series(shared_data: Path, tmp_path: Path) -> None:
     series = tmp_path / "1.2.840.7"
     series.symlink_to(shared_data / "pathology" / "wsi" / "dicom_cmu_fixed")

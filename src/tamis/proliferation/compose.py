@@ -40,7 +40,7 @@ from tamis.proliferation.mitosis import Mitosis
 from tamis.proliferation.stain import Stain, repainted, stain_of
 from tamis.proliferation.textures import COARSE_PX, GLASS, Ground, grounds_of
 from tamis.proliferation.windows import setting
-from tamis.writing import replacing
+from tamis.writing import replacing, reserve
 
 Pixels = NDArray[np.uint8]
 Kind = Literal["mitosis", "expert", "mined"]
@@ -269,10 +269,7 @@ def write_slide(composer: Composer, path: Path, *, quality: int = 85) -> dict[st
     size = composer.size_px
     with replacing(path) as beside, tempfile.TemporaryDirectory(dir=path.parent) as folder:
         reduced = [
-            np.lib.format.open_memmap(
-                Path(folder) / f"{f}.npy", "w+", np.uint8, (math.ceil(size / f), math.ceil(size / f), 3)
-            )
-            for f in LEVELS[1:]
+            _mapped(Path(folder) / str(f), (math.ceil(size / f), math.ceil(size / f), 3)) for f in LEVELS[1:]
         ]
         with tifffile.TiffWriter(beside, bigtiff=True) as tiff:
             options: dict[str, Any] = {
@@ -302,6 +299,12 @@ def write_slide(composer: Composer, path: Path, *, quality: int = 85) -> dict[st
     with replacing(path.with_name(f"{path.stem}.truth.json")) as beside:
         beside.write_text(json.dumps(truth, indent=1) + "\n", encoding="utf-8")
     return truth
+
+
+def _mapped(path: Path, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
+    """Pixels in a file that has its room: a full disk is told now, and does not end the process later."""
+    reserve(path, math.prod(shape))
+    return np.memmap(path, np.uint8, "r+", shape=shape)
 
 
 def _full(composer: Composer, reduced: Sequence[NDArray[np.uint8]]) -> Iterator[Pixels]:

@@ -44,6 +44,8 @@ COLUMNS = (
     "mitoses_per_mm2", "mitoses_per_mm2_low", "mitoses_per_mm2_high", "mitoses_per_2mm2", "mitoses", "tissue_mm2",
     "searched_mm2", "hot_spot_x_um", "hot_spot_y_um", "um_per_px", "reader", "input_sha256", "settings",
 )  # fmt: skip
+WHOLE = ("mitotic_score", "mitotic_score_low", "mitotic_score_high", "count", "mitoses")
+TEXT = ("slide", "reader", "input_sha256", "settings")
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,9 +271,11 @@ def write_table(folder: Path) -> list[dict[str, Any]]:
     import pyarrow
     from pyarrow import parquet
 
-    columns = {name: [row[name] for row in rows] for name in COLUMNS}
+    # Said, and not told from the values: a column without any would be of no type, and tables of batches not go together.
+    kinds = {name: pyarrow.int64() for name in WHOLE} | {name: pyarrow.string() for name in TEXT}
+    schema = pyarrow.schema([(name, kinds.get(name, pyarrow.float64())) for name in COLUMNS])
     with replacing(folder / "results.parquet") as beside:
-        parquet.write_table(pyarrow.table(columns), beside)
+        parquet.write_table(pyarrow.Table.from_pylist(rows, schema), beside)
     return rows
 
 
