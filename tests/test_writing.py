@@ -108,8 +108,27 @@ def test_places_that_cannot_be_written_are_told_beforehand(tmp_path: Path) -> No
         check_writable(tmp_path)
     with pytest.raises(OutputError, match="the name is too long"):
         check_writable(tmp_path / ("字" * 90 + ".srt") / "x.srt")
+    with pytest.raises(OutputError, match="a part of its path is a file"):
+        check_writable(tmp_path / "file" / "new" / "film.srt")
     check_writable(tmp_path / "film.srt")
+    check_writable(tmp_path / "new" / "folders" / "film.srt")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_link_stays_and_the_file_behind_it_is_replaced(tmp_path: Path) -> None:
+    link = tmp_path / "film.srt"
+    for target in (tmp_path / "there.srt", tmp_path / "new" / "film.srt"):
+        link.unlink(missing_ok=True)
+        link.symlink_to(target)
+        check_writable(link)
+        with replacing(link) as beside:
+            beside.write_text("x")
+        assert link.is_symlink() and not target.is_symlink() and target.read_text() == "x"
+    link.unlink()
+    link.symlink_to(link)  # to itself: there is nothing behind it
+    with replacing(link) as beside:
+        beside.write_text("y")
+    assert link.read_text() == "y"
 
 
 def test_a_folder_is_no_name_of_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

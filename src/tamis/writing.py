@@ -40,6 +40,9 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     try:
         _make_way(path)
+        if path.is_symlink():  # the file behind it is replaced, and the link stays
+            path = Path(os.path.realpath(path))  # `resolve` raises for a link to itself
+            _make_way(path)
         # A fixed name per target, so that what a killed run leaves is overwritten by the next and does not pile up.
         beside = path.with_name(f".part-{zlib.crc32(os.fsencode(path.name)):08x}{path.suffix}")
         try:
@@ -98,6 +101,10 @@ def readable(name: str | Path) -> str:
 
 def _make_way(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
+    _refuse_what_is_no_file(path)
+
+
+def _refuse_what_is_no_file(path: Path) -> None:
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, "it is a folder", str(path))
     if path.exists() and not path.is_file():
@@ -107,8 +114,11 @@ def _make_way(path: Path) -> None:
 def check_writable(path: Path) -> None:
     """Raise `OutputError` now if `path` cannot be written, and not after an hour of work. Leaves nothing behind."""
     try:
-        _make_way(path)
-        probe = path.with_name(f".probe-{zlib.crc32(os.fsencode(path.name)):08x}{path.suffix}")
+        path = Path(os.path.realpath(path)) if path.is_symlink() else path
+        _refuse_what_is_no_file(path)
+        # Missing folders are not made to be taken away again: with several workers one would take away another's.
+        folder = next(parent for parent in path.parents if parent.exists())
+        probe = folder / f".probe-{zlib.crc32(os.fsencode(path.name)):08x}{path.suffix}"
         try:
             probe.touch()
         finally:

@@ -117,6 +117,32 @@ def test_a_page_for_proof_reading(tamis: Tamis, tmp_path: Path) -> None:
     assert "你好" in page and "<html" in page
 
 
+def test_a_page_alone_beside_printed_subtitles(tamis: Tamis, tmp_path: Path) -> None:
+    one(tmp_path)
+    (tmp_path / "pages").mkdir()
+    assert "你好" in tamis("read", "film.mp4", "--review", "page.htm").stdout
+    assert tamis("read", "film.mp4", "-o", "film.srt", "--review", "pages").returncode == 0
+    for page in ("page.htm", "pages/film.html"):
+        assert "你好" in (tmp_path / page).read_text(encoding="utf-8")
+
+
+def test_what_is_printed_has_the_format_that_was_asked_for(tamis: Tamis, tmp_path: Path) -> None:
+    one(tmp_path)
+    (tmp_path / "out").mkdir()
+    assert tamis("read", "film.mp4", "--format", "vtt").stdout.startswith("WEBVTT")
+    assert tamis("read", "film.mp4", "--format", "vtt", "-o", "film.vtt").returncode == 0
+    assert tamis("read", "film.mp4", "--format", "ass", "-o", "out").returncode == 0
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["film.ass"]
+
+
+def test_piped_subtitles_are_utf_8_whatever_the_terminal_shows(tmp_path: Path) -> None:
+    one(tmp_path)
+    command = [sys.executable, str(TOY), "subtitles", "read", "film.mp4"]
+    environment = os.environ | {"PYTHONIOENCODING": "iso-8859-1", "PYTHONUTF8": "0"}
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, env=environment, timeout=300)
+    assert "\n你好\n" in done.stdout.decode("utf-8")
+
+
 def test_no_subtitles_is_an_empty_file_and_a_sentence(tamis: Tamis, tmp_path: Path) -> None:
     one(tmp_path, "")
     done = tamis("read", "film.mp4", "-o", "film.srt")
@@ -142,10 +168,22 @@ def test_damage_is_told_and_what_is_readable_is_kept(tamis: Tamis, tmp_path: Pat
             "film has no known ending: name a file that ends in .srt, .vtt, .ass, .json",
         ),
         (["film.mp4", "-o", "film.mp4"], 2, "has no known ending"),
-        (["film.mp4", "other.mp4"], 2, "Several inputs need a folder for their results: add -o DIR."),
-        (["film.mp4", "other.mp4", "-o", "x.srt"], 2, "x.srt names one file, but there are 2 inputs"),
+        (["film.mp4", "other.mp4"], 2, "--resume need a folder for their results: add -o DIR."),
+        (["film.mp4", "other.mp4", "-o", "x.srt"], 2, "x.srt names one file, but several inputs, a folder"),
+        (["film.mp4", "film.mp4", "-o", "x.srt"], 2, "x.srt names one file, but several inputs, a folder"),
+        (["fi*.mp4", "-o", "x.srt"], 2, "x.srt names one file, but several inputs, a folder"),
+        (["film.mp4", "-o", "x.srt", "--review", "x.srt"], 2, "x.srt is no name for a page"),
+        (["film.mp4", "-o", "x.srt", "--review", "pages"], 2, "pages is no name for a page"),
+        (["film.mp4", "x.mp4", "-o", "out", "--review", "x.html"], 2, "x.html names one page, but several"),
+        (["film.mp4", "x.mp4", "-o", "out", "--review", "bad.mp4"], 2, "bad.mp4 names one page, but several"),
+        (["film.mp4", "-o", "x.srt", "--format", "ass"], 2, "x.srt does not end in .ass"),
+        (["no.mp4", "-o", "new/folder/x.srt"], 1, "no.mp4: there is no such file."),
         (["film.mp4", "sub/film.mkv", "-o", "out"], 2, "would both be written to out/film.srt"),
-        (["film.mp4", "--resume", "-o", "x.srt"], 2, "--resume goes with several inputs"),
+        (
+            ["film.mp4", "--resume", "-o", "x.srt"],
+            2,
+            "but several inputs, a folder of them, a pattern and --resume need",
+        ),
         (["film.mp4", "--region", "1,2,3"], 2, "is not four whole numbers: left,top,right,bottom"),
         (["film.mp4", "--region", "9,2,3,4"], 2, "is empty: left < right and top < bottom"),
         (["film.mp4", "--jobs", "0"], 2, "is not a whole number from 1 on"),
@@ -201,6 +239,38 @@ def test_videos_read_at_one_time_share_the_processors(
         settings = commands.Settings("auto", None, None, jobs)
         commands._cues(tmp_path / "film.mp4", settings, tell=print, progress=None)
     assert asked == [None, 3, 1, 1]
+
+
+def test_two_videos_share_the_processors_in_two_also_with_many_jobs(
+    tamis: Tamis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tamis.subtitles import commands
+
+    told: list[Any] = []
+    monkeypatch.setattr(commands, "run", lambda *_, **options: told.append(options) or [])
+    tamis("read", "a.mp4", "b.mp4", "-o", "out", "--jobs", "8")
+    assert told[0]["jobs"] == 2
+
+
+def test_one_film_is_a_batch_where_several_could_be_meant(films: Path) -> None:
+    for path in sorted((films / "films").iterdir())[1:]:
+        path.unlink()
+    for inputs in ("films", "films/*.mp4", "films/00.mp4"):
+        done = batch(films, "read", inputs, "-o", "out", "--resume")
+        assert done.returncode == 0, done.stderr
+    assert done.stderr.splitlines()[-1] == "tamis: 0 read, 0 failed, 1 done before."
+
+
+def test_resuming_with_other_settings_reads_again(films: Path) -> None:
+    for path in sorted((films / "films").iterdir())[1:]:
+        path.unlink()
+    read = ("read", "films", "-o", "out", "--resume")
+    settings = ((), ("--region", "0,0,9,9"), ("--language", "ja"), ("--review", "pages"))
+    told = [batch(films, *read, *more).stderr.splitlines()[-1] for more in (*settings, settings[-1])]
+    assert told == ["tamis: 1 read, 0 failed, 0 done before."] * 4 + [
+        "tamis: 0 read, 0 failed, 1 done before."
+    ]
+    assert (films / "pages" / "00.html").exists()
 
 
 def test_a_batch_finishes_in_spite_of_bad_files(films: Path) -> None:

@@ -12,9 +12,10 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,11 +29,10 @@ from tamis.writing import check_writable
 if TYPE_CHECKING:
     from tamis.subtitles.cue import Box, Cue
 
-VIDEO_ENDINGS = frozenset(
-    f".{ending}"
-    for ending in "mp4 m4v mkv webm mov avi ts m2ts mts mpg mpeg vob wmv asf flv ogv 3gp rmvb rm".split()  # noqa: SIM905
-)
+_VIDEO = "mp4 m4v mkv webm mov avi ts m2ts mts mpg mpeg m2v vob mod tod wmv asf flv f4v ogv ogm 3gp rmvb rm mxf dv divx"
+VIDEO_ENDINGS = frozenset(f".{ending}" for ending in _VIDEO.split())
 SUBTITLE_ENDINGS = (".srt", ".vtt", ".ass", ".json")
+PAGE_ENDINGS = (".html", ".htm")
 LANGUAGES = ("auto", "zh-hans", "zh-hant", "ja", "ko")
 SAMPLES = Path(__file__).parent / "samples"
 
@@ -64,6 +64,7 @@ def add_commands(verbs: Any, common: argparse.ArgumentParser) -> None:
 
 _READ = """Reads burnt-in subtitles. One video and -o FILE writes that file; several videos, a folder or a pattern and
 -o DIR write DIR/STEM.srt each and DIR/journal.jsonl. Without -o, one video's subtitles are printed."""
+_SEVERAL = "Several inputs, a folder of them, a pattern and --resume"
 
 
 def _add_read(parser: argparse.ArgumentParser) -> None:
@@ -75,7 +76,11 @@ def _add_read(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--language", choices=LANGUAGES, default="auto", help="default: %(default)s")
     parser.add_argument(
-        "--region", type=_region, metavar="L,T,R,B", help="look only here: left, top, right, bottom in pixels"
+        "--region",
+        type=_region,
+        metavar="L,T,R,B",
+        help="look only here: left, top, right, bottom in pixels of the upright picture with square pixels, whose size "
+        "--json tells",
     )
     parser.add_argument(
         "--review",
@@ -84,7 +89,9 @@ def _add_read(parser: argparse.ArgumentParser) -> None:
         help="write a page for proof-reading (a folder for several videos)",
     )
     parser.add_argument(
-        "--format", choices=[e[1:] for e in SUBTITLE_ENDINGS], default="srt", help="of several (default: srt)"
+        "--format",
+        choices=[e[1:] for e in SUBTITLE_ENDINGS],
+        help="of several, and of what is printed (default: srt)",
     )
     parser.add_argument(
         "--jobs",
@@ -93,7 +100,7 @@ def _add_read(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="videos read at the same time (default: %(default)s)",
     )
-    parser.add_argument("--resume", action="store_true", help="of several: skip what the journal calls done")
+    parser.add_argument("--resume", action="store_true", help="skip what DIR/journal.jsonl calls done")
     parser.add_argument(
         "--json", action="store_true", help="print one JSON record an input (without -o: the cues)"
     )
@@ -127,26 +134,25 @@ def _read(options: argparse.Namespace) -> int:
     for url in filter(is_url, options.inputs):
         raise UsageError(f"{url} is a URL: videos are read from files alone, so fetch it first.")
     inputs = expand(options.inputs, VIDEO_ENDINGS)
-    several = len(inputs) > 1 or len(options.inputs) > 1 or Path(options.inputs[0]).is_dir()
-    settings = Settings(options.language, options.region, options.review, options.jobs if several else 1)
-    if several:
-        return _read_several(inputs, settings, options)
-    if options.resume:
-        raise UsageError(
-            "--resume goes with several inputs or a folder: a single video is simply read again."
-        )
-    return _read_one(inputs[0], settings, options)
+    # What was asked for decides, and not how many files there are today: scripts meet folders and patterns of one film.
+    several = len(options.inputs) > 1 or inputs != [Path(options.inputs[0])] or options.resume
+    jobs = min(options.jobs, len(inputs)) if several else 1
+    settings = Settings(options.language, options.region, options.review, jobs)
+    return _read_several(inputs, settings, options) if several else _read_one(inputs[0], settings, options)
 
 
 def _read_one(path: Path, settings: Settings, options: argparse.Namespace) -> int:
     output = _single_output(path, options.output, options.format)
+    settings = replace(settings, review=_single_page(path, settings.review))
     for target in filter(None, (output, settings.review)):
         _refuse_overwriting_input(path, target)
         check_writable(target)
     with Progress(path.name) as bar:
         cues = _cues(path, settings, tell=bar.line, progress=bar)
     if output is None:
-        _print_cues(cues, path, as_json=options.json)
+        _print_cues(cues, path, ".json" if options.json else f".{options.format or 'srt'}")
+        if settings.review is not None:
+            _write_page(cues, path, settings.review, settings.language)
     else:
         _write(cues, path, output, settings.review, settings.language)
         _tell_done(Outcome(Item(path, output), "done", result=_summary(cues)), settings.review, options.json)
@@ -161,12 +167,13 @@ def _read_one(path: Path, settings: Settings, options: argparse.Namespace) -> in
 def _read_several(inputs: Sequence[Path], settings: Settings, options: argparse.Namespace) -> int:
     folder = options.output
     if folder is None:
-        raise UsageError("Several inputs need a folder for their results: add -o DIR.")
+        raise UsageError(f"{_SEVERAL} need a folder for their results: add -o DIR.")
     if folder.suffix.lower() in SUBTITLE_ENDINGS and not folder.is_dir():
-        raise UsageError(
-            f"{folder} names one file, but there are {len(inputs)} inputs: give a folder with -o DIR."
-        )
-    items = plan(inputs, folder, f".{options.format}")
+        raise UsageError(f"{folder} names one file, but {_SEVERAL.lower()} need a folder: -o DIR.")
+    pages = settings.review
+    if pages is not None and not pages.is_dir() and (pages.exists() or pages.suffix.lower() in PAGE_ENDINGS):
+        raise UsageError(f"{pages} names one page, but {_SEVERAL.lower()} need a folder: --review DIR.")
+    items = plan(inputs, folder, f".{options.format or 'srt'}")
     for item in items:
         _refuse_overwriting_input(item.input, item.output)
     with Progress(f"{len(items)} videos" if len(items) > 1 else items[0].input.name) as bar:
@@ -174,8 +181,9 @@ def _read_several(inputs: Sequence[Path], settings: Settings, options: argparse.
             items,
             partial(_work, settings=settings),
             journal=folder / "journal.jsonl",
-            jobs=options.jobs,
+            jobs=settings.jobs,
             resume=options.resume,
+            settings=_noted(settings),
             on_outcome=lambda outcome: _tell(outcome, bar, settings.review, options.json),
             progress=bar,
         )
@@ -186,12 +194,24 @@ def _read_several(inputs: Sequence[Path], settings: Settings, options: argparse.
     return 1 if failed else 0
 
 
+def _noted(settings: Settings) -> dict[str, Any]:
+    """What makes another result, for the journal: JSON values."""
+    region, review = settings.region, settings.review
+    return {
+        "language": settings.language,
+        "region": list(region) if region else None,
+        "review": os.fsdecode(review.absolute()) if review else None,
+    }
+
+
 def _work(item: Item, share: Told, *, settings: Settings) -> dict[str, Any]:
     """One video of a batch, in a worker process."""
-    check_writable(item.output)
+    page = _review_page(settings.review, item.input)
+    for target in filter(None, (item.output, page)):
+        check_writable(target)
     told: list[str] = []
     cues = _cues(item.input, settings, tell=told.append, progress=share)
-    _write(cues, item.input, item.output, _review_page(settings.review, item.input), settings.language)
+    _write(cues, item.input, item.output, page, settings.language)
     return _summary(cues) | {"warnings": told}
 
 
@@ -229,21 +249,25 @@ def _frame_size(source: Path) -> tuple[int, int]:
 def _write(cues: list[Cue], source: Path, output: Path, review: Path | None, language: str) -> None:
     from tamis.subtitles import formats
 
-    size = _frame_size(source)
-    formats.write(cues, output, source=source.name, frame_size=size)
+    formats.write(cues, output, source=source.name, frame_size=_frame_size(source))
     if review is not None:
-        from tamis.subtitles import review as page
-        from tamis.subtitles import scripts
-
-        if language == "auto":
-            language = scripts.detect_language(cue.text for cue in cues)[0] if cues else ""
-        page.write(cues, review, title=source.stem, frame_size=size, language=language)
+        _write_page(cues, source, review, language)
 
 
-def _print_cues(cues: list[Cue], source: Path, *, as_json: bool) -> None:
+def _write_page(cues: list[Cue], source: Path, path: Path, language: str) -> None:
+    from tamis.subtitles import review, scripts
+
+    if language == "auto":
+        language = scripts.detect_language(cue.text for cue in cues)[0] if cues else ""
+    review.write(cues, path, title=source.stem, frame_size=_frame_size(source), language=language)
+
+
+def _print_cues(cues: list[Cue], source: Path, ending: str) -> None:
     from tamis.subtitles import formats
 
-    ending = ".json" if as_json else ".srt"
+    # Subtitles that go into a file or another program are a subtitle file, whatever this terminal can show.
+    if isinstance(sys.stdout, TextIOWrapper) and not sys.stdout.isatty():
+        sys.stdout.reconfigure(encoding="utf-8", newline="\n")
     sys.stdout.write(formats.dumps(cues, ending, source=source.name, frame_size=_frame_size(source)))
 
 
@@ -285,22 +309,37 @@ def _tell(outcome: Outcome, bar: Progress, reviews: Path | None, as_json: bool) 
     _tell_done(outcome, _review_page(reviews, outcome.item.input), as_json)
 
 
-def _single_output(path: Path, output: Path | None, ending: str) -> Path | None:
+def _single_output(path: Path, output: Path | None, ending: str | None) -> Path | None:
     if output is None:
         return None
     if output.is_dir():
-        return output / f"{path.stem}.{ending}"
+        return output / f"{path.stem}.{ending or 'srt'}"
     if output.suffix.lower() not in SUBTITLE_ENDINGS:
         raise UsageError(
             f"{output} has no known ending: name a file that ends in {', '.join(SUBTITLE_ENDINGS)}, "
             "or a folder that exists."
         )
+    if ending and output.suffix.lower() != f".{ending}":
+        raise UsageError(f"{output} does not end in .{ending}: leave out --format, or name such a file.")
     return output
+
+
+def _single_page(path: Path, page: Path | None) -> Path | None:
+    if page is None:
+        return None
+    if page.is_dir():
+        return _review_page(page, path)
+    if page.suffix.lower() not in PAGE_ENDINGS:
+        raise UsageError(
+            f"{page} is no name for a page: --review takes a file that ends in {' or '.join(PAGE_ENDINGS)}, "
+            "or a folder that exists."
+        )
+    return page
 
 
 def _refuse_overwriting_input(source: Path, target: Path) -> None:
     if target.exists() and source.exists() and target.samefile(source):
-        raise UsageError(f"{target} is the input itself: name another file with -o.")
+        raise UsageError(f"{target} is the input itself: name another file.")
 
 
 def _region(text: str) -> Box:
