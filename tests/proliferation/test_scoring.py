@@ -71,6 +71,8 @@ def test_the_report_is_one_file_with_a_picture_of_every_mitosis(results: Path) -
     assert "The slide holds less tissue than the 2.00 mm²" in page
     assert "Not searched: 0.00 mm²" in page
     assert "another section" not in page and "no more than chance gathers" in page
+    assert "by 95 % of the errors in cross-validation" in page
+    assert "fitted to pathologists' mitotic scores" in page and "none of the detector's" in page
 
 
 def test_what_a_name_holds_cannot_become_html(tmp_path: Path) -> None:

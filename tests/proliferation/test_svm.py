@@ -61,7 +61,7 @@ def test_what_is_no_machine_is_refused(content: bytes) -> None:
         from_bytes(content)
 
 
-def test_the_conformal_interval_covers() -> None:
+def test_the_interval_of_residuals_covers_errors_drawn_alike() -> None:
     """With 99 errors the 3rd and the 98th smallest end it: 95 % and a little of fresh errors fall between."""
     generator = np.random.default_rng(2)
     covered = []

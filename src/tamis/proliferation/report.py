@@ -88,7 +88,7 @@ def _scores(found: SlideScore, record: dict[str, Any]) -> str:
         name = {"mitotic_score": "Mitotic score (SVM)", "pam50_proliferation": "PAM50 proliferation"}[task]
         told = html.escape(predicted["model"])
         if predicted["low"] is not None:
-            told = f"95 % interval {predicted['low']:.2f} to {predicted['high']:.2f}; {told}"
+            told = f"{predicted['low']:.2f} to {predicted['high']:.2f} by 95 % of the errors in cross-validation; {told}"
         value = f"{predicted['value']:.0f}" if task == "mitotic_score" else f"{predicted['value']:.2f}"
         boxes.append((name, value, told))
     cards = [
@@ -214,6 +214,11 @@ def _not_read(found: SlideScore, um_per_px: float) -> str:
             f"{len(found.mitoses)} mitoses lying evenly over the searched tissue, {found.per_searched_mm2:.2f} per mm², "
             f"would have a hot spot of {mean:.1f} (95 %: {low:.0f} to {high:.0f}), and the slide's holds {found.count}: "
             + ("more than chance gathers." if found.count > high else "no more than chance gathers.")
+        )
+    if any("mitotic_score" in model.preprocessing.get("features", []) for model in found.models):
+        told.append(
+            "The PAM50 model was fitted to pathologists' mitotic scores: its interval holds its own errors, and none of the "
+            "detector's."
         )
     if um_per_px > COARSE_UM_PER_PX and "sha256" in found.detector:
         told.append(

@@ -56,7 +56,8 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Predicted:
-    """A machine's value for the slide, with its 95 % interval (NaN where it has none), and the machine's name."""
+    """A machine's value for the slide, with the limits of 95 % of its errors in cross-validation (NaN where it has none), and
+    the machine's name."""
 
     value: float
     low: float

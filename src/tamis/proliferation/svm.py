@@ -40,7 +40,7 @@ class Machine:
     counts: NDArray[np.int64]
     """[k]: support vectors of each class."""
     errors: Floats
-    """[m]: true less predicted value over slides left out of the fit, sorted; empty for a classifier."""
+    """[m]: true less predicted value over slides in cross-validation, sorted; empty for a classifier."""
 
     def predict(self, features: Floats) -> Floats:
         """[..., d] -> [...]: the class of each row, or its value."""
@@ -51,11 +51,15 @@ class Machine:
         return values.reshape(np.shape(features)[:-1])
 
     def interval(self, value: float, level: float = 0.95) -> tuple[float, float]:
-        """Around a predicted value, from the errors on slides left out (split conformal, Vovk et al. 2005)."""
+        """Around a predicted value, the middle `level` of the cross-validation residuals.
+
+        They are those of the folds' machines, and this one was fitted to all slides; so it is near `level`, and nothing proves
+        it. Nor do they hold an error of the features that the training slides did not have.
+        """
         m = len(self.errors)
         if m == 0:
             return float("nan"), float("nan")
-        # The ranks ceil((m + 1) q): with them the share of slides inside is at least `level` in expectation.
+        # The ranks of m + 1 and not of m: so the share inside is right for errors drawn alike, however few they are.
         last = min(m, int(np.ceil((m + 1) * (1 + level) / 2))) - 1
         first = max(0, int(np.floor((m + 1) * (1 - level) / 2)) - 1)
         return value + float(self.errors[first]), value + float(self.errors[last])
