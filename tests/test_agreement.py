@@ -311,18 +311,21 @@ def test_four_cases_have_an_interval() -> None:
     ("truth", "found"),
     [
         ([1, 2, 3], [1, 2, 3]),
+        ([1, 2, 3], [1, 2, 2]),
         ([1, 2, 3] * 67 + [1], [1, 2, 3] * 67 + [1]),
         ([1, 1, 2, 3, 3, 3, 1], [2] * 7),
         ([2, 2, 2], [2, 2, 2]),
     ],
-    ids=["three", "perfect", "constant prediction", "constant both"],
+    ids=["three right", "three", "perfect", "constant prediction", "constant both"],
 )
-def test_kappa_without_variance_has_no_interval(truth: list[int], found: list[int]) -> None:
+def test_kappa_of_few_slides_or_without_variance_has_no_interval(truth: list[int], found: list[int]) -> None:
     estimate = quadratic_kappa_interval(table_of(truth, found))
     assert math.isnan(estimate.low) and math.isnan(estimate.high) and estimate.n == len(truth)
 
 
-def test_bca_of_units_alike_has_no_interval() -> None:
+def test_bca_of_few_units_or_of_units_alike_has_no_interval() -> None:
+    few = bootstrap_bca(np.array([1.0, 2.0, 5.0]), lambda d: d.mean(-1), generator=np.random.default_rng(5))
+    assert few.n == 3 and math.isnan(few.low) and math.isnan(few.high)
     alike = bootstrap_bca(np.full(9, 0.1), lambda d: d.mean(-1), generator=np.random.default_rng(5))
     assert alike.value == pytest.approx(0.1)
     assert math.isnan(alike.low) and math.isnan(alike.high)

@@ -21,8 +21,8 @@ NORMAL = NormalDist()
 ONE_STANDARD_ERROR = 2 * NORMAL.cdf(1.0) - 1
 """The level, 68.3 %, of an interval of plus and minus one standard error."""
 STACK = 1 << 22  # values resampled at once: 32 MiB
-FEWEST_CASES = 4
-"""For an interval of F1: that of two cases never holds the truth, and that of three in three of four draws."""
+FEWEST = 4
+"""Units for an interval of F1, kappa or rho. Those of two or three hold the truth far too seldom: F1's BCa in half the draws."""
 NO_SPREAD = 1e-12
 """A standard error that is rounding alone: all units alike, or all perfect. They do not say how others might differ."""
 
@@ -153,14 +153,14 @@ def bootstrap_bca(
     units      [n] or [n, k], one row per independent unit, such as a case
     statistic  of whole stacks of draws: [..., n] or [..., n, k] -> [...]; finite on every draw
 
-    With fewer than two units, or where every draw gives the same, there is no interval: low and high are NaN. No units
+    With fewer than four units, or where every draw gives the same, there is no interval: low and high are NaN. No units
     at all raises ValueError.
     """
     n = len(units)
     if n == 0:
         raise ValueError("a bootstrap needs at least one unit, and got none")
     value = float(statistic(units))
-    if n == 1:
+    if n < FEWEST:
         return Estimate(value, math.nan, math.nan, n)
     draws = generator.integers(n, size=(resamples, n))
     rest = np.array_split(np.arange(n), max(1, n * n * units[0].size // STACK))
@@ -262,7 +262,7 @@ def _studentized(
 ) -> Estimate:
     """The bootstrap-t interval of a statistic that tells the influence of each unit as well."""
     n = len(units)
-    if n < FEWEST_CASES:
+    if n < FEWEST:
         return Estimate(value, math.nan, math.nan, n)
     scale = math.sqrt(n / (n - 1))
     error = scale * float(np.linalg.norm(influences))
@@ -311,8 +311,8 @@ def quadratic_kappas(tables: NDArray[np.int64]) -> Floats:
 def quadratic_kappa_interval(table: NDArray[np.int64], level: float = 0.95) -> Estimate:
     """Quadratic kappa with the large-sample interval of Fleiss, Cohen & Everitt (1969), equation 13.
 
-    Clipped to [-1, 1]. Where the variance is undefined or zero (full agreement, a constant prediction), there is no
-    interval: NaN. A formula for many cases: of 16 slides it covers 85 %, of 8 it covers 79.
+    Clipped to [-1, 1]. Below four cases, and where the variance is undefined or zero (full agreement, a constant
+    prediction), there is no interval: NaN. A formula for many cases: of 16 slides it covers 85 %, of 8 it covers 79.
     """
     n = int(table.sum())
     shares = table / n
@@ -321,7 +321,7 @@ def quadratic_kappa_interval(table: NDArray[np.int64], level: float = 0.95) -> E
     observed = float(np.sum(weights * shares))
     expected = float(np.sum(weights * np.outer(rows, columns)))
     kappa = quadratic_kappa(table)
-    if 1 - expected < 1e-12:
+    if n < FEWEST or 1 - expected < 1e-12:
         return Estimate(kappa, math.nan, math.nan, n)
     row_means, column_means = weights @ columns, rows @ weights
     terms = weights * (1 - expected) - (row_means[:, None] + column_means[None, :]) * (1 - observed)
@@ -368,7 +368,7 @@ def spearmans(one: ArrayLike, other: ArrayLike) -> Floats:
 
 def fisher_interval(rho: float, n: int, *, level: float = 0.95) -> Estimate:
     """A correlation with Fisher's interval tanh(atanh rho +- z / sqrt(n - 3)) (Fisher 1921). NaN where n < 4 or |rho| = 1."""
-    if n < 4 or abs(rho) >= 1 - NO_SPREAD:
+    if n < FEWEST or abs(rho) >= 1 - NO_SPREAD:
         return Estimate(rho, math.nan, math.nan, n)
     half = _two_sided(level) / math.sqrt(n - 3)
     return Estimate(rho, math.tanh(math.atanh(rho) - half), math.tanh(math.atanh(rho) + half), n)
