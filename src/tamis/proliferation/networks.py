@@ -2,7 +2,8 @@
 
 Lunit's L-view (arXiv 1612.07180, section 2.3): features are computed from all 128 px, but only those of the central
 64 px are pooled, so that what lies at the edge informs the features and not the mean. The same network then runs over
-a region of any size: every position of its map is what a window around it would have given, up to padding.
+a region of any size: every position of its map is about what a window around it would have given. Padding, which only the
+window has, moves the log-odds (by up to 1.3 in `tests/proliferation/test_detect.py`, r 0.88); slides are judged by windows.
 
 Its trunk, of stride 16, is the first eleven blocks of EfficientNet-Lite0 (Tan & Le 2019) from ImageNet.
 """
