@@ -209,6 +209,23 @@ def test_merge_joins_lines_but_does_not_say_twice():
 
 
 @node
+def test_a_damaged_record_of_the_browser_s_is_none():
+    known = on_page([cue(1, 2, "前"), cue(2, 3, "后")])
+    kept = {"start": 5, "end": 9, "text": "改", "reviewed": True}
+    record = json.dumps({"version": 1, "cues": [kept | {"from": [0, 1]}]})
+    (restored,) = run("r.restoreCues(v.record, v.known)", record=record, known=known)
+    assert (restored["text"], restored["read"], restored["end"]) == ("改", "前\n后", 9)
+    damaged = [
+        {"version": 1},
+        {"version": 2},
+        *({"version": 1, "cues": [c]} for c in (kept, {"from": []}, 3)),
+    ]
+    tries = "v.records.map((one) => { try { return r.restoreCues(one, v.known); } catch { return null; } })"
+    records = ["null", "no JSON", *map(json.dumps, damaged)]
+    assert run(tries, records=records, known=known) == [None] * len(records)
+
+
+@node
 def test_doubtful_cues_come_first():
     cues = on_page([cue(n, n + 1, str(n), sure=s) for n, s in enumerate([0.9, 0.5, 0.99, 0.2])])
     cues[3]["reviewed"] = True
@@ -247,18 +264,102 @@ addEventListener("load", async () => {
 """
 
 
-@pytest.mark.skipif(CHROMIUM is None or os.name != "posix", reason="Chromium is not installed")
-def test_a_proof_reader_s_work_leaves_as_srt(tmp_path):
-    page = review.page(CUES, "影片")
+SCEPTIC = """
+addEventListener("load", async () => {
+  const told = {};
+  const $ = (id) => document.getElementById(id);
+  const cards = () => [...document.querySelectorAll(".card")];
+  const fire = (element, type, more) => element.dispatchEvent(Object.assign(new Event(type, { bubbles: true }), more));
+  const type = (element, value) => { element.focus(); element.value = value; fire(element, "input"); };
+  const field = (n) => cards()[n].querySelector("textarea");
+  const saved = [];
+  URL.createObjectURL = (blob) => (saved.push(blob), "blob:kept");
+  told.language = [cards()[0].querySelector(".words").lang, document.querySelector(".stub").lang];
+  told.faces = getComputedStyle(field(0)).fontFamily;
+
+  type(field(0), "天行");
+  fire(field(0), "keydown", { key: "S", ctrlKey: true });
+  told.saved = saved.length;
+  const key = Object.keys(localStorage)[0];
+  told.kept = JSON.parse(localStorage.getItem(key)).cues[0].text;
+  localStorage.setItem(key, "of another tab");
+  dispatchEvent(new Event("pagehide"));
+  told.idle = localStorage.getItem(key);
+
+  $("find").value = "行";
+  $("replacement").value = "列";
+  $("replace-all").click();
+  told.replaced = [field(0).value, field(1).value];
+  type(field(0), "天列了");
+  $("undo").click();
+  told.undone = [field(0).value, field(1).value];
+
+  field(2).focus();
+  fire(field(2), "keydown", { key: "p", altKey: true });
+  told.play = $("status").textContent;
+  $("show").value = "doubtful";
+  fire($("show"), "change");
+  fire(document.body, "keydown", { key: "Enter", ctrlKey: true });
+  told.hidden = $("count").textContent;
+  $("show").value = "all";
+  fire($("show"), "change");
+
+  CSS.supports = () => false;
+  const style = document.head.appendChild(document.createElement("style"));
+  style.textContent = "textarea { field-sizing: fixed !important }";
+  type(field(3), "长".repeat(200));
+  told.cut = field(3).scrollHeight - field(3).clientHeight;
+
+  type(cards()[0].querySelector(".start"), "1:75");
+  $("save-srt").click();
+  told.time = $("status").textContent;
+  document.activeElement.blur();
+  scrollTo(0, document.body.scrollHeight);
+  await new Promise((done) => setTimeout(done, 1000));
+  told.scrolled = [cards()[0].childElementCount > 1, cards()[1].childElementCount > 1];
+  document.title = JSON.stringify(told);
+});
+"""
+
+
+def played(page, program, tmp_path):
+    """What a program on the page tells in its title."""
     path = tmp_path / "page.html"
-    path.write_text(page.replace("</body>", f"<script>{PROOF_READER}</script></body>"), encoding="utf-8")
+    path.write_text(page.replace("</body>", f"<script>{program}</script></body>"), encoding="utf-8")
     command = [CHROMIUM, *QUIET.split(), f"--user-data-dir={tmp_path / 'profile'}", path.as_uri()]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    title = html.unescape(re.search(r"<title>(.*?)</title>", done.stdout, re.DOTALL)[1])
-    told = json.loads(title)
+    return json.loads(html.unescape(re.search(r"<title>(.*?)</title>", done.stdout, re.DOTALL)[1]))
+
+
+browser = pytest.mark.skipif(CHROMIUM is None or os.name != "posix", reason="Chromium is not installed")
+
+
+@browser
+def test_a_proof_reader_s_work_leaves_as_srt(tmp_path):
+    told = played(review.page(CUES, "影片"), PROOF_READER, tmp_path)
     assert told["count"] == "1 of 3 reviewed, 1 doubtful left"
     assert told["next"] == "片名"  # the next doubtful one
     assert told["srt"] == (
         "1\n00:00:01,000 --> 00:00:03,000\n第一行\n第二行\n\n"
         "2\n00:00:04,170 --> 00:00:06,254\n改好了\n\n3\n01:01:40,000 --> 01:01:42,000\n片名\n"
     )
+
+
+@browser
+def test_no_work_is_lost_and_none_changes_unseen(tmp_path):
+    cues = [cue(n, n + 1, f"第{n}行", sure=0.99) for n in range(60)]
+    told = played(review.page(cues, "影片", language="ja"), SCEPTIC, tmp_path)
+    assert told == {
+        "language": ["ja", "ja"],
+        "faces": "system-ui, sans-serif",
+        "saved": 1,
+        "kept": "天行",
+        "idle": "of another tab",
+        "replaced": ["天列", "第1列"],
+        "undone": ["天列了", "第1行"],
+        "play": "Open the film first.",
+        "hidden": "0 of 60 reviewed, 0 doubtful left",
+        "cut": 0,
+        "time": "Saved, but 1 of the times typed could not be read.",
+        "scrolled": [True, False],
+    }

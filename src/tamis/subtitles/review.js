@@ -13,6 +13,7 @@ function startPage() {
   let changed = false;
   let saveTimer = 0;
   let statusTimer = 0;
+  const INVALID = '.times [aria-invalid="true"]';
 
   const make = (tag, properties) => Object.assign(document.createElement(tag), properties);
   const threshold = () => Number($("threshold").value);
@@ -20,28 +21,14 @@ function startPage() {
 
   // State
 
-  function asRead() {
-    return data.cues.map((cue, i) => ({
-      start: cue.start, end: cue.end, text: cue.text, reviewed: false, from: [i],
-      read: cue.text, sure: cue.sure, confidence: cue.confidence, top: cue.top,
-    }));
-  }
+  const asRead = () => data.cues.map(cueAsRead);
 
   function restored() {
-    let saved;
     try {
-      saved = JSON.parse(localStorage.getItem(storageKey));
+      return restoreCues(localStorage.getItem(storageKey), asRead());
     } catch {
-      return null; // no storage here, or not ours
+      return null; // no storage here, or nothing of ours
     }
-    if (saved?.version !== 1) return null;
-    const known = asRead();
-    const none = { read: "", sure: [], confidence: 100, top: false };
-    const joined = (a, b) => ({ ...a, ...joinRead(a, b), confidence: Math.min(a.confidence, b.confidence) });
-    return saved.cues.map((cue) => {
-      const [first = none, ...others] = cue.from.map((i) => known[i]).filter(Boolean);
-      return { ...others.reduce(joined, first), ...cue };
-    });
   }
 
   function keep() {
@@ -56,6 +43,7 @@ function startPage() {
     const plain = cues.map(({ start, end, text, reviewed, from }) => ({ start, end, text, reviewed, from }));
     try {
       localStorage.setItem(storageKey, JSON.stringify({ version: 1, cues: plain }));
+      changed = false; // or this page, left open, would put it over what another one keeps later
     } catch {
       say("This browser does not keep your work: save the .srt before you leave.");
     }
@@ -85,7 +73,7 @@ function startPage() {
     (entries) => {
       for (const { target, isIntersecting } of entries) {
         if (isIntersecting) fill(target);
-        else if (!target.contains(document.activeElement)) empty(target);
+        else if (!target.contains(document.activeElement) && !target.querySelector(INVALID)) empty(target);
       }
     },
     { rootMargin: "1500px" },
@@ -107,7 +95,7 @@ function startPage() {
   }
 
   function empty(card) {
-    card.replaceChildren(make("p", { className: "stub", textContent: shownBy.get(card).text }));
+    card.replaceChildren(make("p", { className: "stub", lang: data.language, textContent: shownBy.get(card).text }));
   }
 
   const isFilled = (card) => card.childElementCount > 1;
@@ -116,7 +104,7 @@ function startPage() {
     if (isFilled(card)) return;
     const cue = shownBy.get(card);
     card.replaceChildren($("card").content.cloneNode(true));
-    if (data.language) card.querySelector("textarea").lang = data.language;
+    card.querySelector(".words").lang = data.language;
     card.querySelector(".start").value = clock(cue.start, ",");
     card.querySelector(".end").value = clock(cue.end, ",");
     drawPictures(cue, card.querySelector(".pictures"));
@@ -137,8 +125,15 @@ function startPage() {
     if (!isFilled(card)) return empty(card);
     const field = card.querySelector("textarea");
     if (field.value !== text) field.value = text;
-    field.rows = text.split("\n").length;
+    fit(field);
     return drawText(cue, card);
+  }
+
+  // For browsers in which a field does not grow with its text by itself.
+  function fit(field) {
+    if (CSS.supports("field-sizing", "content")) return;
+    field.style.height = "auto";
+    field.style.height = `${field.scrollHeight + 2}px`; // and its border
   }
 
   function drawText(cue, card) {
@@ -206,7 +201,7 @@ function startPage() {
       for (const cue of some) list.append(cards.get(cue));
     }
     $("cues").replaceChildren(list);
-    if (!cues.includes(current)) current = null;
+    if (!cards.get(current)?.isConnected) current = null; // no key shall change what nobody sees
     refresh();
     [...$("cues").querySelectorAll(".card")].slice(0, 8).forEach(fill); // at once, not with the next frame
   }
@@ -339,13 +334,13 @@ function startPage() {
     const [wanted, instead] = [$("find").value, $("replacement").value];
     const hits = cues.filter((cue) => occurrences(cue.text, wanted));
     if (!hits.length) return say("Not found.");
-    const before = hits.map((cue) => [cue, cue.text]);
+    const changes = hits.map((cue) => [cue, cue.text, cue.text.replaceAll(wanted, () => instead)]);
     remember(() => {
-      for (const [cue, text] of before) setText(cue, text);
-      return before[0][0];
+      for (const [cue, before, after] of changes) if (cue.text === after) setText(cue, before);
+      return hits[0];
     });
     const count = hits.reduce((sum, cue) => sum + occurrences(cue.text, wanted), 0);
-    for (const cue of hits) setText(cue, cue.text.replaceAll(wanted, () => instead));
+    for (const [cue, , after] of changes) setText(cue, after);
     refresh();
     keep();
     countMatches();
@@ -376,7 +371,9 @@ function startPage() {
     setTimeout(() => URL.revokeObjectURL(href), 10_000);
     keepNow();
     const bad = inTime(cues).filter((cue) => cue.end <= cue.start).length;
-    say(bad ? `Saved, but ${bad} subtitles end before they start.` : `Saved ${link.download}.`);
+    const unread = [...cards.values()].reduce((sum, card) => sum + card.querySelectorAll(INVALID).length, 0);
+    const but = [bad && `${bad} subtitles end before they start`, unread && `${unread} of the times typed could not be read`];
+    say(bad || unread ? `Saved, but ${but.filter(Boolean).join(" and ")}.` : `Saved ${link.download}.`);
   }
 
   // The film, from the proof-reader's own disk
@@ -429,6 +426,7 @@ function startPage() {
   document.addEventListener("keydown", (event) => {
     const command = event.ctrlKey || event.metaKey;
     const time = event.target.matches?.(".times input") && { ArrowUp: 10, ArrowDown: -10 }[event.key];
+    const key = event.key?.toLowerCase(); // with caps lock, too
     const run = (action) => (event.preventDefault(), action());
     if (event.isComposing) return; // an input method is still at work
     if (command && event.key === "Enter") {
@@ -445,9 +443,9 @@ function startPage() {
         event.target.value = clock(ms, ",");
         editTime(cue, event.target, ms);
       });
-    } else if (command && event.key === "s") run(() => save(toSrt(cues), "srt"));
-    else if (command && event.key === "h") run(() => toggleFind(true));
-    else if (command && event.code === "Space" && current) run(() => play(current));
+    } else if (command && key === "s") run(() => save(toSrt(cues), "srt"));
+    else if (command && key === "h") run(() => toggleFind(true));
+    else if (event.altKey && (key === "p" || event.code === "KeyP") && current) run(() => play(current));
     else if (event.key === "Escape" && !$("find-bar").hidden) run(() => toggleFind(false));
   });
 
@@ -489,6 +487,7 @@ function startPage() {
     $("video").pause();
   });
   addEventListener("pagehide", keepNow);
+  addEventListener("resize", () => document.querySelectorAll(".text textarea").forEach(fit));
 
   const work = restored();
   cues = work ?? asRead();

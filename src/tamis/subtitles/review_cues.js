@@ -85,6 +85,24 @@ function mergeCues(a, b) {
 
 const joinRead = (a, b) => ({ read: `${a.read}\n${b.read}`, sure: [...a.sure, 100, ...b.sure] });
 
+const cueAsRead = (cue, i) => ({
+  start: cue.start, end: cue.end, text: cue.text, reviewed: false, from: [i],
+  read: cue.text, sure: cue.sure, confidence: cue.confidence, top: cue.top,
+});
+
+// The cues that a browser has kept, over those as read. Throws or returns null when they are not such a record.
+function restoreCues(kept, known) {
+  const saved = JSON.parse(kept);
+  if (saved?.version !== 1) return null;
+  const none = { read: "", sure: [], confidence: 100, top: false };
+  const joined = (a, b) => ({ ...a, ...joinRead(a, b), confidence: Math.min(a.confidence, b.confidence) });
+  return saved.cues.map((cue) => {
+    if (!Number.isFinite(cue.start + cue.end) || typeof cue.text !== "string") throw TypeError("no cue");
+    const [first = none, ...others] = cue.from.map((i) => known[i]).filter(Boolean);
+    return { ...others.reduce(joined, first), ...cue };
+  });
+}
+
 // What is wrong with the times of a cue, in words; empty when nothing is.
 function timeTrouble(cue, following) {
   if (cue.end <= cue.start) return "ends before it starts";
@@ -106,5 +124,5 @@ function arranged(cues, order, threshold, show) {
 const occurrences = (text, wanted) => (wanted ? text.split(wanted).length - 1 : 0);
 
 if (typeof module !== "undefined") {
-  module.exports = { clock, parseClock, toSrt, toVtt, confidences, splitCue, mergeCues, timeTrouble, arranged };
+  module.exports = { clock, parseClock, toSrt, toVtt, confidences, splitCue, mergeCues, restoreCues, timeTrouble, arranged };
 }
