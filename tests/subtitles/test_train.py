@@ -1,5 +1,6 @@
 """Targets, batches and losses of the character networks."""
 
+import argparse
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from tamis.errors import InputError  # noqa: E402
+from tamis.subtitles import train  # noqa: E402
 from tamis.subtitles.characters import base_classes, index  # noqa: E402
 from tamis.subtitles.networks import DESIGNS, FEATURES, Recogniser, Trunk, recognition_loss  # noqa: E402
 from tamis.subtitles.strip import HEIGHT, STRIDE  # noqa: E402
@@ -104,3 +107,40 @@ def test_batches_depend_on_their_step_alone(tmp_path: Path) -> None:
     third = [next(stream) for _ in range(3)][2]
     again = next(Lines(tmp_path, shards=4, lines_per_batch=2, seed=3).batches(2))
     assert torch.equal(third[0], again[0]) and torch.equal(third[1].state, again[1].state)
+
+
+def test_shards_that_never_come_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train, "WAIT_S", 0.01)
+    monkeypatch.setattr(train, "PATIENCE_S", 0.05)
+    lines = Lines(tmp_path, shards=4, lines_per_batch=2, seed=3)
+    with pytest.raises(InputError, match="holds no rendered lines"):
+        lines.load(0)
+    for number in range(2):
+        (tmp_path / f"shard-{number:04d}.npz").touch()
+    with pytest.raises(InputError, match=r"shard-0003.npz is missing, .* give --shards 2"):
+        lines.load(3)
+
+
+def test_training_takes_as_many_shards_as_are_rendered(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("cv2")
+    from tamis.subtitles import synthesis
+
+    parser = argparse.ArgumentParser()
+    train.add_arguments(parser)
+    taken = parser.parse_args(["vgg", "--lines", "L", "--out", "O"]).shards
+    told: list[argparse.Namespace] = []
+
+    def parsed(self: argparse.ArgumentParser) -> argparse.Namespace:
+        told.append(argparse.ArgumentParser.parse_known_args(self, ["D", "O"])[0])
+        raise SystemExit(0)
+
+    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", parsed)
+    with pytest.raises(SystemExit):
+        synthesis.main()
+    assert told[0].shards == taken
+    monkeypatch.undo()
+    with pytest.raises(SystemExit):
+        parser.parse_args(["vgg", "--lines", "L", "--out", "O", "--batch", "0"])
+    assert "from 1 on" in capsys.readouterr().err

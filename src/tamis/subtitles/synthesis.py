@@ -4,7 +4,7 @@ A batch of lines is drawn on moving footage (fill, outline, shadow, box, neighbo
 codec round trips, and its frames are merged and scaled exactly as the detector does at reading time. So the network
 learns from what it will see. Training only: needs Pillow, fontTools and the font packages (`make fonts`).
 
-    python -m tamis.subtitles.synthesis DATA OUT --shards 100 --seed 1
+    python -m tamis.subtitles.synthesis DATA OUT --shards 200 --seed 1
 """
 
 from __future__ import annotations
@@ -386,7 +386,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--shards", type=int, default=100)
+    parser.add_argument("--shards", type=int, default=200)  # as many as training takes
     parser.add_argument("--lines", type=int, default=560)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--natural", type=float, default=0.5, help="share of lines that show sentences")

@@ -22,6 +22,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tamis.arguments import number_of_jobs
 from tamis.errors import InputError
 from tamis.subtitles.characters import base_classes, hangul_parts
 from tamis.subtitles.networks import DESIGNS, Recogniser, Targets, recognition_loss
@@ -30,6 +31,10 @@ from tamis.training import FitConfig, Fitted, fast_bfloat16, fit, load_weights
 
 CROP = 512  # px of a training strip
 SHARDS_PER_BATCH = 4
+WAIT_S, PATIENCE_S = (
+    2.0,
+    600.0,
+)  # between two looks for a shard; without any new one
 VIEWS = (
     2  # how often a line is drawn, on average, before the window of shards moves on: rendering is not free
 )
@@ -38,7 +43,7 @@ VIEWS = (
 class Lines:
     """Rendered lines in shards, as batches that depend on the step alone.
 
-    The renderer may still be at work: a shard that is not there yet is waited for.
+    The renderer may still be at work: a shard that is not there yet is waited for, as long as others come.
     """
 
     def __init__(self, folder: Path, shards: int, lines_per_batch: int, seed: int) -> None:
@@ -48,11 +53,25 @@ class Lines:
     def _load(self, number: int) -> dict[str, NDArray[Any]]:
         path = self.folder / f"shard-{number:04d}.npz"
         if not path.exists():
-            print(f"waiting for {path}, which the renderer has not written yet", file=sys.stderr, flush=True)
-        while not path.exists():
-            time.sleep(2)
+            self._wait_for(path)
         with np.load(path, allow_pickle=False) as stored:
             return {name: stored[name] for name in ("pixels", "labels", "spans", "offsets")}
+
+    def _wait_for(self, path: Path) -> None:
+        """Raises InputError when no renderer seems to be at work: no shard has come for `PATIENCE_S`."""
+        print(f"waiting for {path}, which the renderer has not written yet", file=sys.stderr, flush=True)
+        there, since = -1, time.monotonic()
+        while not path.exists():
+            if (now := len(list(self.folder.glob("shard-*.npz")))) != there:
+                there, since = now, time.monotonic()
+            elif time.monotonic() - since > PATIENCE_S:
+                raise InputError(
+                    f"{path} is missing, and no shard has come for {PATIENCE_S / 60:.0f} minutes: give --shards {there}, "
+                    "or render more with python -m tamis.subtitles.synthesis."
+                    if there
+                    else f"{self.folder} holds no rendered lines: python -m tamis.subtitles.synthesis makes them."
+                )
+            time.sleep(WAIT_S)
 
     def batches(self, first: int) -> Iterator[tuple[Tensor, Targets]]:
         lines = len(self.load(0)["pixels"])
@@ -190,7 +209,7 @@ def adopt_head(model: Recogniser, source: Path, checkpoint: Path) -> None:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    def option(name: str, kind: type, default: Any, text: str) -> None:
+    def option(name: str, kind: Callable[[str], Any], default: Any, text: str) -> None:
         parser.add_argument(name, type=kind, default=default, help=f"{text} (default: %(default)s)")
 
     parser.add_argument("design", choices=sorted(DESIGNS), help="the design of the member to train")
@@ -202,9 +221,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--start", type=Path, help="checkpoint whose weights to start from, with a new schedule"
     )
-    option("--shards", int, 200, "files of rendered lines in LINES/train")
-    option("--steps", int, 8000, "steps; the schedule depends on it")
-    option("--batch", int, 16, "lines per step")
+    option("--shards", number_of_jobs, 200, "files of rendered lines in LINES/train")
+    option("--steps", number_of_jobs, 8000, "steps; the schedule depends on it")
+    option("--batch", number_of_jobs, 16, "lines per step")
     option("--learning-rate", float, 2e-3, "peak")
     option(
         "--epsilon",
