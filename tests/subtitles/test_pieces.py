@@ -6,7 +6,7 @@ from fractions import Fraction
 import pytest
 
 from tamis.subtitles.cue import Character, Cue, Line
-from tamis.subtitles.pieces import joined, mended, shared, stacked, without_fragments
+from tamis.subtitles.pieces import joined, mended, shared, stacked, without_drawings, without_fragments
 
 
 def _cue(start: int, end: int, text: str, top: int = 0, confidence: float = 0.5) -> Cue:
@@ -79,6 +79,18 @@ def _set(start: int, end: int, *lines: str, left: int = 100) -> Cue:
         characters = tuple(Character(c, 0.9, (x, top, x + 40, top + 50)) for c, x in places)
         found.append(Line(characters, (places[0][1], top, places[-1][1] + 40, top + 50)))
     return Cue(Fraction(start, 24), Fraction(end, 24), tuple(found), 0.9)
+
+
+def test_a_drawing_with_a_text_in_it_that_outlives_the_text_is_no_cue() -> None:
+    first, then, last = (
+        _set(0, 30, "就算脾气不好"),
+        _set(30, 60, "就算脾气很好"),
+        _set(60, 90, "就算天气很好"),
+    )
+    drawing = _set(15, 80, "就算脾气很好")
+    assert without_drawings([first, drawing, then, last]) == [first, then, last]
+    late = _set(40, 60, "就算脾气很好")  # the text itself, found again
+    assert without_drawings([first, then, late, last]) == [first, then, late, last]
 
 
 def test_pieces_of_a_text_that_a_changing_ground_hides_last_as_long_as_it() -> None:

@@ -4,6 +4,7 @@ import threading
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -94,6 +95,39 @@ def test_what_fails_in_the_worker_fails_the_reading(monkeypatch: pytest.MonkeyPa
     with pytest.raises(OSError, match="no memory"):
         read(SAMPLES / "moonlight.mp4")
     assert not any("tamis-look" in thread.name for thread in threading.enumerate())
+
+
+def test_what_showed_nothing_before_a_size_was_known_is_looked_at_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    known: list[float] = []
+    times: list[str] = []
+
+    class Made:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def image(self, widths: Sequence[float]) -> tuple[str, bool]:
+            return self.name, bool(widths)
+
+    def look(image: tuple[str, bool], *_: object, **__: object) -> SimpleNamespace | None:
+        name, with_widths = image
+        times.append(name)
+        if name == "clear":
+            known.append(30.0)
+        if name == "small" and not with_widths:
+            return None
+        sure = np.full(3, 0.5 if name in ("faint", "scenery") else 0.9, np.float32)
+        return SimpleNamespace(name=name, lines=[SimpleNamespace(sighting=SimpleNamespace(mass=sure))])
+
+    monkeypatch.setattr(Sizes, "known", lambda self: list(known))
+    monkeypatch.setattr(reader, "look", look)
+    seen: list[SimpleNamespace] = []
+    with reader.Looking(None, seen.append, False) as looking:  # type: ignore[arg-type]
+        for name in ("small", "faint", "clear", "scenery"):
+            looking.at([Made(name)])  # type: ignore[list-item]
+    assert times == ["small", "faint", "clear", "scenery", "small", "faint"]
+    assert [cue.name for cue in seen] == ["faint", "clear", "scenery", "small"]
 
 
 def test_what_fails_while_decoding_stops_the_worker() -> None:

@@ -60,6 +60,10 @@ def test_a_standing_line_is_alive_on_any_ground_and_a_vanished_one_is_not() -> N
         track.observe(picture(number, None))
         assert track.share[-1] < 0.4 and track.weak == count
     assert track.steadiness > 0.9
+    for number in (21, 24, 27):
+        track.observe(picture(number, None))
+    track.weak = 0  # as where half of a text goes and the other half stays
+    assert track.steadiness < 0.5 < 0.9 < track.steadiness_before(5)
 
 
 def test_another_text_at_the_same_place_is_not_taken_for_it() -> None:

@@ -16,14 +16,39 @@ from tamis.subtitles.detect import SAME_TIME
 MOST_SHARED_S = Fraction(2, 5)  # by which the times of one cue and the next on its spot may be off
 HIDDEN_S = Fraction(1, 2)  # for which a text may be hidden between two of its pieces
 LEAST_PIECE = 2  # characters by which a piece is known
-SURE = 0.8  # confidence of a character that is another than the one in its place
+SURE = 0.65  # confidence of a character that is another than the one in its place
 AS_SURE = 0.95  # confidence, as a share, of a cue that is the same as a surer one
 SAME_PLACE = 0.4  # character widths between the places of one and the same character
 
 
 def whole(cues: Sequence[Cue]) -> list[Cue]:
     """The cues that were read, in order of time, without and instead of pieces."""
-    return joined(stacked(shared(without_fragments(mended(cues)))))
+    return joined(stacked(shared(without_fragments(mended(without_drawings(cues))))))
+
+
+def without_drawings(cues: Sequence[Cue]) -> list[Cue]:
+    """Cues but those that are there when the words they show are not: a drawing that was there before a text, or stays behind the
+    next one, is merged with it. The words are known from a cue within that time, and another one stands beside that on its spot.
+    """
+    return [
+        cue
+        for cue in cues
+        if not any(
+            other is not cue
+            and other.text == cue.text
+            and _same_spot(other, cue)
+            and cue.start - SAME_TIME <= other.start
+            and other.end <= cue.end + SAME_TIME
+            and any(_contradicts(third, cue) and _shared_s(third, other) <= SAME_TIME for third in cues)
+            for other in cues
+        )
+    ]
+
+
+def _contradicts(a: Cue, b: Cue) -> bool:
+    """Whether two cues are there at one time on one spot, in other words."""
+    other_words = a.text not in b.text and b.text not in a.text
+    return other_words and _shared_s(a, b) > MOST_SHARED_S and _same_spot(a, b)
 
 
 def mended(cues: Sequence[Cue]) -> list[Cue]:

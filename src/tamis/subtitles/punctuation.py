@@ -20,6 +20,7 @@ from tamis.subtitles.search import ReadCharacter
 FULL_WIDTH = {",": "，", "?": "？", "!": "！", ":": "：", ";": "；", "(": "（", ")": "）", "~": "～"}
 INSIDE_NUMBERS = ",:~()"  # half-width between Latin letters or digits
 DOTS = ".·"
+STOP = "。"
 ONCE = "，、"  # marks of which no two stand side by side
 DOUBTFUL = (
     0.6  # confidence of a mark at the end of a line; where there is one it is 0.73 and more, mostly 0.99
@@ -72,11 +73,13 @@ def _is_latin(text: str) -> bool:
 
 
 def _with_ellipses(read: Sequence[ReadCharacter], dots: str) -> list[ReadCharacter]:
-    """Runs of two and more dots as ellipses of three; one dot more or less than a multiple of three was misread."""
+    """Runs of two and more dots as ellipses of three; one dot more or less than a multiple of three was misread. Three full
+    stops are dots as well."""
     found: list[ReadCharacter] = []
     for text, group in groupby(read, key=lambda character: character.text):
         run = list(group)
-        if text not in dots or len(run) < 2:
+        stops = text == STOP and len(run) >= 3
+        if (text not in dots and not stops) or len(run) < 2:
             found += run
             continue
         number = max(1, round(len(run) / 3))

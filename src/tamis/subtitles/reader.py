@@ -38,6 +38,8 @@ from tamis.subtitles.video import Frame, Video, open_video
 
 # Candidates that wait to be looked at; decoding then waits, too. A clip's last ones come all at once.
 MOST_WAITING = 64
+MOST_AGAIN = 32  # candidates that are kept to be looked at again
+CLEARLY = 0.8  # `decided` of lines that are surely text
 # Characters, about, from which the language is guessed, and from which it is told: `find_language` wants 100 that are sure.
 FIRST_GUESS, FINAL_GUESS = 48, 200
 SURE_LANGUAGE = 0.999  # posterior; nearly all clips have 1 - 1e-6 and more
@@ -139,7 +141,7 @@ def read(
                 f"{video.height} px."
             )
         texts = _Texts(recogniser, settings, None if language == "auto" else language)
-        with _Looking(recogniser, texts.add, pictures) as looking:
+        with Looking(recogniser, texts.add, pictures) as looking:
             detector = Detector(region, merged=settings.merged_frames)
             for frame in _watched(video, progress):
                 looking.at(detector.add(frame))
@@ -149,7 +151,7 @@ def read(
     return choose(texts.finish(), settings)
 
 
-class _Looking:
+class Looking:
     """Looks at candidates in a thread of its own, for the networks take about as long as all else but decoding, and hands the
     results on in this one, in order. A context manager: it ends when all is looked at, or at once when something fails."""
 
@@ -159,15 +161,17 @@ class _Looking:
         self._known: Sequence[float] = ()
         self._worker = ThreadPoolExecutor(1, "tamis-look")
         self._waiting: deque[Future[SeenCue | None]] = deque()
+        # Those that showed little before any size was known: they are looked at again when one is.
+        self._again: deque[Candidate] = deque(maxlen=MOST_AGAIN)
 
-    def __enter__(self) -> _Looking:
+    def __enter__(self) -> Looking:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            while kind is None and self._waiting:
+            while kind is None and (self._waiting or self._look_again()):
                 self._next()
         finally:
             self._worker.shutdown(cancel_futures=True)
@@ -188,8 +192,30 @@ class _Looking:
         """In the worker. All that were found at once are cut out by what was known before, as in `detect`."""
         if first:
             self._known = self._sizes.known()
-        image = candidate.image(self._known)
-        return look(image, self._recogniser, sizes=self._sizes, pictures=self._pictures)
+        seen = look(
+            candidate.image(self._known), self._recogniser, sizes=self._sizes, pictures=self._pictures
+        )
+        if not self._known and not _clear(seen):
+            self._again.append(candidate)
+        return seen
+
+    def _look_again(self) -> bool:
+        """In the end, when nothing waits: whether there is something to be looked at again."""
+        self._known = self._sizes.known()
+        again = list(self._again) if self._known else []
+        self._again.clear()
+        self._waiting.extend(self._worker.submit(self._look_once_more, candidate) for candidate in again)
+        return bool(again)
+
+    def _look_once_more(self, candidate: Candidate) -> SeenCue | None:
+        """In the worker. What shows no text now, either, was handed on before."""
+        seen = self._look(candidate, False)
+        return seen if _clear(seen) else None
+
+
+def _clear(seen: SeenCue | None) -> bool:
+    """Whether a line is surely text."""
+    return seen is not None and any(decided(line.sighting) >= CLEARLY for line in seen.lines)
 
 
 class _Texts:

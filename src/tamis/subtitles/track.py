@@ -290,7 +290,11 @@ class Track:
     @property
     def steadiness(self) -> float:
         """Share of the points that stand: the median over samples, leaving out those in which the line was going."""
-        body = self.share[: len(self.share) - self.weak] or [1.0]
+        return self.steadiness_before(self.weak)
+
+    def steadiness_before(self, samples: int) -> float:
+        """The same, leaving out so many samples at the end."""
+        body = self.share[: len(self.share) - samples] or [1.0]
         return sorted(body)[len(body) // 2]
 
     def changed_character(self) -> tuple[int, int] | None:

@@ -44,6 +44,7 @@ MOST_AT_HOME = 3
 ROWS_REMEMBERED = 12
 MOST_TRACKS = 32
 DELAY = SETTLED + 2  # samples for which an ended line is held back, in case its end was none
+TOLD = 2  # samples after which it is told that another text took the place: that strokes stand takes two
 STEADY = 0.7  # median share of a text's points that stand; drifting texture reaches 0.75, text rarely falls below 0.95
 BRIEF = 6  # samples: a line that goes sooner is suspect where others come and go
 RESTLESS = 3  # so many others
@@ -186,9 +187,9 @@ class Tracker:
             stays = track.alive & track.alive_before & ~inside
             if _share(track) >= STANDS or np.count_nonzero(stays) > 0.75 * np.count_nonzero(~inside):
                 new.add(track.points[stays], fresh=False)
-                new.replaced = ended = self._end(track, inside & ~track.alive)
+                new.replaced = ended = self._end(track, inside & ~track.alive, going=TOLD)
             else:
-                ended = self._end(track, inside & ~track.alive)
+                ended = self._end(track, inside & ~track.alive, going=TOLD)
             if ended is not None:
                 new.parted += self._part_siblings(track, ended.end)
         newborn[new.points.y, new.points.x] = 0
@@ -329,8 +330,11 @@ class Tracker:
         before = [contrast[i] for i in range(max(0, first - 3), first)]
         track.prior = sum(before) / len(before) / max(1.0, track.full) if before else 0.0
 
-    def _end(self, track: Track, vanished: Flags) -> Ended | None:
-        """Finds the last visible frame, by the points that vanished, and hands the line on."""
+    def _end(self, track: Track, vanished: Flags, going: int = 0) -> Ended | None:
+        """Finds the last visible frame, by the points that vanished, and hands the line on.
+
+        going: samples at the end in which it was going, at least.
+        """
         self.tracks.remove(track)
         if track.age <= BRIEF:
             self._brief.append((self.sample, track.points.weight(), track.box))
@@ -350,12 +354,12 @@ class Tracker:
         before = sum(s.sample < self.sample - max(1, track.weak) for s in shots)
         full = median(contrast[i] for i in _sampled(shots, 0, before)[-5:]) if before else max(contrast)
         last = last_visible(contrast, max(0, before - 1), full)
-        return self._hand_on(track, shots[last].end)
+        return self._hand_on(track, shots[last].end, going)
 
-    def _hand_on(self, track: Track, end: Fraction) -> Ended:
+    def _hand_on(self, track: Track, end: Fraction, going: int = 0) -> Ended:
         assert track.start is not None
         points = track.all_points()
-        steady = track.steadiness
+        steady = track.steadiness_before(max(going, track.weak))
         ended = Ended(points, track.start, end, track.full, steady, track.prior, track.born, self.sample)
         self._ended.append(ended)
         if steady >= STEADY and track.age > BRIEF:
