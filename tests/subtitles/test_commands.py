@@ -79,6 +79,13 @@ def test_one_video_to_one_file(tamis: Tamis, tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["film.srt"]
 
 
+def test_ass_has_the_glyphs_of_what_was_read(tamis: Tamis, tmp_path: Path) -> None:
+    one(tmp_path, "これはとても良いですね")
+    assert tamis("read", "film.mp4", "-o", "film.ass").returncode == 0
+    assert "Noto Sans CJK JP" in (tmp_path / "film.ass").read_text(encoding="utf-8")
+    assert "Noto Sans CJK KR" in tamis("read", "film.mp4", "--format", "ass", "--language", "ko").stdout
+
+
 @pytest.mark.parametrize("ending", ["vtt", "ass", "json"])
 def test_the_ending_chooses_the_format(tamis: Tamis, tmp_path: Path, ending: str) -> None:
     one(tmp_path)

@@ -238,6 +238,8 @@ NEAT_CUES = [(1.0, 2.5, "你好\n第二行"), (3.0, 4.0, "再见")]
         NEAT.replace("02,500", "02,500 X1:40 X2:600 Y1:20 Y2:50"),
         NEAT.replace("你好", "<i>{\\an8}你好</i>").replace("再见", '<font color="#fff">再见</font>'),
         NEAT + "\n3\n00:00:05,000 --> 00:00:06,000\n\n",  # a cue without text
+        NEAT.replace("第二行", "\n\n第二行"),  # empty lines within a text
+        NEAT.replace("第二行\n", "\n第二行"),  # and none behind it
     ],
 )
 def test_srt_in_the_wild(tmp_path, content):
@@ -248,9 +250,13 @@ def test_vtt_in_the_wild(tmp_path):
     content = (
         "\ufeffWEBVTT - 片名\nKind: captions\n\nSTYLE\n::cue { color: white }\n\nNOTE\na note\nof two lines\n\n"
         "intro\n00:01.000 --> 00:02.500 line:0 align:left\n<v 张三>你好</v> &amp; <00:01.500>再见\n\n"
-        "1:00:03.000 --> 1:00:04.000\nno name\n"
+        "1:00:03.000 --> 1:00:04.000\nno name\n\nNOTE-1\n1:00:05.000 --> 1:00:06.000\na name\n"
     )
-    assert parsed(tmp_path, ".vtt", content) == [(1.0, 2.5, "你好 & 再见"), (3603.0, 3604.0, "no name")]
+    assert parsed(tmp_path, ".vtt", content) == [
+        (1.0, 2.5, "你好 & 再见"),
+        (3603.0, 3604.0, "no name"),
+        (3605.0, 3606.0, "a name"),
+    ]
 
 
 def test_ass_in_the_wild(tmp_path):
@@ -262,6 +268,15 @@ def test_ass_in_the_wild(tmp_path):
         "Dialogue: 0,0:00:01.00,0:00:02.00,x,,0,0,0,,一\n[Fonts]\n"
     )
     assert parsed(tmp_path, ".ass", content) == [(1.0, 2.0, "一"), (3.0, 4.5, "二, 逗号\n下\u00a0行")]
+    content = content.replace("Format: L", "format: L").replace("Dialogue", "dialogue")
+    content = content.replace("二", "{\\p1\\pos(1,2)}m 0 0 l 9 9{\\p0}二") + "[events]\n"
+    content += "Dialogue: 0,0:00:07.00,0:00:08.00,x,,0,0,0,,{\\p2}m 0 0 l 9 9\n"
+    assert parsed(tmp_path, ".ass", content) == [(1.0, 2.0, "一"), (3.0, 4.5, "二, 逗号\n下\u00a0行")]
+
+
+def test_ass_names_a_face_with_the_glyphs_of_the_language():
+    for language, region in {"": "SC", "zh-hans": "SC", "zh-hant": "TC", "ja": "JP", "ko": "KR"}.items():
+        assert f"Default,Noto Sans CJK {region}," in formats.dumps([], ".ass", language=language)
 
 
 def test_overlapping_and_unordered_cues_are_read(tmp_path):
@@ -274,7 +289,9 @@ def test_overlapping_and_unordered_cues_are_read(tmp_path):
     [
         (".srt", "1\n00:00:01,000 -> 00:00:02,000\nx\n", "line 1: found '1'"),
         (".srt", "1\n00:00:01,000 --> soon\nx\n", "line 2: found '00:00:01,000 --> soon', expected times such as"),
-        (".srt", NEAT + "\nlost words\n", "line 10: found 'lost words', expected a number or times"),
+        (".srt", "lost words\n\n" + NEAT, "line 1: found 'lost words', expected a number or times"),
+        (".srt", NEAT + "\nwords\n00:00:05,000 --> 00:00:06,000\nx\n", "line 10: found 'words', expected a number"),
+        (".srt", NEAT + "\nwords\n\nmore\n00:00:05,000 --> soon\n", "line 13: found '00:00:05,000 --> soon'"),
         (".srt", "words\n00:00:01,000 --> 00:00:02,000\nx\n", "line 1: found 'words'"),
         (".srt", "1\n00:00:03,000 --> 00:00:02,000\nx\n", "line 2: found '00:00:03,000 --> 00:00:02,000', expected an end"),
         (".vtt", NEAT, "line 1: found '1', expected WEBVTT"),

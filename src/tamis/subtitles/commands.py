@@ -150,7 +150,8 @@ def _read_one(path: Path, settings: Settings, options: argparse.Namespace) -> in
     with Progress(path.name) as bar:
         cues = _cues(path, settings, tell=bar.line, progress=bar)
     if output is None:
-        _print_cues(cues, path, ".json" if options.json else f".{options.format or 'srt'}")
+        ending = ".json" if options.json else f".{options.format or 'srt'}"
+        _print_cues(cues, path, ending, settings.language)
         if settings.review is not None:
             _write_page(cues, path, settings.review, settings.language)
     else:
@@ -249,26 +250,36 @@ def _frame_size(source: Path) -> tuple[int, int]:
 def _write(cues: list[Cue], source: Path, output: Path, review: Path | None, language: str) -> None:
     from tamis.subtitles import formats
 
-    formats.write(cues, output, source=source.name, frame_size=_frame_size(source))
+    language = _told_language(cues, language)
+    formats.write(cues, output, source=source.name, frame_size=_frame_size(source), language=language)
     if review is not None:
         _write_page(cues, source, review, language)
 
 
 def _write_page(cues: list[Cue], source: Path, path: Path, language: str) -> None:
-    from tamis.subtitles import review, scripts
+    from tamis.subtitles import review
 
-    if language == "auto":
-        language = scripts.detect_language(cue.text for cue in cues)[0] if cues else ""
+    language = _told_language(cues, language)
     review.write(cues, path, title=source.stem, frame_size=_frame_size(source), language=language)
 
 
-def _print_cues(cues: list[Cue], source: Path, ending: str) -> None:
+def _told_language(cues: list[Cue], asked: str) -> str:
+    """Empty where nothing tells."""
+    from tamis.subtitles import scripts
+
+    if asked != "auto":
+        return asked
+    return scripts.detect_language(cue.text for cue in cues)[0] if cues else ""
+
+
+def _print_cues(cues: list[Cue], source: Path, ending: str, language: str) -> None:
     from tamis.subtitles import formats
 
     # Subtitles that go into a file or another program are a subtitle file, whatever this terminal can show.
     if isinstance(sys.stdout, TextIOWrapper) and not sys.stdout.isatty():
         sys.stdout.reconfigure(encoding="utf-8", newline="\n")
-    sys.stdout.write(formats.dumps(cues, ending, source=source.name, frame_size=_frame_size(source)))
+    size, language = _frame_size(source), _told_language(cues, language)
+    sys.stdout.write(formats.dumps(cues, ending, source=source.name, frame_size=size, language=language))
 
 
 def _summary(cues: list[Cue]) -> dict[str, Any]:

@@ -36,22 +36,29 @@ def write(
     *,
     source: str = "",
     frame_size: tuple[int, int] | None = None,
+    language: str = "",
 ) -> None:
     """Writes a subtitle file in UTF-8, in the format that the ending of `path` names; whole or not at all.
 
     source      name of the video, kept in .json and as the title of .ass
     frame_size  (width, height) of the upright frame; with it, .vtt and .ass put cues back at the top that stood there
+    language    such as "zh-hant", for the face that .ass names: each has the glyphs of one region
 
     Raises `UsageError` for another ending, `OutputError` when the file cannot be written.
     """
     target = Path(path)
-    text = dumps(cues, target.suffix, source=source, frame_size=frame_size)
+    text = dumps(cues, target.suffix, source=source, frame_size=frame_size, language=language)
     with replacing(target) as beside:
         beside.write_text(text, encoding="utf-8", newline="\n")
 
 
 def dumps(
-    cues: Sequence[Cue], ending: str, *, source: str = "", frame_size: tuple[int, int] | None = None
+    cues: Sequence[Cue],
+    ending: str,
+    *,
+    source: str = "",
+    frame_size: tuple[int, int] | None = None,
+    language: str = "",
 ) -> str:
     """What `write` would write. `ending` is one of `ENDINGS`."""
     source = source.encode("utf-8", "replace").decode()  # file names may hold bytes that are no text
@@ -61,7 +68,7 @@ def dumps(
         case ".vtt":
             return _vtt(cues, frame_size)
         case ".ass":
-            return _ass(cues, source, frame_size)
+            return _ass(cues, source, frame_size, language)
         case ".json":
             return cue_json.dumps(cues, source, frame_size)
     raise UsageError(f"The ending {ending!r} names no known subtitle format: use {', '.join(ENDINGS)}.")
@@ -165,10 +172,15 @@ _VTT_MARKUP = re.compile(r"<[^<>]*>")
 
 
 def _parse_srt(text: str) -> list[Cue]:
-    blocks = list(_blocks(text))
-    for first, block in blocks:
-        if not re.fullmatch(r"\W*[0-9]+\W*", block[0]) and not _is_times(block[0], first):
+    blocks: list[tuple[int, list[str]]] = []
+    for first, block in _blocks(text):
+        if re.fullmatch(r"\W*[0-9]+\W*", block[0]) or _is_times(block[0], first):
+            blocks.append((first, block))
+        elif not blocks or (len(block) > 1 and _is_times(block[1], first + 1)):
             raise _Malformed(first, block[0], f"a number or times such as {_TIME_EXAMPLE}")
+        else:  # an empty line within a text
+            begin, before = blocks[-1]
+            before += [""] * (first - begin - len(before)) + block
     return list(_timed_blocks(blocks, lambda line: _SRT_MARKUP.sub("", line)))
 
 
@@ -177,7 +189,7 @@ def _parse_vtt(text: str) -> list[Cue]:
     first, header = next(blocks, (1, [""]))
     if first != 1 or not re.fullmatch(r"WEBVTT(?:[ \t].*)?", header[0]):
         raise _Malformed(first, header[0], "WEBVTT in the first line")
-    cues = (block for block in blocks if not re.match(r"(?:NOTE|STYLE|REGION)\b", block[1][0]))
+    cues = (block for block in blocks if not re.match(r"(?:NOTE|STYLE|REGION)(?:\s|$)", block[1][0]))
     return list(_timed_blocks(cues, lambda line: html.unescape(_VTT_MARKUP.sub("", line))))
 
 
@@ -265,7 +277,7 @@ PlayResY: {height}
 [V4+ Styles]
 Format: Name, Fontname, Fontsize, PrimaryColour, SecondaryColour, OutlineColour, BackColour, Bold, Italic, Underline, \
 StrikeOut, ScaleX, ScaleY, Spacing, Angle, BorderStyle, Outline, Shadow, Alignment, MarginL, MarginR, MarginV, Encoding
-Style: Default,Noto Sans CJK SC,{size},&H00FFFFFF,&H00FFFFFF,&H00000000,&H80000000,0,0,0,\
+Style: Default,Noto Sans CJK {region},{size},&H00FFFFFF,&H00FFFFFF,&H00000000,&H80000000,0,0,0,\
 0,100,100,0,0,1,{outline},0,2,{margin},{margin},{margin},1
 
 [Events]
@@ -273,13 +285,24 @@ Format: Layer, Start, End, Style, Name, MarginL, MarginR, MarginV, Effect, Text
 """
 
 
-def _ass(cues: Sequence[Cue], source: str, frame_size: tuple[int, int] | None) -> str:
+_ASS_REGIONS = {"zh-hant": "TC", "ja": "JP", "ko": "KR"}
+
+
+def _ass(cues: Sequence[Cue], source: str, frame_size: tuple[int, int] | None, language: str) -> str:
     width, height = frame_size or (1920, 1080)
     title = re.sub(r"\s+", " ", source) or "Subtitles"
     # The size counts ascent and descent: a glyph is about 0.69 of it, here 1/19 of the picture's height.
     size, outline, margin = round(height / 13), max(1, round(height / 360)), round(height / 27)
     out = [
-        _ASS_HEADER.format(title=title, width=width, height=height, size=size, outline=outline, margin=margin)
+        _ASS_HEADER.format(
+            title=title,
+            width=width,
+            height=height,
+            region=_ASS_REGIONS.get(language, "SC"),
+            size=size,
+            outline=outline,
+            margin=margin,
+        )
     ]
     for cue in cues:
         start, end = (_ass_clock(time) for time in on_grid(cue, 100))
@@ -307,19 +330,22 @@ def _parse_ass(text: str) -> list[Cue]:
     for number, line in enumerate(_split(text), 1):
         if line.startswith("["):
             section = line.strip().lower()
-        elif section == "[events]" and line.startswith("Format:"):
-            fields = [field.strip().lower() for field in line.removeprefix("Format:").split(",")]
+            continue
+        kind, _, values = line.partition(":")
+        kind = kind.strip().lower() if section == "[events]" else ""
+        if kind == "format":
+            fields = [field.strip().lower() for field in values.split(",")]
             if not {"start", "end"} <= set(fields) or fields[-1] != "text":
                 raise _Malformed(number, line, "a Format with Start and End whose last field is Text")
-        elif section == "[events]" and line.startswith("Dialogue:"):
-            cues.extend(_ass_event(line, number, fields))
+        elif kind == "dialogue":
+            cues.extend(_ass_event(line, values, number, fields))
     if not re.search(r"^\[events\]", text, re.IGNORECASE | re.MULTILINE):
         raise _Malformed(1, _split(text)[0], "a file with a section [Events]")
     return cues
 
 
-def _ass_event(line: str, number: int, fields: list[str]) -> Iterator[Cue]:
-    values = line.removeprefix("Dialogue:").split(",", len(fields) - 1)
+def _ass_event(line: str, event_text: str, number: int, fields: list[str]) -> Iterator[Cue]:
+    values = event_text.split(",", len(fields) - 1)
     event = dict(zip(fields, values, strict=False))
     times = [re.fullmatch(_TIME, event.get(field, "").strip()) for field in ("start", "end")]
     if len(values) != len(fields) or None in times:
@@ -327,8 +353,19 @@ def _ass_event(line: str, number: int, fields: list[str]) -> Iterator[Cue]:
     start, end = (_seconds(*found.groups()) for found in times if found)
     if end < start:
         raise _Malformed(number, line, "an end that is not before the start")
-    text = _ASS_MARKUP.sub(lambda found: _ASS_PLAIN.get(found[0], ""), event["text"])
-    yield from _cue(start, end, text.split("\n"))
+    yield from _cue(start, end, _ass_plain(event["text"]).split("\n"))
+
+
+def _ass_plain(text: str) -> str:
+    """Without markup, and without what {\\p1} makes the commands of a drawing."""
+    out, place, drawing = [], 0, False
+    for found in _ASS_MARKUP.finditer(text):
+        if not drawing:
+            out += [text[place : found.start()], _ASS_PLAIN.get(found[0], "")]
+        place = found.end()
+        if modes := re.findall(r"\\p([0-9]+)", found[0]):
+            drawing = int(modes[-1]) > 0
+    return "".join(out if drawing else [*out, text[place:]])
 
 
 # Files

@@ -62,7 +62,7 @@ class Lines:
         print(f"waiting for {path}, which the renderer has not written yet", file=sys.stderr, flush=True)
         there, since = -1, time.monotonic()
         while not path.exists():
-            if (now := len(list(self.folder.glob("shard-*.npz")))) != there:
+            if (now := len(list(self.folder.glob("shard-????.npz")))) != there:
                 there, since = now, time.monotonic()
             elif time.monotonic() - since > PATIENCE_S:
                 raise InputError(
