@@ -60,6 +60,7 @@ bench: $(VENV)/.dev work/peers-venv/.made work/toolbox-venv/.made llama fonts ##
 	work/toolbox-venv/bin/python benchmarks/slides_toolbox.py work/score/repeated-20000-0.6-4.tif
 	$(BIN)/python benchmarks/weakseg_speed.py
 	$(BIN)/python benchmarks/proliferation_coverage.py
+	$(BIN)/python benchmarks/proliferation_hot_spot.py
 	$(BIN)/python benchmarks/proliferation_fields.py --cases test --stains 1
 	$(BIN)/python benchmarks/proliferation_pam50.py "$${TAMIS_DATA:-../shared/data}"
 	$(BIN)/python benchmarks/proliferation_detect.py --count 6 --size 6144 --seed 1000

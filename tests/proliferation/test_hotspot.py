@@ -146,6 +146,6 @@ def test_mitoses_that_lie_evenly_have_a_hot_spot_too() -> None:
 def test_where_there_is_nothing_to_draw_nothing_is_expected() -> None:
     tissue = np.ones((4, 4), bool)
     assert spread_evenly(0, tissue, 100.0, 2.0) is None
-    assert spread_evenly(1_000_000, tissue, 100.0, 2.0) is None
+    assert spread_evenly(1_501, tissue, 100.0, 2.0) is None
     assert spread_evenly(5, np.zeros((4, 4), bool), 100.0, 2.0) is None
     assert spread_evenly(5, tissue, 100.0, 2.0) == (5, 5, 5)

@@ -20,7 +20,11 @@ from tamis.proliferation.mitosis import Mitosis
 
 Shape = Literal["square", "circle"]
 SLACK = 1e-9  # of the window's size: what rounding may add to a distance
-MOST_DRAWS, MOST_DRAWN = 100, 10_000  # of `spread_evenly`: draws, and mitoses over all of them
+LEAST_DRAWS, MOST_DRAWS, MOST_DRAWN = (
+    40,
+    100,
+    60_000,
+)  # of `spread_evenly`: draws; mitoses over all of them, seconds of work
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,17 +78,17 @@ def hot_spot(mitoses: Sequence[Mitosis], area_mm2: float = 2.0, shape: Shape = "
 
 
 def spread_evenly(
-    n: int, tissue: NDArray[np.bool_], um_per_px: float, area_mm2: float, shape: Shape = "square"
+    n: int, tissue: NDArray[np.bool_], um_per_px: float, area_mm2: float
 ) -> tuple[float, float, float] | None:
     """What the hot spot of `n` mitoses would hold if they lay evenly over the tissue [h, w]: the mean and the limits of 95 %.
 
     The fullest of all windows holds more than an average one also where there is no hot spot at all; this is how much more.
-    Mitoses are drawn anew at places of the tissue, up to 100 times; with very many, which then differ little, less often.
-    None for more than can be drawn in seconds, and without mitoses.
+    Mitoses are drawn anew at places of the tissue, 40 to 100 times, and counted in squares: a circle of the same area holds as
+    many, to some 2 %, and takes four times as long. None without mitoses, and for more than 1,500, which would take long.
     """
     draws = min(MOST_DRAWS, MOST_DRAWN // max(1, n))
     rows, columns = np.nonzero(tissue)
-    if n == 0 or draws == 0 or len(rows) == 0:
+    if n == 0 or draws < LEAST_DRAWS or len(rows) == 0:
         return None
     generator = np.random.default_rng(0)
     counts = []
@@ -92,7 +96,7 @@ def spread_evenly(
         at = generator.integers(0, len(rows), n)
         x, y = ((places[at] + generator.uniform(0, 1, n)) * um_per_px for places in (columns, rows))
         spot = hot_spot(
-            [Mitosis(*place, 1.0) for place in zip(x.tolist(), y.tolist(), strict=True)], area_mm2, shape
+            [Mitosis(*place, 1.0) for place in zip(x.tolist(), y.tolist(), strict=True)], area_mm2
         )
         counts.append(spot.count if spot else 0)
     low, high = np.quantile(counts, [0.025, 0.975])

@@ -197,7 +197,7 @@ def score(
         graded, found, spot, count_interval(count), regions, mask, values, predicted, detector, whole, models, clock.seconds
     )  # fmt: skip
     searched = mask[0] & scored.searched
-    even = spread_evenly(len(found), searched, mask[1], graded.area_mm2, settings.shape)
+    even = spread_evenly(len(found), searched, mask[1], graded.area_mm2)
     return replace(scored, even=even)
 
 
