@@ -371,6 +371,18 @@ def test_evaluate_two_files(tamis: Tamis, tmp_path: Path) -> None:
     assert any(line.startswith("start error") and "20.0 ms" in line for line in lines)
 
 
+def test_without_true_cues_no_share_of_them_is_told(tamis: Tamis, tmp_path: Path) -> None:
+    srt(tmp_path / "truth.srt")
+    srt(tmp_path / "found.srt", ("00:00:01,000", "00:00:02,000", "你好"))
+    shown = tamis("evaluate", "found.srt", "truth.srt").stdout.splitlines()
+    assert shown[0] == "1 file, 0 true cues, 1 invented"
+    values = dict(line.rsplit(maxsplit=1) for line in shown[1:])
+    assert values["characters, with punctuation"] == values["cues right to the last mark"] == "-"
+    assert values["end to end, with punctuation"] == "0.00%"
+    record = json.loads(tamis("evaluate", "found.srt", "truth.srt", "--json").stdout)
+    assert record["score"]["exact"]["value"] is record["score"]["recall"]["value"] is None
+
+
 def test_evaluate_two_folders(tamis: Tamis, tmp_path: Path) -> None:
     cue = ("00:00:01,000", "00:00:02,000", "你好")
     for name in ("a", "b"):

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from tamis.agreement import Estimate
 from tamis.errors import InputError, UsageError
 from tamis.subtitles import formats
 from tamis.subtitles.evaluate import Summary, TrueCue, Truth, read_truth, score_clip, summarise
@@ -42,9 +43,15 @@ def compare(hypotheses: Path, truth: Path, rate: Fraction | None = None) -> Comp
         scores.append(score_clip(found, wanted, max(ends, default=Fraction(0)), found_path.stem))
     if len(units) > 1:
         raise UsageError(f"Some files in {truth} state their frame rate and some do not: add --rate.")
-    return Comparison(
-        summarise(scores, np.random.default_rng(0)), units.pop() if units else "ms"
-    )  # seeded: repeatable
+    score = summarise(scores, np.random.default_rng(0))  # seeded: repeatable
+    return Comparison(score if score.true_cues else _without_truth(score), units.pop() if units else "ms")
+
+
+def _without_truth(score: Summary) -> Summary:
+    """Where there is no true cue, shares of them are no numbers. (A clip without subtitles among others counts nothing.)"""
+    none = Estimate(math.nan, math.nan, math.nan, score.clips)
+    forms = dict.fromkeys(score.character, none)
+    return replace(score, character=forms, per_cue=forms, exact=none, recall=none)
 
 
 def _pairs(hypotheses: Path, truth: Path) -> list[tuple[Path, Path]]:
@@ -94,6 +101,9 @@ def report(comparison: Comparison) -> list[str]:
         "cue F1": score.f1,
     }
     for name, row in rows.items():
+        if math.isnan(row.value):
+            lines.append(f"{name:<30}{'-':>8}")
+            continue
         interval = "" if math.isnan(row.low) else f"  ({row.low:.2%} to {row.high:.2%}, n = {row.n})"
         lines.append(f"{name:<30}{row.value:8.2%}{interval}")
     for name, errors in {"start error": score.start, "end error": score.end}.items():
