@@ -2,7 +2,6 @@
 
 import threading
 from collections.abc import Sequence
-from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,8 +11,7 @@ import pytest
 from tamis.errors import InputError, UsageError
 from tamis.subtitles import read, reader
 from tamis.subtitles.detect import detect
-from tamis.subtitles.evaluate import TrueCue, Truth, score_clip
-from tamis.subtitles.formats import parse
+from tamis.subtitles.formats import on_grid, parse
 from tamis.subtitles.lattice import Lattice
 from tamis.subtitles.layout import Sizes
 from tamis.subtitles.published import default_recogniser
@@ -33,12 +31,8 @@ def test_the_bundled_clip_is_read_with_exact_times() -> None:
     told: list[float] = []
     cues = read(SAMPLES / "moonlight.mp4", pictures=True, progress=told.append)
     truth = parse(SAMPLES / "moonlight.srt")
-    score = score_clip(
-        cues, Truth(tuple(TrueCue(c.start, c.end, c.text) for c in truth), Fraction(24)), Fraction(16)
-    )
-    assert score.cues.true_positives >= len(truth) - 1 and score.cues.false_positives <= 1
-    assert score.whole["with_punctuation"].accuracy > 0.85
-    assert np.median(score.start_errors) < 0.1 and np.median(score.end_errors) < 0.1
+    # Its texts are far from any doubt, so this holds with and without compiled kernels.
+    assert [(*on_grid(c, 1000), c.text) for c in cues] == [(*on_grid(c, 1000), c.text) for c in truth]
     assert told == sorted(told) and told[0] >= 0 and told[-1] <= 1
     assert all(cue.picture.startswith(b"\x89PNG") for cue in cues)
     two_lines = [cue for cue in cues if len(cue.lines) == 2]
