@@ -146,14 +146,6 @@ class LanguageModel:
             contexts = self.extend(contexts, symbol[:, None])[1][:, 0]
         return self.extend(contexts, symbols)[0]
 
-    def log_text_probability(self, text: str) -> float:
-        """log P(the whole line, with its end), natural logarithm. `text` is folded first."""
-        contexts, total = self.begin(), 0.0
-        for symbol in self._symbols[np.append(characters.encode(text), END)]:
-            log_p, following = self.extend(contexts, np.array([[symbol]]))
-            contexts, total = following[:, 0], total + float(log_p[0, 0])
-        return total
-
     def save(self, path: Path) -> None:
         """Write the tables as an .npz without pickled objects, logarithms rounded to a byte each."""
         symbol = (self.keys & np.uint64((1 << SYMBOL_BITS) - 1)).astype(np.uint16)

@@ -25,7 +25,7 @@ class Lattice:
     log_skip     [n]     float32, log P(no character is centred here)
     log_space    [n + 1] float32, log-odds that a space stands directly before candidate i (index n: after the last); for a
                          path that skips candidates, the odds of a gap are the maximum over the boundaries inside it
-    labels       [n, k]  int32, class indices into `tamis.subtitles.characters.CLASSES`, best first
+    labels       [n, k]  int32, class indices into `tamis.subtitles.characters.classes()`, best first
     log_class    [n, k]  float32, log P(class | a character is centred here), calibrated
     """
 

@@ -95,7 +95,7 @@ class Standing:
     scw       width of a character, px
     centred   mean P(a character is centred there) over its characters
     evidence  mean of that times P(class), by sight alone
-    decided   how decided the networks are of where characters are; see `reader.decided`
+    decided   how decided the networks are of where characters are; see `layout.decided`
     """
 
     text: str

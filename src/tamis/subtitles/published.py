@@ -46,7 +46,7 @@ def language_model(language: str) -> LanguageModel:
 
 
 def operating_point(kind: type[Point]) -> Point:
-    """The thresholds and factors published with the ensemble, as `kind` (`read.Settings`)."""
+    """The thresholds and factors published with the ensemble, as `kind` (`reader.Settings`)."""
     point = dict(weights.load(FOLDER / f"{TRUNKS}.json").operating_point)
     search_names = {f.name for f in fields(SearchWeights)}
     search = {name: point.pop(name) for name in list(point) if name in search_names and name != "temperature"}
