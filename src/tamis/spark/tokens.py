@@ -148,8 +148,8 @@ def prepare(inputs: Iterable[Path], folder: Path, tokenizer: Any, least: int = 1
             "give more text or a shorter --context."
         )
     with replacing(folder / "tokens.json") as beside:
-        stored = {"dtype": dtype.name} | {name: asdict(split) for name, split in splits.items()}
-        stored["texts"] = sources(paths)
+        stored: dict[str, Any] = {"dtype": dtype.name, "texts": sources(paths)}
+        stored |= {name: asdict(split) for name, split in splits.items()}
         beside.write_text(json.dumps(stored, indent=2) + "\n", encoding="utf-8")
     return splits
 
