@@ -81,6 +81,14 @@ def test_geojson_is_what_qupath_reads(tmp_path: Path) -> None:
     assert len(feature["geometry"]["coordinates"]) == 2
 
 
+def test_places_are_counted_from_where_qupath_counts(tmp_path: Path) -> None:
+    path = tmp_path / "a.geojson"
+    write_geojson(polygons(RING), path, px_scale=4.0, um_per_px=0.25, name="a", origin_px=(15, 8))
+    (feature,) = json.loads(path.read_text())["features"]
+    assert shape(feature["geometry"]).bounds == (5, 12, 125, 92)
+    assert feature["properties"]["measurements"]["Area um^2"] == pytest.approx(RING.sum() * 1.0)
+
+
 def test_an_empty_collection_is_one_too(tmp_path: Path) -> None:
     path = tmp_path / "a.geojson"
     assert write_geojson([], path, px_scale=1.0, um_per_px=None, name="a") == 0

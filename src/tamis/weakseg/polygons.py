@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from shapely import Polygon, box, union_all
-from shapely.affinity import scale
+from shapely.affinity import affine_transform
 from shapely.geometry import mapping
 from shapely.geometry.base import BaseGeometry
 
@@ -90,9 +90,18 @@ def _without_small_holes(part: BaseGeometry, smallest_px: float) -> Polygon:
 
 
 def write_geojson(
-    parts: Iterable[Polygon], path: Path, *, px_scale: float, um_per_px: float | None, name: str
+    parts: Iterable[Polygon],
+    path: Path,
+    *,
+    px_scale: float,
+    um_per_px: float | None,
+    name: str,
+    origin_px: tuple[int, int] = (0, 0),
 ) -> int:
-    """Stream a FeatureCollection; `px_scale` full-resolution pixels are one of the mask. Returns how many features."""
+    """Stream a FeatureCollection; `px_scale` full-resolution pixels are one of the mask. Returns how many features.
+
+    origin_px   the full-resolution pixel from which QuPath counts (`Slide.origin_px`)
+    """
     count = 0
     with replacing(path) as beside, beside.open("w", encoding="utf-8") as file:
         file.write('{"type": "FeatureCollection", "features": [')
@@ -100,15 +109,17 @@ def write_geojson(
             file.write(
                 ("," if count else "")
                 + "\n"
-                + json.dumps(_feature(part, px_scale, um_per_px, f"{name}/{count}"))
+                + json.dumps(_feature(part, px_scale, origin_px, um_per_px, f"{name}/{count}"))
             )
             count += 1
         file.write("\n]}\n")
     return count
 
 
-def _feature(part: Polygon, px_scale: float, um_per_px: float | None, identity: str) -> dict[str, Any]:
-    placed = scale(part, px_scale, px_scale, origin=(0, 0))
+def _feature(
+    part: Polygon, px_scale: float, origin_px: tuple[int, int], um_per_px: float | None, identity: str
+) -> dict[str, Any]:
+    placed = affine_transform(part, [px_scale, 0, 0, px_scale, -origin_px[0], -origin_px[1]])
     geometry = mapping(placed)
     rings = [[[round(x, 2), round(y, 2)] for x, y in ring] for ring in geometry["coordinates"]]
     measurements = {} if um_per_px is None else {"Area um^2": round(placed.area * um_per_px**2, 2)}

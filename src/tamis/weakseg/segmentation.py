@@ -92,6 +92,7 @@ def segment_file(
             px_scale=px_scale,
             um_per_px=source.um_per_px,
             name=here.name,
+            origin_px=source.origin_px if isinstance(source, Slide) else (0, 0),
         )
         write_overlay(source.thumbnail(max_px=OVERLAY_MAX_PX), mask, _named(stem, ".overlay.png"))
         summary = {
