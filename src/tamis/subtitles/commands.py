@@ -19,6 +19,7 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tamis import __version__
 from tamis.arguments import number_of_jobs, run_verb
 from tamis.batch import Item, Outcome, Told, expand, plan, run
 from tamis.errors import InputError, InputWarning, UsageError
@@ -199,6 +200,7 @@ def _noted(settings: Settings) -> dict[str, Any]:
     """What makes another result, for the journal: JSON values."""
     region, review = settings.region, settings.review
     return {
+        "tamis": __version__,
         "language": settings.language,
         "region": list(region) if region else None,
         "review": os.fsdecode(review.absolute()) if review else None,
