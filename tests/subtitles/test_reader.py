@@ -1,15 +1,18 @@
 """The whole reader on the bundled clip, and its smaller decisions on records made by hand."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from films import film
 
 from tamis.errors import InputError, UsageError
 from tamis.subtitles import read, reader
+from tamis.subtitles.characters import encode
 from tamis.subtitles.detect import detect
 from tamis.subtitles.formats import on_grid, parse
 from tamis.subtitles.lattice import Lattice
@@ -137,7 +140,9 @@ def test_a_region_without_subtitles_has_none() -> None:
     assert read(SAMPLES / "moonlight.mp4", region=(0, 0, 960, 250)) == []
 
 
-@pytest.mark.parametrize("region", [(960, 0, 970, 10), (0, 5000, 960, 6000)])
+@pytest.mark.parametrize(
+    "region", [(960, 0, 970, 10), (0, 5000, 960, 6000), (-50, -50, -10, -10), (0, 0, 0, 0)]
+)
 def test_a_region_outside_of_the_picture_is_wrong_usage(region: tuple[int, int, int, int]) -> None:
     with pytest.raises(UsageError, match=r"lies outside of the picture, which is 960 x \d+ px"):
         read(SAMPLES / "moonlight.mp4", region=region)
@@ -147,6 +152,70 @@ def test_the_function_is_what_the_package_exports() -> None:
     import tamis.subtitles as package
 
     assert all(hasattr(package, name) for name in package.__all__)
+
+
+@pytest.mark.parametrize(
+    "region", [(0, 0, 1, 1), (10.4, 10, 20, 300), (950, 300, 2000, 540), (90, 90, 20, 20)]
+)
+def test_a_region_too_small_for_text_is_wrong_usage(region: tuple[int, int, int, int]) -> None:
+    with pytest.raises(UsageError, match="is too small for text"):
+        read(SAMPLES / "moonlight.mp4", region=region)
+
+
+def test_a_region_may_reach_over_the_edges() -> None:
+    assert reader._looked_at((-5, 300.2, 5000, 999), SimpleNamespace(width=960, height=540, path="f")) == (  # type: ignore[arg-type]
+        0, 300, 960, 540,
+    )  # fmt: skip
+
+
+def test_a_picture_too_small_for_text_is_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"dot.mkv: its picture of 8 x 2 px is too small for text"):
+        read(film(tmp_path / "dot.mkv", range(3), size=(8, 2)))
+
+
+SPOKEN = {
+    "zh-hans": "我没时间跟你们说话",
+    "zh-hant": "我沒時間跟你們說話",
+    "ja": "遠い空に君の声が聞こえる",
+}
+
+
+@pytest.mark.parametrize(
+    ("parts", "language"),
+    [
+        ([("ja", 20), ("zh-hans", 180)], "zh-hans"),
+        ([("ja", 20), ("zh-hant", 180), ("ja", 10)], "zh-hant"),
+        ([("zh-hans", 30), ("ja", 170)], "ja"),
+        ([("zh-hant", 200)], "zh-hant"),
+    ],
+)
+def test_a_song_in_another_language_does_not_decide_for_the_film(
+    parts: list[tuple[str, int]], language: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Sees:
+        """Every character surely."""
+
+        def lattices(self, sightings: Iterable[SimpleNamespace], **_: object) -> Iterator[Lattice]:
+            for one in sightings:
+                labels = encode(one.text)[:, None]
+                n = len(labels)
+                centre, space = np.full(n, -0.05, np.float32), np.full(n + 1, -5, np.float32)
+                sure = np.full((n, 1), -0.05, np.float32)
+                yield Lattice(np.arange(n, dtype=np.float32), centre, centre - 3, space, labels, sure)
+
+    def recognise(seen: list[SimpleNamespace], language: str, *_: object) -> list[SimpleNamespace]:
+        return [SimpleNamespace(start=cue.start, end=cue.end, language=language) for cue in seen]
+
+    monkeypatch.setattr(reader, "recognise", recognise)
+    texts = reader._Texts(Sees(), reader.Settings(), None)  # type: ignore[arg-type]
+    spoken = [SPOKEN[part] for part, number in parts for _ in range(number)]
+    for second, text in enumerate(spoken):
+        sighting = SimpleNamespace(text=text, mass=np.full(len(text), 0.99, np.float32))
+        line = SimpleNamespace(sighting=sighting)
+        texts.add(SimpleNamespace(start=Fraction(second), end=Fraction(second + 1), lines=(line,)))  # type: ignore[arg-type]
+    read_cues = texts.finish()
+    assert [cue.start for cue in read_cues] == list(range(len(spoken)))
+    assert {cue.language for cue in read_cues} == {language}  # type: ignore[attr-defined]
 
 
 def test_an_unknown_language_is_a_sentence() -> None:

@@ -20,7 +20,7 @@ from types import TracebackType
 
 import numpy as np
 
-from tamis.errors import InputWarning, UsageError
+from tamis.errors import InputError, InputWarning, UsageError
 from tamis.subtitles import punctuation, scripts
 from tamis.subtitles.confidence import Calibration
 from tamis.subtitles.cue import Box, Character, Cue, Line
@@ -42,6 +42,8 @@ MOST_AGAIN = 32  # candidates that are kept to be looked at again
 CLEARLY = 0.8  # `decided` of lines that are surely text
 # Characters, about, from which the language is guessed, and from which it is told: `find_language` wants 100 that are sure.
 FIRST_GUESS, FINAL_GUESS = 48, 200
+GOLDEN = (5**0.5 - 1) / 2
+LEAST_PX = 16  # of a picture or region: no text is read below
 SURE_LANGUAGE = 0.999  # posterior; nearly all clips have 1 - 1e-6 and more
 
 
@@ -121,25 +123,22 @@ def read(
     """The subtitles of a video, in order of time.
 
     language  "auto", or one of "zh-hans", "zh-hant", "ja", "ko"; output never holds a character the script lacks
-    region    (left, top, right, bottom) in px of the upright frame, outside of which nothing is looked at
+    region    (left, top, right, bottom) in px of the upright frame, outside of which nothing is looked at; it may reach
+              over the edges
     pictures  keep a PNG of each cue's merged frames (for the review page)
     progress  called with the share of the video that is done, in [0, 1]
     threads   for decoding; None: one per processor, at most 8
     recogniser, settings  others than the published ones, for experiments
 
-    Raises `InputError` when the file is no readable video, `UsageError` for a region outside of its picture. Warns
-    (`InputWarning`) when only a part of it could be read.
+    Raises `InputError` when the file is no readable video, `UsageError` for a region outside of its picture or too
+    small for text. Warns (`InputWarning`) when only a part of it could be read.
     """
     if language not in ("auto", *LANGUAGES):
         raise UsageError(f"language is {language!r}; it must be auto or one of {', '.join(LANGUAGES)}.")
     recogniser = recogniser or default_recogniser()
     settings = settings or default_settings()
     with open_video(path, threads=threads) as video:
-        if region is not None and (region[0] >= video.width or region[1] >= video.height):
-            raise UsageError(
-                f"{path}: the region {','.join(map(str, region))} lies outside of the picture, which is {video.width} x "
-                f"{video.height} px."
-            )
+        region = _looked_at(region, video)
         texts = _Texts(recogniser, settings, None if language == "auto" else language)
         with Looking(recogniser, texts.add, pictures) as looking:
             detector = Detector(region, merged=settings.merged_frames)
@@ -149,6 +148,23 @@ def read(
         for sentence in video.warnings:
             warnings.warn(sentence, InputWarning, stacklevel=2)
     return choose(texts.finish(), settings)
+
+
+def _looked_at(region: Box | None, video: Video) -> Box | None:
+    """The region within the picture."""
+    size = f"{video.width} x {video.height} px"
+    if min(video.width, video.height) < LEAST_PX:
+        raise InputError(f"{video.path}: its picture of {size} is too small for text.")
+    if region is None:
+        return None
+    left, top, right, bottom = (round(edge) for edge in region)
+    shown = f"{video.path}: the region {left},{top},{right},{bottom}"
+    if left >= video.width or top >= video.height or right <= 0 or bottom <= 0:
+        raise UsageError(f"{shown} lies outside of the picture, which is {size}.")
+    left, top, right, bottom = max(0, left), max(0, top), min(right, video.width), min(bottom, video.height)
+    if min(right - left, bottom - top) < LEAST_PX:
+        raise UsageError(f"{shown} is too small for text: give {LEAST_PX} px of the picture and more.")
+    return left, top, right, bottom
 
 
 class Looking:
@@ -222,12 +238,12 @@ class _Texts:
     """Reads what was looked at as soon as its language is known: from the film's first characters, where it was not told.
 
     A guess from fewer is made sooner, so that short films need not wait for it at their end; when it proves wrong, what was
-    read is read again.
+    read is read again. In the end the whole film is asked: many begin with a song in another language.
     """
 
     def __init__(self, recogniser: Recogniser, settings: Settings, language: str | None) -> None:
         self._recogniser, self._settings = recogniser, settings
-        self._language, self._told = language, language is not None
+        self._language, self._auto, self._told = language, language is None, language is not None
         self._seen: list[SeenCue] = []
         self._read: list[ReadCue] = []
         self._characters = 0.0
@@ -249,14 +265,13 @@ class _Texts:
 
     def finish(self) -> list[ReadCue]:
         """All that was read, in order of time."""
-        if not self._told:
+        if self._auto:
             self._find()
         self._recognise()
         return sorted(self._read, key=lambda cue: (cue.start, cue.end))
 
     def _find(self) -> None:
-        seen = sorted(self._seen, key=lambda cue: (cue.start, cue.end))
-        language = find_language(seen, self._recogniser)
+        language = find_language(_spread(self._seen), self._recogniser)
         if language != self._language:
             self._language, self._read = language, []
 
@@ -264,6 +279,13 @@ class _Texts:
         assert self._language is not None
         waiting = self._seen[len(self._read) :]
         self._read += recognise(waiting, self._language, self._recogniser, self._settings)
+
+
+def _spread(seen: Sequence[SeenCue]) -> list[SeenCue]:
+    """In an order of which every beginning is spread over all of their time."""
+    in_time = sorted(seen, key=lambda cue: (cue.start, cue.end))
+    # Multiples of an irrational number: those whose fraction is small come at nearly equal distances.
+    return [in_time[i] for i in sorted(range(len(in_time)), key=lambda i: i * GOLDEN % 1)]
 
 
 @cache
@@ -295,7 +317,7 @@ def look(
 
 
 def find_language(seen: Sequence[SeenCue], recogniser: Recogniser, enough: int = 100) -> str:
-    """The language of a video from its first `enough` characters, read without any model of language.
+    """The language of a video from the first `enough` characters of these cues, read without any model of language.
 
     The commoner characters of all scripts tell as a rule, at a third of the cost of all.
     """
