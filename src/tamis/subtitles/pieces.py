@@ -14,6 +14,7 @@ from tamis.subtitles.cue import Box, Cue, Line
 from tamis.subtitles.detect import SAME_TIME
 
 MOST_SHARED_S = Fraction(2, 5)  # by which the times of one cue and the next on its spot may be off
+NEAR_S = 60.0  # between the starts of what may be pieces of one text, or beside them: three times what a text stands at most
 HIDDEN_S = Fraction(1, 2)  # for which a text may be hidden between two of its pieces
 LEAST_PIECE = 2  # characters by which a piece is known
 SURE = 0.65  # confidence of a character that is another than the one in its place
@@ -30,16 +31,21 @@ def without_drawings(cues: Sequence[Cue]) -> list[Cue]:
     """Cues but those that are there when the words they show are not: a drawing that was there before a text, or stays behind the
     next one, is merged with it. The words are known from a cue within that time, and another one stands beside that on its spot.
     """
+    near = _Near(cues)
     return [
         cue
         for cue in cues
         if not any(
             other is not cue
+            and near(other, cue)
             and other.text == cue.text
             and _same_spot(other, cue)
             and cue.start - SAME_TIME <= other.start
             and other.end <= cue.end + SAME_TIME
-            and any(_contradicts(third, cue) and _shared_s(third, other) <= SAME_TIME for third in cues)
+            and any(
+                near(third, cue) and _contradicts(third, cue) and _shared_s(third, other) <= SAME_TIME
+                for third in cues
+            )
             for other in cues
         )
     ]
@@ -54,16 +60,19 @@ def _contradicts(a: Cue, b: Cue) -> bool:
 def mended(cues: Sequence[Cue]) -> list[Cue]:
     """Cues that last as long as any piece of them is seen: the pieces follow them closely, or each other."""
     result: list[Cue] = []
+    near = _Near(cues)
     rest = sorted(cues, key=lambda cue: (-len(cue.text), cue.start))
     while rest:
         longest = first = rest.pop(0)
+        around = [cue for cue in cues if near(cue, first)]
         # What was there beside the whole and outlives it is the drawing behind it; what stands beside another text, which is
         # no piece of this one, is a piece of that.
-        others = [cue for cue in cues if cue is not first and not _placed_in(cue, first)]
+        others = [cue for cue in around if cue is not first and not _placed_in(cue, first)]
         pieces = [
             cue
             for cue in rest
-            if _shared_s(first, cue) <= SAME_TIME
+            if near(cue, first)
+            and _shared_s(first, cue) <= SAME_TIME
             and _placed_in(cue, first)
             and not any(
                 len(other.text) > len(cue.text)
@@ -78,6 +87,21 @@ def mended(cues: Sequence[Cue]) -> list[Cue]:
             longest = replace(longest, start=min(longest.start, piece.start), end=max(longest.end, piece.end))
         result.append(longest)
     return result
+
+
+class _Near:
+    """Whether two cues begin within NEAR_S of each other. Fractions are slow: a film of hours has a million pairs."""
+
+    def __init__(self, cues: Sequence[Cue]) -> None:
+        self._cues = cues  # alive, so that no other has the id of one of them
+        self._at = {id(cue): float(cue.start) for cue in cues}
+
+    def __call__(self, a: Cue, b: Cue) -> bool:
+        return abs(self._start(a) - self._start(b)) <= NEAR_S
+
+    def _start(self, cue: Cue) -> float:
+        known = self._at.get(id(cue))
+        return float(cue.start) if known is None else known
 
 
 def _shared_s(a: Cue, b: Cue) -> Fraction:
@@ -161,8 +185,11 @@ def stacked(cues: Sequence[Cue]) -> list[Cue]:
     Detection tells so by the strokes' boxes, which touch or overlap where a drawing joins them.
     """
     result: list[Cue] = []
+    near = _Near(cues)
     for cue in cues:
         for i, other in enumerate(result):
+            if not near(cue, other):
+                continue
             together = abs(cue.start - other.start) <= SAME_TIME and abs(cue.end - other.end) <= SAME_TIME
             if together and _beside(cue, other):
                 longer, shorter = sorted((other, cue), key=lambda part: -len(part.text))
@@ -177,8 +204,16 @@ def shared(cues: Sequence[Cue]) -> list[Cue]:
     """Cues of which a line that stays while the one above or below it changes belongs to each: it begins with the first of
     those and ends with the last."""
     result = list(cues)
+    near = _Near(cues)
     for cue in cues:
-        beside = [o for o in result if o is not cue and _shared_s(o, cue) > SAME_TIME and _beside(o, cue)]
+        beside = [
+            other
+            for other in result
+            if other is not cue
+            and near(other, cue)
+            and _shared_s(other, cue) > SAME_TIME
+            and _beside(other, cue)
+        ]
         beside.sort(key=lambda other: other.start)
         ends = [cue.start, *(other.end for other in beside)]
         starts = [*(other.start for other in beside), cue.end]
@@ -205,8 +240,12 @@ def without_fragments(cues: Sequence[Cue]) -> list[Cue]:
     when the text in front of it goes.
     """
     kept: list[Cue] = []
+    near = _Near(cues)
     for cue in sorted(cues, key=lambda cue: -len(cue.text) * (0.1 + cue.confidence)):
-        at = next((i for i, o in enumerate(kept) if _same_time(cue, o) and _same_spot(cue, o)), None)
+        at = next(
+            (i for i, o in enumerate(kept) if near(cue, o) and _same_time(cue, o) and _same_spot(cue, o)),
+            None,
+        )
         if at is None:
             kept.append(cue)
         elif kept[at].text == cue.text and cue.confidence >= AS_SURE * kept[at].confidence:

@@ -142,7 +142,7 @@ class Places:
         texts = {
             other.text
             for other in self._telling
-            if _apart(line, other) and not _alike(line.text, other.text) and _same_place(line, other)
+            if _same_place(line, other) and not _alike(line.text, other.text) and _apart(line, other)
         }
         return len(texts) >= 2
 
@@ -218,17 +218,17 @@ class Places:
         again = [
             other
             for other in self._lines
-            if _apart(line, other) and _alike(line.text, other.text) and _same_place(line, other)
+            if _same_place(line, other) and _alike(line.text, other.text) and _apart(line, other)
         ]
+        run = sorted([*again, line], key=lambda one: one.start)
         # A piece of a line that is there with it is no other time.
         whole = [
             one
-            for one in again
-            if not any(_piece(one, other) for other in [*again, line] if other is not one)
+            for i, one in enumerate(run)
+            if one is line or not any(_piece(one, other) for other in run[max(0, i - 3) : i + 4])
         ]
-        run = sorted([*whole, line], key=lambda one: one.start)
-        sure = all(one.evidence >= SURE for one in run)
-        return bool(again) and not (sure and all(_succeeds(a, b) for a, b in pairwise(run)))
+        sure = all(one.evidence >= SURE for one in whole)
+        return bool(again) and not (sure and all(_succeeds(a, b) for a, b in pairwise(whole)))
 
 
 def _beyond_doubt(line: Standing) -> bool:
