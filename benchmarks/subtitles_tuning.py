@@ -20,10 +20,9 @@ import numpy as np
 
 from tamis import weights
 from tamis.subtitles import reader
-from tamis.subtitles.detect import detect
+from tamis.subtitles.detect import Detector
 from tamis.subtitles.evaluate import HEADLINE, ClipScore, Truth, read_truth, score_clip
 from tamis.subtitles.language import LANGUAGES
-from tamis.subtitles.layout import Sizes
 from tamis.subtitles.published import FOLDER, TRUNKS, default_recogniser
 from tamis.subtitles.reader import SeenCue, Settings, default_settings
 from tamis.subtitles.recognise import Recogniser
@@ -52,9 +51,12 @@ class Looked:
         self.truth: Truth = read_truth(truth if truth.exists() else path.with_name(path.stem + ".gt.json"))
         with open_video(path) as video:
             self.duration = video.duration or Fraction(1)
-            sizes = Sizes(recogniser)
-            looked = (reader.look(image, recogniser, sizes=sizes) for image in detect(video.frames()))
-            self.seen: list[SeenCue] = [cue for cue in looked if cue is not None]
+            self.seen: list[SeenCue] = []
+            with reader.Looking(recogniser, self.seen.append, False) as looking:
+                detector = Detector()
+                for frame in video.frames():
+                    looking.at(detector.add(frame))
+                looking.at(detector.finish())
         self.seen.sort(key=lambda cue: (cue.start, cue.end))
         self.found = reader.find_language(self.seen, recogniser)
         self.language = self.truth.language if self.truth.language in LANGUAGES else self.found
