@@ -34,4 +34,4 @@ $TRAIN second --grounds --work $WORK --start $WORK/start.onnx --steps 1200
 
 # Unseen cases in unseen grounds: 60 whole slides (resumable, an hour), then detection with and without candidates.
 .venv/bin/python benchmarks/proliferation_composed.py --count 60 --seed 2100 --size 20000 --work work/composed60e
-.venv/bin/python benchmarks/proliferation_detect.py --count 6 --size 6144 --seed 1000 --dense 1
+.venv/bin/python benchmarks/proliferation_detect.py --count 6 --size 6144 --seed 1000 --dense 6
