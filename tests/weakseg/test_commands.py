@@ -67,19 +67,13 @@ def test_resume_does_what_is_missing(tmp_path: Path, toy: str, capsys: pytest.Ca
     assert json.loads((out / "1.summary.json").read_text())["threshold"] == 0.9
 
 
+def segmenting(picture: Path, out: Path, weights: str) -> list[str]:
+    return ["weakseg", "segment", str(picture), "-o", str(out), "--mpp", "2", "--weights", weights]
+
+
 def test_the_same_call_in_python(tmp_path: Path, toy: str) -> None:
     picture = fields(tmp_path / "in") / "0.png"
-    arguments = [
-        "weakseg",
-        "segment",
-        str(picture),
-        "-o",
-        str(tmp_path / "out"),
-        "--mpp",
-        "2",
-        "--weights",
-        toy,
-    ]
+    arguments = segmenting(picture, tmp_path / "out", toy)
     assert main([*arguments, "--threshold", "0.3", "--whole"]) == 0
     typed = json.loads((tmp_path / "out" / "0.summary.json").read_text())
     called = segment(picture, tmp_path / "again", mpp=2, threshold=0.3, weights=toy, whole=True)
@@ -95,17 +89,7 @@ def test_a_name_that_is_no_text_and_a_terminal_that_shows_little(
     picture.write_bytes((fields(tmp_path / "in") / "0.png").read_bytes())
     shown = TextIOWrapper(BytesIO(), encoding=encoding)
     monkeypatch.setattr("sys.stdout", shown)
-    arguments = [
-        "weakseg",
-        "segment",
-        str(picture),
-        "-o",
-        str(tmp_path / "out"),
-        "--mpp",
-        "2",
-        "--weights",
-        toy,
-    ]
+    arguments = segmenting(picture, tmp_path / "out", toy)
     assert main([*arguments, "--json"]) == 0
     told = json.loads(shown.buffer.getvalue().decode(encoding))  # type: ignore[attr-defined]
     assert told["input"] == str(picture)
