@@ -226,6 +226,7 @@ NEAT_CUES = [(1.0, 2.5, "你好\n第二行"), (3.0, 4.0, "再见")]
         NEAT.encode("utf-16"),
         NEAT.encode("utf-16-le"),
         NEAT.encode("utf-16-be"),
+        NEAT.encode("gb18030"),
         NEAT.replace("\n", "\r\n"),
         NEAT.replace("\n", "\r"),
         "\n\n\n" + NEAT + "\n\n\n",
@@ -313,6 +314,7 @@ def test_overlapping_and_unordered_cues_are_read(tmp_path):
             "cues[0].start: found '1/0', expected a fraction",
         ),
         (".srt", b"\x31\n\xff\xfe\xfa\n", "is not UTF-8 text from byte 2 on: save it as UTF-8"),
+        (".srt", "1\n你好，再见".encode()[:-1], "is not UTF-8 text from byte 14 on"),
         (".srt", "字幕".encode("utf-16")[:-1], "is not UTF-16 text from byte"),
     ],
 )  # fmt: skip

@@ -22,6 +22,7 @@ from pathlib import Path
 from tamis.errors import InputError, UsageError
 from tamis.subtitles import cue_json
 from tamis.subtitles.cue import Character, Cue, Line
+from tamis.subtitles.encodings import encoding_of
 from tamis.writing import replacing
 
 ENDINGS = (".srt", ".vtt", ".ass", ".json")
@@ -77,7 +78,7 @@ def dumps(
 def parse(path: str | os.PathLike[str]) -> list[Cue]:
     """Reads a subtitle file, in order of time.
 
-    UTF-8 or UTF-16, any line ends. Numbers may be missing or wrong, cues may overlap; formatting is dropped. Files other
+    UTF-8, UTF-16, GB 18030 (and GBK), Big5, Shift JIS or EUC-KR, any line ends. Numbers may be missing or wrong, cues may overlap; formatting is dropped. Files other
     than .json know neither boxes nor confidence: boxes are then all zero, confidence 1.
 
     Raises `InputError` naming the line when the file is malformed, `UsageError` for another ending.
@@ -376,19 +377,10 @@ def _text(path: Path) -> str:
         data = path.read_bytes()
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}.") from error
-    encoding = _encoding(data)
+    encoding = encoding_of(data)
     try:
         return data.decode(encoding).removeprefix("\ufeff")
     except UnicodeDecodeError as error:
         raise InputError(
             f"{path} is not {encoding.upper()} text from byte {error.start} on: save it as UTF-8 in a text editor."
         ) from error
-
-
-def _encoding(data: bytes) -> str:
-    """UTF-16 shows by its byte order mark or, since subtitle files begin with ASCII, by a zero among the first two."""
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return "utf-16"
-    if data[:1] == b"\0":
-        return "utf-16-be"
-    return "utf-16-le" if data[1:2] == b"\0" else "utf-8"

@@ -67,14 +67,20 @@ def common(number: int = 2500) -> NDArray[np.bool_]:
     return mask
 
 
+def zipf(number: int) -> NDArray[np.float64]:
+    """The shares in a text of this many characters, commonest first."""
+    weight = 1 / (np.arange(number) + ZIPF_SHIFT)
+    share: NDArray[np.float64] = weight / weight.sum()
+    return share
+
+
 @cache
 def shares() -> NDArray[np.float64]:
     """Share of each class in a text of each language, [languages, number of classes]; 0 for Latin and punctuation."""
     table = np.full((len(LANGUAGES), len(characters.classes())), FOREIGN)
     for row, language in enumerate(LANGUAGES):
         labels = characters.numbers_of(script(language))
-        zipf = 1 / (np.arange(len(labels)) + ZIPF_SHIFT)
-        table[row, labels] = zipf / zipf.sum()
+        table[row, labels] = zipf(len(labels))
     table[:, characters.numbers_of(characters.ASCII + characters.PUNCTUATION)] = 0
     return table
 
