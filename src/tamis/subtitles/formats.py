@@ -78,8 +78,9 @@ def dumps(
 def parse(path: str | os.PathLike[str]) -> list[Cue]:
     """Reads a subtitle file, in order of time.
 
-    UTF-8, UTF-16, GB 18030 (and GBK), Big5, Shift JIS or EUC-KR, any line ends. Numbers may be missing or wrong, cues may overlap; formatting is dropped. Files other
-    than .json know neither boxes nor confidence: boxes are then all zero, confidence 1.
+    UTF-8, UTF-16, GB 18030 (and GBK), Big5, Shift JIS or EUC-KR, any line ends. Numbers may be missing or wrong, cues may
+    overlap; formatting is dropped. Files other than .json know neither boxes nor confidence: boxes are then all zero,
+    confidence 1.
 
     Raises `InputError` naming the line when the file is malformed, `UsageError` for another ending.
     """
