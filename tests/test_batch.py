@@ -15,7 +15,7 @@ from types import SimpleNamespace
 import pytest
 
 from tamis import batch
-from tamis.batch import Item, Journal, Outcome, Told, expand, plan, run
+from tamis.batch import DEBUG, Item, Journal, Outcome, Told, expand, plan, run
 from tamis.errors import InputError, OutputError, UsageError
 from tamis.writing import replacing
 
@@ -136,6 +136,19 @@ def test_bad_inputs_do_not_stop_the_others(tmp_path: Path, jobs: int) -> None:
     assert len(journal) == 20
     assert sum(line["status"] == "done" for line in journal) == 17
     assert next(line for line in journal if str(line["input"]).endswith("00.mp4"))["result"] == {"length": 6}
+
+
+@pytest.mark.parametrize("debug", ["", "1"])
+def test_workers_tell_the_story_of_a_failure_where_debug_is_asked(
+    tmp_path: Path, debug: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(DEBUG, debug)
+    items = plan(videos(tmp_path / "in", ["bad", "fault", "good"]), tmp_path, ".srt")
+    outcomes = list(run(items, shout, journal=tmp_path / "journal.jsonl"))
+    assert [o.status for o in outcomes] == ["failed", "failed", "done"]
+    told = capfd.readouterr().err
+    assert told.count("Traceback") == (2 if debug else 0)
+    assert ("ZeroDivisionError: a fault" in told) == bool(debug)
 
 
 def test_resume_does_the_rest_only_and_counts_attempts(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -36,6 +37,8 @@ from tamis.remote import is_url, name_of, stem_of
 from tamis.writing import output_error
 
 Result = Mapping[str, Any]
+DEBUG = "TAMIS_DEBUG"
+"""The environment variable that says --debug to the workers: set and not empty, they print the story of each failure."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -400,10 +403,10 @@ def attempt(
     """Status, sentence and result of one item, whatever is wrong with it."""
     try:
         return "done", "", work(item, told)
-    except TamisError as error:
-        return "failed", str(error), {}
-    except Exception as fault:  # noqa: BLE001 - whatever is wrong with one input must not reach the others
-        return "failed", _fault(item, fault), {}
+    except Exception as error:  # noqa: BLE001 - whatever is wrong with one input must not reach the others
+        if os.environ.get(DEBUG):
+            traceback.print_exc()
+        return "failed", str(error) if isinstance(error, TamisError) else _fault(item, error), {}
 
 
 def _fault(item: Item, fault: Exception) -> str:

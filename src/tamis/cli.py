@@ -21,6 +21,7 @@ from typing import TextIO
 
 from tamis import __version__, doctor
 from tamis.arguments import Parser
+from tamis.batch import DEBUG
 from tamis.errors import MissingExtraError, TamisError
 from tamis.proliferation import commands as proliferation
 from tamis.spark import commands as spark
@@ -41,6 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _show_anything()
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     debug, extra, goes_on = "--debug" in arguments, "subtitles", ""
+    os.environ[DEBUG] = "1" if debug else ""
     try:
         options = _parse(arguments)
         extra, goes_on = options.extra, _how_it_goes_on(options)

@@ -216,9 +216,10 @@ def test_a_fault_of_ours_does_not_end_the_other_images(
     printed = capsys.readouterr()
     assert json.loads(printed.out)["image"] == str(other)
     assert "one.png: an unexpected fault, ZeroDivisionError: of ours" in printed.err
-    assert main([*command, "--debug"]) == 1
+    assert "Traceback" not in printed.err
+    assert main([*command, "--json", "--debug"]) == 1
     printed = capsys.readouterr()
-    assert "Traceback" in printed.err and not printed.out
+    assert "Traceback" in printed.err and json.loads(printed.out)["image"] == str(other)
 
 
 def test_a_broken_image_is_one_line_and_the_others_finish(

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tamis.arguments import probability, um_per_px
-from tamis.batch import Item, Result, Told, Work, attempt
-from tamis.errors import TamisError, UsageError
+from tamis.batch import Item, Told, attempt
+from tamis.errors import UsageError
 from tamis.progress import Progress
 from tamis.writing import check_writable
 
@@ -66,7 +66,7 @@ def _detect(options: argparse.Namespace) -> int:
     for name in images:
         item = Item(Path(name), Path(), name if is_url(name) else "")
         with Progress(Path(name).name) as bar:
-            _, error, found = (_openly if options.debug else attempt)(work, item, bar)
+            _, error, found = attempt(work, item, bar)
         if error:
             failed += 1
             print(f"tamis: {error}", file=sys.stderr)
@@ -77,14 +77,6 @@ def _detect(options: argparse.Namespace) -> int:
             points = np.array([(m.x_um, m.y_um, m.probability) for m in mitoses]).reshape(-1, 3)
             write_points(options.submission, {fields[name]: points}, found["um_per_px"])
     return 1 if failed else 0
-
-
-def _openly(work: Work, item: Item, told: Told) -> tuple[str, str, Result]:
-    """As `tamis.batch.attempt`, but a fault of ours is raised, so that --debug can show it."""
-    try:
-        return "done", "", work(item, told)
-    except TamisError as error:
-        return "failed", str(error), {}
 
 
 def _fields(images: Sequence[str], folder: Path) -> dict[str, str]:
