@@ -109,6 +109,8 @@ def test_finished_run_is_not_trained_again(tmp_path: Path) -> None:
 def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
     run(tmp_path, steps=10)
     kept = (tmp_path / "run.pt").read_bytes()
+    with pytest.raises(TrainingError, match=r"run\.pt has done 10 steps, and 9 are asked for: ask for more"):
+        run(tmp_path, steps=9)
     with pytest.raises(TrainingError, match=r"run\.pt was begun with the seed 0, and 5 is asked for"):
         run(tmp_path, seed=5)
     config = replace(CONFIG, checkpoint=tmp_path / "run.pt")

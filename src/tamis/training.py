@@ -191,6 +191,10 @@ class _Run:
             raise TrainingError(
                 f"{path} was begun with the seed {seed}, and {self.config.seed} is asked for: give another folder, or delete it."
             )
+        if self.step > self.config.steps:
+            raise TrainingError(
+                f"{path} has done {self.step} steps, and {self.config.steps} are asked for: ask for more, or give another folder."
+            )
         try:
             self.model.load_state_dict(state["model"])
             self.optimiser.load_state_dict(state["optimiser"])
