@@ -33,6 +33,8 @@ from pathlib import Path
 import av
 from subtitles_report import ROOT, SETS, duration
 
+from tamis.processors import processors
+
 HOUR_S = 3600
 BOTH = ("decode", "read")
 
@@ -129,11 +131,6 @@ def joined(folder: Path, out: Path) -> Path:
         for made in (*parts, names):
             made.unlink()
     return out
-
-
-def processors() -> int:
-    """Those that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def size(video: Path) -> tuple[int, int]:

@@ -25,6 +25,7 @@ import cv2
 import numpy as np
 import tifffile
 
+from tamis.processors import processors
 from tamis.slides import open_slide
 from tamis.tiles import Grid
 from tamis.weakseg.network import load
@@ -116,7 +117,7 @@ def main() -> None:
         times = np.array([(ours(), plain(), files()) for _ in range(options.rounds)])
     megapixels = width * height / 1e6
     print(
-        f"{platform.processor() or platform.machine()}, {len(os.sched_getaffinity(0))} cores, {options.threads} threads, "
+        f"{platform.processor() or platform.machine()}, {processors()} cores, {options.threads} threads, "
         f"load {os.getloadavg()[0]:.0f}"
     )
     print(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 import re
 from collections.abc import Mapping
@@ -13,6 +12,7 @@ from typing import Any
 
 from tamis import __version__, native
 from tamis.errors import WeightsError
+from tamis.processors import processors
 from tamis.weights import Weights, published, read
 
 USER_EXTRAS = ("subtitles", "slides", "spark", "train")
@@ -76,16 +76,12 @@ def _plain(value: Any) -> str:
     return str(value)
 
 
-def _threads() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _record(states: list[WeightsState], fault: str) -> dict[str, Any]:
     return {
         "tamis": __version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "threads": _threads(),
+        "threads": processors(),
         "native_kernels": native_kernels(),
         "extras": extras(),
         "weights": [
@@ -107,7 +103,7 @@ def _record(states: list[WeightsState], fault: str) -> dict[str, Any]:
 def _lines(states: list[WeightsState], fault: str) -> list[str]:
     lines = [
         f"tamis {__version__}, Python {platform.python_version()}, {platform.platform()}",
-        f"threads         {_threads()}",
+        f"threads         {processors()}",
         f"native kernels  {native_kernels()}",
         "",
         "packages",

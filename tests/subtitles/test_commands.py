@@ -230,7 +230,7 @@ def test_an_input_is_never_overwritten(tamis: Tamis, tmp_path: Path) -> None:
 def test_videos_read_at_one_time_share_the_processors(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tamis.subtitles import commands, container
+    from tamis.subtitles import commands
 
     for name, module in toy_reader.modules().items():
         monkeypatch.setitem(sys.modules, name, module)
@@ -241,7 +241,7 @@ def test_videos_read_at_one_time_share_the_processors(
         return []
 
     monkeypatch.setattr(sys.modules["tamis.subtitles.reader"], "read", read)
-    monkeypatch.setattr(container, "processors", lambda: 6)
+    monkeypatch.setattr(commands, "processors", lambda: 6)
     for jobs in (1, 2, 4, 9):
         settings = commands.Settings("auto", None, None, jobs)
         commands._cues(tmp_path / "film.mp4", settings, tell=print, progress=None)

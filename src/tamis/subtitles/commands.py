@@ -23,6 +23,7 @@ from tamis import __version__
 from tamis.arguments import number_of_jobs, run_verb
 from tamis.batch import Item, Outcome, Told, expand, plan, run
 from tamis.errors import InputError, InputWarning, UsageError
+from tamis.processors import processors
 from tamis.progress import Progress
 from tamis.remote import is_url
 from tamis.writing import check_writable
@@ -222,7 +223,6 @@ def _cues(
     path: Path, settings: Settings, *, tell: Callable[[str], None], progress: Callable[[float], None] | None
 ) -> list[Cue]:
     """The cues of one video. What is wrong with it without being an error is told in sentences."""
-    from tamis.subtitles.container import processors
     from tamis.subtitles.reader import read
 
     pictures = settings.review is not None

@@ -5,7 +5,6 @@ Here are the oddities of files and of libav; `video.py` gives them the shape the
 
 from __future__ import annotations
 
-import os
 import re
 import stat
 from collections import deque
@@ -22,6 +21,7 @@ from av.stream import Discard, Disposition
 from av.video.stream import VideoStream
 
 from tamis.errors import InputError
+from tamis.processors import processors
 
 # More threads only add frames in flight, that is memory.
 MOST_THREADS = 8
@@ -149,11 +149,6 @@ class Container:
             yield packet
             if packet.size == 0 and packet.dts is None:
                 return
-
-
-def processors() -> int:
-    """Those that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _open(path: Path) -> InputContainer:

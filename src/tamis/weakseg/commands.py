@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from functools import lru_cache, partial
 from pathlib import Path
@@ -18,6 +17,7 @@ from tamis import __version__
 from tamis.arguments import number_of_jobs, probability, run_verb, um_per_px
 from tamis.batch import Item, Outcome, Told, plan, run
 from tamis.errors import InputError
+from tamis.processors import processors
 from tamis.progress import Progress
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def _segment(options: argparse.Namespace) -> int:
 
     items = plan(expand_sources(options.inputs), options.output, RECORD)
     # All cores for one input; with several at a time each gets its share.
-    threads = max(1, len(os.sched_getaffinity(0)) // options.jobs)
+    threads = max(1, processors() // options.jobs)
     work = partial(
         _work,
         weights=options.weights,

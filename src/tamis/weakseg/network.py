@@ -6,7 +6,6 @@ tissue. The published one lies in the package; `tamis weakseg export` makes othe
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 
 from tamis import weights
 from tamis.errors import InputError
+from tamis.processors import processors
 from tamis.weakseg.maps import Map
 from tamis.weakseg.refine import refine
 from tamis.weights import Weights
@@ -100,4 +100,4 @@ def load(record: str | Path | None = None, threads: int = 0) -> Network:
         raise InputError(
             f"{path} is a record of other weights: one made by  tamis weakseg export  is expected."
         )
-    return Network(weights.read(found), found, threads or len(os.sched_getaffinity(0)))
+    return Network(weights.read(found), found, threads or processors())
