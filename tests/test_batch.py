@@ -138,6 +138,15 @@ def test_bad_inputs_do_not_stop_the_others(tmp_path: Path, jobs: int) -> None:
     assert next(line for line in journal if str(line["input"]).endswith("00.mp4"))["result"] == {"length": 6}
 
 
+def test_a_system_without_signal_masks_runs_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows has neither a mask nor what starts the resource tracker."""
+    monkeypatch.delattr(signal, "pthread_sigmask")
+    monkeypatch.setattr(batch, "resource_tracker", None)
+    items = plan(videos(tmp_path / "in", ["a", "bad", "c"]), tmp_path, ".srt")
+    outcomes = run(items, shout, journal=tmp_path / "journal.jsonl")
+    assert [outcome.status for outcome in outcomes] == ["done", "failed", "done"]
+
+
 @pytest.mark.parametrize("debug", ["", "1"])
 def test_workers_tell_the_story_of_a_failure_where_debug_is_asked(
     tmp_path: Path, debug: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]

@@ -24,6 +24,7 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from multiprocessing import connection, get_context, parent_process, resource_tracker
@@ -315,13 +316,8 @@ class _Worker:
         context = get_context("spawn")
         self.connection, theirs = context.Pipe()
         self.process = context.Process(target=_serve, args=(self.work, theirs), daemon=True)
-        # Ctrl-C reaches the whole process group, and what then happens is for the parent to decide: the worker
-        # inherits a mask that keeps the signal out from its first instant on. (The start of the resource tracker, which
-        # comes with the first worker, would lift the mask: so that goes before.)
-        resource_tracker.ensure_running()
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        self.process.start()
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        with _deaf_to_ctrl_c():
+            self.process.start()
         theirs.close()  # ours alone would keep the pipe open after the worker's death
 
     def give(self, item: Item) -> None:
@@ -357,6 +353,24 @@ class _Worker:
             self.process.join()
 
 
+@contextmanager
+def _deaf_to_ctrl_c() -> Iterator[None]:
+    """For a process that starts in the block. Ctrl-C reaches the whole process group, and what then happens is for the parent
+    to decide: the worker inherits a mask that keeps the signal out from its first instant on. (The start of the resource
+    tracker, which comes with the first worker, would lift the mask: so that goes before.)"""
+    if not hasattr(
+        signal, "pthread_sigmask"
+    ):  # Windows has neither; there the worker shuts its ears in `_serve`
+        yield
+        return
+    resource_tracker.ensure_running()
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
 def _death(item: Item, status: int | None) -> str:
     cause = f"with exit status {status}"
     if status is not None and status < 0:
@@ -372,6 +386,8 @@ def _serve(work: Work, pipe: Connection) -> None:
     signal.signal(
         signal.SIGTERM, lambda number, frame: sys.exit(128 + number)
     )  # so that unfinished files are removed
+    if not hasattr(signal, "pthread_sigmask"):
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_die_with_parent, daemon=True).start()
     while True:
         try:
