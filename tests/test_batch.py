@@ -175,6 +175,19 @@ def test_resume_does_the_rest_only_and_counts_attempts(tmp_path: Path) -> None:
     assert [line["attempt"] for line in lines(journal)] == [1, 1, 1, 2, 2]
 
 
+def test_a_resumed_batch_asks_once_for_each_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of ten thousand slides, comparing each with all that were skipped took longer than looking them up."""
+    items = plan(videos(tmp_path / "in", ["a", "b", "c", "d"]), tmp_path, ".srt")
+    noted(tmp_path / "journal.jsonl", [items[0], items[2]])
+    asked, compared = [], []
+    holds, equals = Journal.holds, Item.__eq__
+    monkeypatch.setattr(Journal, "holds", lambda book, item: asked.append(item) or holds(book, item))
+    monkeypatch.setattr(Item, "__eq__", lambda one, other: compared.append(one) or equals(one, other))
+    outcomes = run(items, shout, journal=tmp_path / "journal.jsonl", resume=True)
+    assert [o.status for o in outcomes] == ["skipped", "skipped", "done", "done"]
+    assert len(asked) == len(items) and not compared
+
+
 def test_what_was_done_with_other_settings_is_done_again(tmp_path: Path) -> None:
     items = plan(videos(tmp_path / "in", ["a"]), tmp_path, ".srt")
     journal = tmp_path / "journal.jsonl"

@@ -166,10 +166,12 @@ def run(
         progress((len(outcomes) + share) / len(items))
 
     with Journal(journal, settings) as book:
-        skipped = [item for item in items if resume and book.holds(item)]
-        for item in skipped:
-            note(Outcome(item, "skipped"))
-        left = [item for item in items if item not in skipped]
+        left = []
+        for item in items:
+            if resume and book.holds(item):
+                note(Outcome(item, "skipped"))
+            else:
+                left.append(item)
         for outcome in _anywhere(left, work, jobs, cluster, under_way):
             book.write(outcome)
             note(outcome)
