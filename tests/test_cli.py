@@ -13,8 +13,8 @@ from types import MappingProxyType
 
 import pytest
 
-from tamis import __version__, cli
-from tamis.errors import InputError, TamisError, UsageError
+from tamis import __version__, cli, doctor
+from tamis.errors import InputError, MissingExtraError, TamisError, UsageError
 
 
 class Toy:
@@ -128,6 +128,39 @@ def test_demo_goes_where_it_is_told(toy: Toy, tmp_path: Path, capsys: pytest.Cap
     assert (tmp_path / "here" / "toys").is_dir()
     assert "<pre>played with a toy</pre>" in (tmp_path / "here" / "index.html").read_text(encoding="utf-8")
     assert capsys.readouterr().out.startswith("played with a toy\n")
+
+
+@pytest.mark.parametrize(
+    "absent",
+    [ModuleNotFoundError("No module named 'cv2'", name="cv2"), MissingExtraError("cv2", "whatever")],
+    ids=lambda error: type(error).__name__,
+)
+def test_the_demo_goes_on_without_a_capability_whose_extra_is_absent(
+    toy: Toy,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    absent: Exception,
+) -> None:
+    def demo(folder: Path) -> None:
+        print("so far")
+        raise absent
+
+    lacking = Toy()
+    monkeypatch.setattr(lacking, "demo", demo)
+    monkeypatch.setattr(cli, "CAPABILITIES", {"weakseg": lacking, "toys": toy})
+    assert cli.main(["demo", "-o", str(tmp_path)]) == 1
+    out, err = capsys.readouterr()
+    assert "played with a toy\n" in out and "all of it on one page" in out
+    assert err.startswith("tamis: weakseg was skipped. ") and err.count("\n") == 1
+    assert "'cv2'" in err and 'pip install "tamis[slides]"' in err
+    page = (tmp_path / "index.html").read_text(encoding="utf-8")
+    assert "so far" in page and "weakseg was skipped" in page and "played with a toy" in page
+
+
+def test_the_demo_knows_the_extra_of_every_capability() -> None:
+    assert set(cli.EXTRAS) == set(cli.CAPABILITIES)
+    assert set(cli.EXTRAS.values()) <= set(doctor.extras())
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")

@@ -45,6 +45,12 @@ def test_what_was_said_stands_above_the_files(results: Path) -> None:
     assert text.index("<pre>3 &lt; 4 mitoses</pre>") < text.index("density%201.png")
 
 
+def test_what_was_said_stands_also_where_no_file_is(results: Path) -> None:
+    assert "<h2>films</h2>\n<pre>none was read</pre>" in gallery.page(
+        results, "R", {"films": "none was read"}
+    )
+
+
 def test_few_pages_are_shown_small(results: Path) -> None:
     frame = '<iframe loading="lazy" tabindex="-1" src="slides/a%20%26%20b/report.html"'
     assert frame in gallery.page(results, "Results")

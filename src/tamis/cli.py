@@ -35,6 +35,8 @@ EXAMPLES = """examples:
   tamis spark generate spark-1m.text-en "The design of the website" --max-tokens 13
 """
 CAPABILITIES = {"subtitles": subtitles, "spark": spark, "weakseg": weakseg, "proliferation": proliferation}
+EXTRAS = {"subtitles": "subtitles", "spark": "spark", "weakseg": "slides", "proliferation": "slides"}
+"""What each capability's demo needs; a verb names its own."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -131,13 +133,19 @@ def build_parser() -> argparse.ArgumentParser:
 def _demo(options: argparse.Namespace) -> int:
     from tamis import gallery  # with the web server of the standard library, which nothing else needs
 
-    folder, told = Path(options.output), {}
+    folder, told, status = Path(options.output), {}, 0
     for name, capability in CAPABILITIES.items():
         with redirect_stdout(_Copied(sys.stdout)) as copy:
-            capability.demo(folder / name)
+            try:
+                capability.demo(folder / name)
+            except (ModuleNotFoundError, MissingExtraError) as error:
+                lacking = error.module if isinstance(error, MissingExtraError) else error.name or "?"
+                sentence = f"{name} was skipped. {MissingExtraError(lacking, EXTRAS.get(name, name))}"
+                copy.keep(sentence)
+                status = _failed(error, sentence, options.debug, 1)
         told[name] = copy.getvalue()
     print(f"all of it on one page: {gallery.write_index(folder, 'Tamis: demo', told)}")
-    return 0
+    return status
 
 
 class _Copied(StringIO):
@@ -151,6 +159,10 @@ class _Copied(StringIO):
         self._shown.write(text)
         self._shown.flush()
         return super().write(text)
+
+    def keep(self, text: str) -> None:
+        """What was said elsewhere."""
+        super().write(text)
 
 
 def _serve(options: argparse.Namespace) -> int:

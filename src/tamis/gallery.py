@@ -40,7 +40,7 @@ ul { columns: 18rem; padding-left: 1.2rem; font-size: .9rem; } .size { opacity: 
 def write_index(folder: Path, title: str, told: Mapping[str, str] | None = None) -> Path:
     """Write `folder/index.html` over everything that lies in `folder`. Returns its path.
 
-    told   text to stand above the files of a sub-folder, by its name
+    told   text to stand above the files of a sub-folder, by its name; also where there are no files
     """
     path = folder / INDEX
     with replacing(path) as beside:
@@ -51,6 +51,7 @@ def write_index(folder: Path, title: str, told: Mapping[str, str] | None = None)
 def page(folder: Path, title: str, told: Mapping[str, str] | None = None) -> str:
     """The page over a folder and its sub-folders, as HTML without scripts."""
     told, (groups, more) = told or {}, _groups(folder)
+    groups += [(name, []) for name in told if name not in dict(groups)]
     few = sum(_is_page(path) for _, files in groups for path in files) <= MOST_SHOWN
     sections = "".join(_section(folder, name, files, told.get(name, ""), few) for name, files in groups)
     if not sections:
