@@ -100,6 +100,29 @@ def test_bfloat16_and_unaligned_numbers(tmp_path: Path) -> None:
         np.testing.assert_allclose(found, numbers, rtol=2**-7)
 
 
+@pytest.mark.parametrize(
+    ("shape", "offsets"),
+    [
+        ([4], ["0", "16"]), ([4], [0.0, 16.0]), ([-2, -2], [0, 16]), ([4.0], [0, 16]), ([4], [0]), ("4", [0, 16]),
+        ([True, 4], [0, 16]), ([4], [0, 10**400]),
+    ],
+)  # fmt: skip
+def test_a_header_that_describes_no_tensor_is_told(shape: Any, offsets: Any, tmp_path: Path) -> None:
+    header = json.dumps({"x": {"dtype": "F32", "shape": shape, "data_offsets": offsets}}).encode()
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(16))
+    with pytest.raises(InputError, match=r"tensor 'x'"):
+        read_tensors(path)
+
+
+@pytest.mark.parametrize("header", [b"[" * 100_000, b'{"x": ' + b"1" * 5000 + b"}"])
+def test_a_header_that_is_no_json_is_told(header: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(len(header).to_bytes(8, "little") + header)
+    with pytest.raises(InputError, match="its header is no JSON"):
+        read_tensors(path)
+
+
 @pytest.mark.parametrize("size", [0, 5, 40, 900, -1])
 def test_a_truncated_file_is_told(folder: Path, size: int) -> None:
     path = folder / "model.safetensors"
@@ -138,6 +161,14 @@ def test_a_file_of_something_else_is_told(folder: Path) -> None:
         ({"rope_parameters": {"rope_type": "linear", "factor": 2.0}}, "only the default one is built"),
         ({"rope_parameters": 3}, "only the default one is built"),
         ({"attention_bias": True}, "only attention without biases"),
+        ({"sliding_window": 2**32 - 100}, "sliding_window is 4294967196, at most 2147483647"),
+        ({"max_position_embeddings": 2**40}, "max_position_embeddings is 1099511627776, at most"),
+        ({"attention_active": 2**32}, "attention_active is 4294967296, at most"),
+        ({"num_hidden_layers": 10**9, "layer_types": ["full_attention"]}, "asks for 1000000000 layers"),
+        ({"num_hidden_layers": True}, "lacks whole numbers for num_hidden_layers"),
+        ({"rope_theta": 10**400}, "rope_theta is 1000*, a number above 0"),
+        ({"query_pre_attn_scalar": 10**400}, "query_pre_attn_scalar is 1000*, a number above 0"),
+        ({"eos_token_id": [[1]]}, r"eos_token_id is \[\[1\]\], a token's number"),
     ],
     ids=str,
 )
@@ -160,8 +191,9 @@ def test_a_shift_that_is_no_number_is_told_and_an_absent_one_is_none(folder: Pat
 def test_missing_and_broken_configurations_are_told(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"holds no config\.json"):
         read_config(tmp_path)
-    (tmp_path / "config.json").write_text("{")
-    with pytest.raises(InputError, match="is no JSON"):
-        read_config(tmp_path)
+    for text in ("{", "[" * 100_000, '{"vocab_size": ' + "1" * 5000 + "}"):
+        (tmp_path / "config.json").write_text(text)
+        with pytest.raises(InputError, match="is no JSON"):
+            read_config(tmp_path)
     with pytest.raises(UsageError, match="'huge' is unknown"):
         arrange("huge")

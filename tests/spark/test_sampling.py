@@ -46,6 +46,11 @@ def test_a_seed_repeats_and_sequences_differ() -> None:
     assert texts[0] == texts[1] != texts[2]
 
 
+def test_next_to_no_temperature_is_greedy() -> None:
+    assert Sampler(Sampling(1e-310, seed=1))(LOGITS) == 0
+    assert Sampler(Sampling(1e-310, seed=1))(np.array([0.0, 3.0, -2.0], np.float32)) == 1
+
+
 def test_what_is_not_finite_is_refused() -> None:
     with pytest.raises(InputError, match="not finite"):
         Sampler(Sampling())(np.array([0.0, np.nan]))

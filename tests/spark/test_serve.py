@@ -108,6 +108,29 @@ def test_what_goes_wrong_in_the_middle_of_a_stream_is_an_event(
     assert last["error"]["message"] == "The model computes values that are not finite."
 
 
+def test_a_fault_of_ours_is_told_and_the_next_one_served(
+    connection: HTTPConnection,
+    engine: Engine,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    def breaks(*_: Any, **__: Any) -> Iterator[str]:
+        yield " of"
+        raise ZeroDivisionError("of ours")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engine, "stream", breaks)
+        patch.setattr(engine, "generate_many", lambda *_, **__: 1 / 0)
+        assert (
+            "ZeroDivisionError: of ours"
+            in json.loads(events(connection, prompt=PROMPT)[-1])["error"]["message"]
+        )
+        status, found = ask(connection, prompt=PROMPT)
+        assert status == 500 and "ZeroDivisionError" in found["error"]["message"]
+    assert "Traceback" in capfd.readouterr().err
+    assert ask(connection, prompt=PROMPT)[0] == 200
+
+
 def test_stop_and_seed(connection: HTTPConnection, engine: Engine) -> None:
     whole = engine.generate(PROMPT, max_tokens=20).text
     word = whole.split()[3]
@@ -162,7 +185,13 @@ def test_what_cannot_be_is_a_sentence(
     assert ask(connection, prompt=PROMPT)[0] == 200  # the connection goes on
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"\xff\xfe", b"[1]", b"[" * 100_000])
+NUMBER = b"1" * 5000  # Python refuses to read it
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"{", b"\xff\xfe", b"[1]", b"[" * 100_000, b'{"prompt": "x", "max_tokens": ' + NUMBER + b"}"],
+)
 def test_no_json_is_a_sentence(connection: HTTPConnection, body: bytes) -> None:
     connection.request("POST", "/v1/completions", body)
     answer = connection.getresponse()

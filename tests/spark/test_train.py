@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="training needs the extra: pip install tamis[train]")
@@ -20,8 +21,8 @@ pytest.importorskip("tokenizers")
 
 from tamis.cli import main  # noqa: E402
 from tamis.errors import InputError, UsageError  # noqa: E402
-from tamis.spark.evaluate import describe, evaluate  # noqa: E402
-from tamis.spark.tokens import train_tokenizer  # noqa: E402
+from tamis.spark.evaluate import describe, encode, evaluate  # noqa: E402
+from tamis.spark.tokens import open_tokenizer, train_tokenizer  # noqa: E402
 from tamis.spark.train import Recipe, train  # noqa: E402
 
 WIDTH = {
@@ -96,6 +97,28 @@ def test_two_processes_give_the_losses_of_one(
         # Sums of gradients in another order: rounding, which AdamW's division enlarges at first.
         assert found == pytest.approx(expected, rel=2e-4), step
     assert (tmp_path / "model.safetensors").stat().st_size == (whole / "model.safetensors").stat().st_size
+
+
+def test_a_trained_model_is_for_whoever_may_read_its_folder(whole: Path) -> None:
+    modes = {path.name: path.stat().st_mode for path in whole.iterdir() if path.is_file()}
+    assert modes["model.safetensors"] == modes["config.json"] == modes["metrics.jsonl"]
+    assert not [path for path in whole.iterdir() if path.name.startswith(".")]
+
+
+def test_bytes_are_those_of_the_tokens_that_are_scored(whole: Path, tmp_path: Path) -> None:
+    path = tmp_path / "short.txt"
+    path.write_text("\u00e9t\u00e9 \u5b57\n\nnext\n")
+    tokenizer = open_tokenizer(whole / "tokenizer.json")
+    tokens, ends = encode([path], tokenizer, 300)
+    assert ends[0] == 0 and ends[-1] == len(path.read_bytes()) - 1  # the blank line parts the documents
+    assert (np.diff(ends) >= 0).all() and len(ends) == len(tokens)
+    assert ends[1] == 2  # the character's first byte brings both
+    found = evaluate(whole, [path], context=32, limit=1)
+    assert (found["tokens"], found["bytes"]) == (1, 2) and found["bits_per_byte"] > 0
+    path.write_text("<|end|> of nothing\n")
+    found = evaluate(whole, [path], context=32, limit=1)
+    assert found["bytes"] in (0, 7)
+    assert describe(found)
 
 
 def test_evaluate_counts_loss_and_activity(whole: Path, text: Path) -> None:
@@ -179,12 +202,19 @@ def test_a_run_goes_on_only_with_the_text_and_tokenizer_it_was_begun_with(
     with pytest.raises(
         InputError, match=r"begun with text\.txt \(\d+ bytes\), not with other\.txt \(31 bytes\)"
     ):
-        train(Recipe(whole, [other], changes=WIDTH, context=32))
+        train(Recipe(whole, [other], changes=WIDTH, context=32, batch=4))
+    for name, value in (("context", 16), ("batch", 2), ("learning_rate", 1e-3)):
+        with pytest.raises(InputError, match=f"begun with {name} .*, not {value}"):
+            train(Recipe(whole, [text], changes=WIDTH, **{"context": 32, "batch": 4} | {name: value}))
+    with pytest.raises(InputError, match="begun with topk_method 'statistical', not 'exact'"):
+        train(Recipe(whole, [text], changes=WIDTH | {"topk_method": "exact"}, context=32, batch=4))
     with pytest.raises(InputError, match=r"begun with text\.txt .*, not with absent\.txt \(absent\)"):
-        train(Recipe(whole, [tmp_path / "absent.txt"], changes=WIDTH, context=32))
+        train(Recipe(whole, [tmp_path / "absent.txt"], changes=WIDTH, context=32, batch=4))
     train_tokenizer([text.read_text()], 290).save(str(tmp_path / "tokenizer.json"))
     with pytest.raises(InputError, match="begun with another tokenizer than"):
-        train(Recipe(whole, [text], changes=WIDTH, context=32, tokenizer=tmp_path / "tokenizer.json"))
+        train(
+            Recipe(whole, [text], changes=WIDTH, context=32, batch=4, tokenizer=tmp_path / "tokenizer.json")
+        )
     stored = json.loads((whole / "tokens" / "tokens.json").read_text())
     assert stored["texts"] == [["text.txt", text.stat().st_size]]
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -36,16 +37,26 @@ def read_config(folder: Path) -> dict[str, Any]:
     """
     path = folder / "config.json"
     try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
+        stored = parse_json(path.read_bytes())
     except FileNotFoundError:
         raise InputError(
             f"{folder} holds no config.json: name the folder that save_pretrained or `tamis spark train` wrote."
         ) from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except ValueError as error:
         raise InputError(f"{path} is no JSON ({error}).") from None
     return complete(stored, path)
 
 
+def parse_json(text: bytes) -> Any:
+    """Raises ValueError for whatever is no JSON: also for numbers of thousands of digits, and for what is nested too deeply."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+_LARGEST = 2**31 - 1  # what the kernels count with
+_MOST_LAYERS = 10_000  # a list as long as this number says is made before anything else is known
 _WHOLE = ("ffn_predictor_size", "ffn_active", "attention_predictor_size", "attention_active", "sliding_window",
           "max_position_embeddings")  # fmt: skip
 _POSITIVE = (
@@ -69,9 +80,13 @@ def complete(stored: Any, source: Path | str = "the configuration") -> dict[str,
     if not isinstance(stored, dict) or stored.get("model_type") not in MODEL_TYPES:
         found = stored.get("model_type") if isinstance(stored, dict) else type(stored).__name__
         raise InputError(f"{source} describes a {found!r} model; expected one of {', '.join(MODEL_TYPES)}.")
-    missing = [name for name in _NEEDED if not isinstance(stored.get(name), int)]
+    missing = [name for name in _NEEDED if not _whole(stored.get(name))]
     if missing:
         raise InputError(f"{source} lacks whole numbers for {', '.join(missing)}.")
+    if stored["num_hidden_layers"] > _MOST_LAYERS:
+        raise InputError(
+            f"{source} asks for {stored['num_hidden_layers']} layers; at most {_MOST_LAYERS} were expected."
+        )
     layers, head_dim = stored["num_hidden_layers"], stored["head_dim"]
     rope = stored.get("rope_parameters")
     theta = rope.get("rope_theta", 10000.0) if isinstance(rope, dict) else 10000.0
@@ -96,7 +111,13 @@ def problems(config: Mapping[str, Any]) -> list[str]:
     for name in _NEEDED:
         if c[name] < 1:
             found.append(f"{name} is {c[name]}, at least 1 was expected")
-    found += [f"{n} is {c[n]!r}, a whole number was expected" for n in _WHOLE if not isinstance(c[n], int)]
+    found += [f"{n} is {c[n]!r}, a whole number was expected" for n in _WHOLE if not _whole(c[n])]
+    found += [
+        f"{n} is {c[n]}, at most {_LARGEST} was expected" for n in _NEEDED + _WHOLE if _above(_LARGEST, c[n])
+    ]
+    ends = c.get("eos_token_id")
+    if not all(_whole(end) for end in (ends if isinstance(ends, list) else [] if ends is None else [ends])):
+        found.append(f"eos_token_id is {ends!r}, a token's number or a list of them was expected")
     found += [f"{n} is {c[n]!r}, a number above 0 was expected" for n in _POSITIVE if not _above(0, c[n])]
     found += [
         f"{n} is {c[n]!r}, a number from 0 on or null was expected"
@@ -155,9 +176,14 @@ def problems(config: Mapping[str, Any]) -> list[str]:
     return found
 
 
+def _whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
 def _above(bound: float, value: Any) -> bool:
-    """Whether it is a number, finite and above the bound."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and bound < value < math.inf
+    """Whether it is a number above the bound that a float can hold."""
+    # Python compares whole numbers of any length with floats, but can make no float of them.
+    return (isinstance(value, float) or _whole(value)) and bound < value <= sys.float_info.max
 
 
 def tensor_shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
@@ -201,6 +227,8 @@ def read_tensors(path: Path) -> dict[str, NDArray[Any]]:
         try:
             dtype, shape, (first, last) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
             wanted = math.prod(shape) * WIDTH_BYTES[dtype]
+            if not all(_whole(number) and number >= 0 for number in (*shape, first, last)):
+                raise ValueError
         except (KeyError, TypeError, ValueError):
             raise InputError(
                 f"{path}: tensor {name!r} is described as {entry}; expected one of {', '.join(WIDTH_BYTES)} with "
@@ -257,12 +285,12 @@ def read_model(folder: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
 def _read_parts(index: Path) -> dict[str, NDArray[Any]]:
     """The tensors of a checkpoint that is split in several files beside its index."""
     try:
-        places = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        places = parse_json(index.read_bytes())["weight_map"]
         names = sorted(set(places.values()))
         # Beside the index and nowhere else.
         if not all(Path(name).name == name and name not in ("", ".", "..") for name in names):
             raise ValueError("a file's name is none")
-    except (UnicodeDecodeError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{index} is no index of safetensors files ({error}): copy it again.") from None
     tensors: dict[str, NDArray[Any]] = {}
     for name in names:
@@ -289,8 +317,8 @@ def _header(path: Path) -> tuple[dict[str, Any], int, int]:
                 f"{path} is no safetensors file, or is truncated: its header is said to take {length} bytes of {size}."
             )
         try:
-            header = json.loads(file.read(length))
-        except (UnicodeDecodeError, json.JSONDecodeError):
+            header = parse_json(file.read(length))
+        except ValueError:
             raise InputError(f"{path} is no safetensors file: its header is no JSON.") from None
     if not isinstance(header, dict):
         raise InputError(f"{path} is no safetensors file: its header is no table of tensors.")

@@ -16,6 +16,8 @@ from tamis.spark.published import NAME, named
 from tamis.writing import check_writable
 
 DTYPES = ("f32", "bf16", "int8")
+SIDE_BY_SIDE = 8
+"""Prompts of one command that run at once, each with a cache of its own: more hardly gains (docs/spark_engine.md)."""
 
 
 def add_commands(verbs: Any, common: argparse.ArgumentParser) -> None:
@@ -165,6 +167,10 @@ def _export(options: argparse.Namespace) -> int:
     check_decodable(config, model)
     if recipe.predictor and config["ffn"] != "spark":
         raise UsageError(f"--predictor is for a Spark FFN; {model} has a gated one, which has no predictor.")
+    if output.suffix in (".safetensors", ".json"):
+        raise UsageError(
+            f"{output} would not be what its ending says: name the packed model otherwise, such as model.spark."
+        )
     check_writable(output)
     with Progress(output.name) as bar:
         write(output, config, tensors, recipe, read_tokenizer(model), bar)
@@ -191,7 +197,7 @@ def _generate(options: argparse.Namespace) -> int:
         dtype=options.dtype,
         threads=options.threads,
         context=options.context,
-        sequences=len(prompts),
+        sequences=min(len(prompts), SIDE_BY_SIDE),
     )
     with engine:
         settings = {"max_tokens": options.max_tokens, "stop": options.stop} | sampling

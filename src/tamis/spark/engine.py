@@ -26,9 +26,14 @@ from tamis.spark.checkpoint import read_model
 from tamis.spark.decoder import Counts, Decoder, Native, Portable, cache_bytes, cores, require_memory
 from tamis.spark.packed import Packed, Recipe, pack, read
 from tamis.spark.sampling import Sampler, Sampling
+from tamis.spark.tokens import whole
 
 CHUNK_ROWS = 256
 """Tokens of a prompt computed together: weights are read once for all of them."""
+MOST = 4096
+"""Threads, and sequences, that may be asked for: more is a slip of the hand."""
+TAIL = 8
+"""Tokens of the prompt that are decoded with what follows: some decoders drop the space before a text's first word."""
 Prompt = str | Sequence[int]
 
 
@@ -53,6 +58,10 @@ class _Sequence:
     prompt: list[int]
     sampler: Sampler
     most: int
+    given: str
+    """The end of the prompt, as text."""
+    use: int = 0
+    """Of its slot: another sequence that takes the slot counts on."""
     tokens: list[int] = field(default_factory=list)
     text: str = ""
     ended: str = ""
@@ -76,6 +85,7 @@ class Engine:
         ends = packed.config.get("eos_token_id")
         self.end_tokens = frozenset(ends if isinstance(ends, list) else [] if ends is None else [ends])
         self.tokenizer = _tokenizer(packed)
+        self._uses = [0] * sequences
 
     @classmethod
     def open(
@@ -94,10 +104,9 @@ class Engine:
         model knows, at most 8192; sequences: how many are continued at once. Raises InputError, UsageError.
         """
         path = Path(path)
-        if threads is not None and threads < 1:
-            raise UsageError(f"{threads} threads were asked for; at least 1 is needed.")
-        if sequences < 1:
-            raise UsageError(f"{sequences} sequences were asked for; at least 1 is needed.")
+        for what, asked in (("threads", threads), ("sequences", sequences)):
+            if asked is not None and not 1 <= asked <= MOST:
+                raise UsageError(f"{asked} {what} were asked for; 1 to {MOST} can be had.")
         chosen = native.chosen(isa)
         packed = load(path, dtype)
         longest = packed.config["max_position_embeddings"]
@@ -147,12 +156,15 @@ class Engine:
     def generate_many(
         self, prompts: Sequence[Prompt], *, max_tokens: int = 128, stop: Sequence[str] = (), **sampling: Any
     ) -> list[Generation]:
-        """Continue several prompts, as many at once as the engine was opened for."""
+        """Continue several prompts, as many at once as the engine was opened for, which changes nothing in the texts."""
         settings = Sampling(**sampling)
         made: list[Generation] = []
         for first in range(0, len(prompts), self.sequences):
             group = prompts[first : first + self.sequences]
-            running = [self._start(slot, prompt, max_tokens, settings) for slot, prompt in enumerate(group)]
+            running = [
+                self._start(slot, prompt, max_tokens, Sampler(settings, first + slot))
+                for slot, prompt in enumerate(group)
+            ]
             for _ in self._continue(running, stop):
                 pass
             made += map(_made, running)
@@ -164,8 +176,9 @@ class Engine:
         """The continuation piece by piece. What could be the beginning of a stop string waits until it is not.
 
         Raises what `generate` raises, at once and not with the first piece; returns, as generators do, what `generate` would.
+        An engine streams one text at a time: a piece asked for after another text was begun raises UsageError.
         """
-        return self._pieces(self._start(0, prompt, max_tokens, Sampling(**sampling)), stop)
+        return self._pieces(self._start(0, prompt, max_tokens, Sampler(Sampling(**sampling))), stop)
 
     def _pieces(self, sequence: _Sequence, stop: Sequence[str]) -> Generator[str, None, Generation]:
         shown = 0
@@ -201,7 +214,7 @@ class Engine:
     def decode(self, tokens: Sequence[int]) -> str:
         return "" if self.tokenizer is None else self.tokenizer.decode(list(tokens))
 
-    def _start(self, slot: int, prompt: Prompt, max_tokens: int, sampling: Sampling) -> _Sequence:
+    def _start(self, slot: int, prompt: Prompt, max_tokens: int, sampler: Sampler) -> _Sequence:
         if max_tokens < 1:
             raise UsageError(f"{max_tokens} tokens were asked for; at least 1 is needed.")
         tokens = self.encode(prompt)
@@ -212,14 +225,21 @@ class Engine:
             )
         # The last token that is chosen needs no place: it is not fed back.
         most = min(max_tokens, self.context - len(tokens) + 1)
-        return _Sequence(slot, tokens, Sampler(sampling, slot), most)
+        return _Sequence(slot, tokens, sampler, most, self.decode(tokens[-TAIL:]))
 
     def _continue(self, running: Sequence[_Sequence], stop: Sequence[str]) -> Iterator[None]:
         """Feed prompts, then one token of every unfinished sequence a step; yields after each."""
         for sequence in running:
+            self._uses[sequence.slot] += 1
+            sequence.use = self._uses[sequence.slot]
             self._take(sequence, self._prefill(sequence), stop)
         yield
         while unfinished := [s for s in running if not s.ended]:
+            if any(s.use != self._uses[s.slot] for s in unfinished):
+                raise UsageError(
+                    "Another text was begun with this engine before this one was streamed to its end: finish the one first, or "
+                    "open a second engine."
+                )
             logits = self.decoder.step(
                 [s.tokens[-1] for s in unfinished],
                 [s.slot for s in unfinished],
@@ -248,12 +268,18 @@ class Engine:
             s.ended = "end"
             return
         s.tokens.append(token)
-        s.text = self.decode(s.tokens)
+        s.text = self._follows(s)
         found = [at for word in stop if word and (at := s.text.find(word)) >= 0]
         if found:
             s.text, s.ended = s.text[: min(found)], "stop"
         elif len(s.tokens) >= s.most:
             s.ended = "length"
+
+    def _follows(self, s: _Sequence) -> str:
+        """The text of its new tokens, as it stands behind the prompt."""
+        whole = self.decode([*s.prompt[-TAIL:], *s.tokens])
+        # A prompt of tokens may end within a character: then what was its end is another one now.
+        return whole[len(s.given) :] if whole.startswith(s.given) else self.decode(s.tokens)
 
 
 def load(path: Path, dtype: str | None = None) -> Packed:
@@ -298,7 +324,9 @@ def _tokenizer(packed: Packed) -> Any:
     except ImportError:
         raise MissingExtraError("tokenizers", "spark") from None
     try:
-        return Tokenizer.from_str(packed.tokenizer)
+        tokenizer = Tokenizer.from_str(packed.tokenizer)
+        whole(tokenizer)
+        return tokenizer
     except Exception as error:  # noqa: BLE001 - the library raises nothing more particular
         raise InputError(
             f"The tokenizer.json of {packed.source or 'this model'} is damaged or none of the library tokenizers ({error}): "
@@ -308,11 +336,7 @@ def _tokenizer(packed: Packed) -> Any:
 
 def _unsure(text: str, stop: Sequence[str]) -> int:
     """How many characters at the end may still become part of a stop string, or of an unfinished character."""
-    most = 0
-    for word in stop:
-        for n in range(1, len(word)):
-            if text.endswith(word[:n]):
-                most = max(most, n)
-    # A byte-level tokenizer shows U+FFFD until all bytes of a character are there.
-    unfinished = len(text) - len(text.rstrip("�"))
-    return max(most, unfinished)
+    # A byte-level tokenizer shows U+FFFD until all bytes of a character are there; a stop string may have begun before it.
+    settled = text.rstrip("\ufffd")
+    begun = max((n for word in stop for n in range(1, len(word)) if settled.endswith(word[:n])), default=0)
+    return len(text) - len(settled) + begun

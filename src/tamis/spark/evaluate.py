@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +125,7 @@ def report(model: SparkForCausalLM, tokens: NDArray[Any], size_bytes: int, conte
         "tokens": count,
         "bytes": size_bytes,
         "loss": total / count,
-        "bits_per_byte": total / math.log(2) / size_bytes,
+        "bits_per_byte": total / math.log(2) / size_bytes if size_bytes else None,
         "context": context,
         "ffn_active": config["ffn_active"] if config["ffn"] == "spark" else config["intermediate_size"],
         "attention_active": config["attention_active"] if config["attention"] == "spark" else None,
@@ -159,26 +160,30 @@ def open_model(folder: Path) -> SparkForCausalLM:
 
 def encode(
     paths: list[Path], tokenizer: Any, vocab_size: int, limit: int | None = None
-) -> tuple[NDArray[np.int64], int]:
-    """The documents as one row of tokens, each followed by the end mark and the first preceded by it; and their bytes.
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The documents as one row of tokens, each followed by the end mark and the first preceded by it; and for each token how
+    many bytes of text it and those before it stand for. Of tokens that share a character the first has its bytes.
 
     limit: no document is read once there are more tokens.
     """
     end = end_token(tokenizer)
-    ids, size = [end], 0
+    ids, ends = [end], [0]
     for document in (document for path in paths for document in read_documents(path)):
-        ids += [*tokenizer.encode(document).ids, end]
-        size += len(document.encode())
+        found, before = tokenizer.encode(document), ends[-1]
+        ids += [*found.ids, end]
+        length = [0, *accumulate(len(character.encode()) for character in document)]
+        ends += [before + length[last] for _, last in found.offsets]
+        ends.append(before + length[-1])
         if limit is not None and len(ids) > limit + 1:
             break
-    if not size:
+    if not ends[-1]:
         raise InputError(f"No text was found in {', '.join(map(str, paths))}.")
     tokens = np.array(ids, np.int64)
     if tokens.max() >= vocab_size:
         raise InputError(
             f"The tokenizer makes token {tokens.max()}, the model knows {vocab_size}: they do not belong together."
         )
-    return tokens, size
+    return tokens, np.array(ends, np.int64)
 
 
 def evaluate(
@@ -196,18 +201,18 @@ def evaluate(
     if context > longest:
         raise InputError(f"--context {context} is longer than the model's {longest}.")
     vocabulary = open_tokenizer(tokenizer or folder / "tokenizer.json")
-    tokens, size = encode(texts, vocabulary, model.config.vocab_size, limit)
-    if limit is not None and limit < len(tokens) - 1:
-        tokens = tokens[: limit + 1]
-        size = len(vocabulary.decode(tokens[1:].tolist()).encode())
-    return report(model, tokens, size, context)
+    tokens, ends = encode(texts, vocabulary, model.config.vocab_size, limit)
+    if limit is not None:
+        tokens, ends = tokens[: limit + 1], ends[: limit + 1]
+    return report(model, tokens, int(ends[-1]), context)
 
 
 def describe(found: dict[str, Any]) -> list[str]:
     """The report as lines to print."""
+    bits = found["bits_per_byte"]
     lines = [
         f"{found['tokens']} tokens, {found['bytes']} bytes, context {found['context']}",
-        f"loss {found['loss']:.4f} nats a token, {found['bits_per_byte']:.4f} bits per byte",
+        f"loss {found['loss']:.4f} nats a token, {'no' if bits is None else f'{bits:.4f}'} bits per byte",
         "layer  active neurons: mean   share   max  idle    attended keys: mean  max  beyond k",
     ]
     for i, layer in enumerate(found["layers"]):

@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tamis.errors import InputError, UsageError
-from tamis.spark.checkpoint import complete, shift_names, widen
+from tamis.spark.checkpoint import complete, parse_json, shift_names, widen
 from tamis.writing import replacing, reserve
 
 MAGIC = b"TAMISPK\x02"
@@ -186,7 +186,11 @@ def read(path: Path) -> Packed:
     with path.open("rb") as file:
         magic, length = file.read(8), int.from_bytes(file.read(8), "little")
         if magic[:7] != MAGIC[:7]:
-            raise InputError(f"{path} is no packed model: `tamis spark export MODEL {path.name}` writes one.")
+            if path.suffix == ".safetensors":
+                raise InputError(
+                    f"{path} is no packed model, but one's weights: name their folder, {path.parent}."
+                )
+            raise InputError(f"{path} is no packed model: `tamis spark export MODEL model.spark` writes one.")
         if magic != MAGIC:
             raise InputError(
                 f"{path} has layout {magic[7]}, this version reads layout {MAGIC[7]}: export the model again."
@@ -194,9 +198,11 @@ def read(path: Path) -> Packed:
         text = file.read(min(length, size))
     begin = -(-(16 + length) // PAGE) * PAGE
     try:
-        header = json.loads(text)
+        header = parse_json(text)
         recipe, stored = Recipe(**header["recipe"]), header["config"]
-        described, data_size, tokenizer = header["tensors"], int(header["bytes"]), header["tokenizer"]
+        described, data_size, tokenizer = header["tensors"], header["bytes"], header["tokenizer"]
+        if not isinstance(data_size, int) or not isinstance(tokenizer, str | None):
+            raise ValueError("bytes is no whole number, or tokenizer no text")
     except (ValueError, KeyError, TypeError, UsageError) as error:
         raise InputError(f"{path} is truncated or damaged: its header cannot be read ({error}).") from None
     if size != begin + data_size:

@@ -56,8 +56,12 @@ class Sampler:
         kept = np.arange(len(logits))
         if 0 < s.top_k < len(logits):
             kept = np.argpartition(-logits, s.top_k - 1)[: s.top_k]
-        scaled = logits[kept].astype(np.float64) / s.temperature
-        probability = np.exp(scaled - scaled.max())
+        behind = logits[kept].astype(np.float64)
+        behind -= behind.max()
+        with np.errstate(
+            over="ignore"
+        ):  # next to no temperature: what is not the likeliest is infinitely far behind
+            probability = np.exp(behind / s.temperature)
         probability /= probability.sum()
         if s.top_p < 1:
             order = np.argsort(-probability, kind="stable")

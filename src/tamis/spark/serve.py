@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+import traceback
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from tamis.errors import TamisError, UsageError
+from tamis.spark.checkpoint import parse_json
 from tamis.spark.engine import Engine, Generation, Prompt
 
 MOST_BYTES = 4 << 20
@@ -137,26 +139,29 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         length = self.headers.get("Content-Length", "")
-        if not length.isdecimal() or int(length) > MOST_BYTES:
+        # Compared as text first: Python refuses to read a number of some thousand digits.
+        if not length.isdecimal() or len(length) > len(str(MOST_BYTES)) or int(length) > MOST_BYTES:
             self.close_connection = True  # what follows is not read
-            said = f"is {length!r}" if length else "is absent"
+            said = f"is {length[:40]!r}" if length else "is absent"
             return self._fail(413, f"Content-Length {said}; at most {MOST_BYTES} bytes were expected.")
         content = self.rfile.read(int(length))
         if self.path.partition("?")[0] != "/v1/completions":
             return self._fail(404, f"There is nothing at {self.path}: completions are at /v1/completions.")
         try:
-            request = Request.of(json.loads(content))
+            body = parse_json(content)
+        except ValueError as error:
+            return self._fail(400, f"The request is no JSON ({error}).")
+        try:
+            request = Request.of(body)
             with self.server.turn:
                 if request.stream:
                     self._stream(request)
                 else:
                     self._complete(request)
-        except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-            self._fail(400, f"The request is no JSON ({error}).")
-        except TamisError as error:
-            self._fail(400, str(error))
         except (BrokenPipeError, ConnectionResetError, TimeoutError):
             self.close_connection = True  # whoever asked has gone
+        except Exception as error:  # noqa: BLE001 - whoever asked is to hear of it, and the next one to be served
+            self._fail(*_told(error))
         return None
 
     def _complete(self, request: Request) -> None:
@@ -182,8 +187,10 @@ class Handler(BaseHTTPRequestHandler):
         try:
             for choice in self._choices(self._begin(request, prompt), pieces):
                 self._send(json.dumps(record | {"choices": [choice]}))
-        except TamisError as error:  # the status has been sent: what went wrong is an event, too
-            return self._send(json.dumps(_refusal(str(error))))
+        except (BrokenPipeError, ConnectionResetError, TimeoutError):
+            raise
+        except Exception as error:  # noqa: BLE001 - the status has been sent: what went wrong is an event, too
+            return self._send(json.dumps(_refusal(_told(error)[1])))
         return self._send("[DONE]")
 
     def _choices(self, begin: str, pieces: Any) -> Iterator[dict[str, Any]]:
@@ -234,6 +241,14 @@ def serve(engine: Engine, name: str, host: str, port: int) -> None:
             running.serve_forever()
         except KeyboardInterrupt:
             print()
+
+
+def _told(error: Exception) -> tuple[int, str]:
+    """Status and sentence. The story of a fault of ours goes to the server's own terminal."""
+    if isinstance(error, TamisError):
+        return 400, str(error)
+    traceback.print_exception(error)
+    return 500, f"An unexpected fault of the server, {type(error).__name__}: {error}."
 
 
 def _refusal(message: str) -> dict[str, Any]:

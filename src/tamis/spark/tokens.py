@@ -101,9 +101,17 @@ def open_tokenizer(path: Path) -> Any:
     if not path.is_file():
         raise InputError(f"{path} does not exist: a tokenizer.json was expected there.")
     try:
-        return tokenizers.Tokenizer.from_file(str(path))
+        tokenizer = tokenizers.Tokenizer.from_file(str(path))
     except Exception as error:  # noqa: BLE001 - the library raises nothing more precise
         raise InputError(f"{path} is no tokenizer of Hugging Face tokenizers ({error}).") from None
+    whole(tokenizer)
+    return tokenizer
+
+
+def whole(tokenizer: Any) -> None:
+    """Neither cut nor fill a text: a tokenizer.json may say so, for the batches of some training, and nobody would notice."""
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
 
 
 def end_token(tokenizer: Any) -> int:

@@ -1,6 +1,7 @@
 """Train a dense or Spark Transformer on text: `tamis spark train TEXT... -o DIR`.
 
     DIR/tokenizer.json, tokens/          the tokenizer and the tokens of the text (tamis.spark.tokens)
+    DIR/recipe.json                      what the run was begun with, and must go on with
     DIR/run.pt                           the checkpoint: the same command goes on from it, also after kill -9
     DIR/metrics.jsonl, curves.png        loss, and active share per layer
     DIR/config.json, model.safetensors   the model, for from_pretrained, evaluate, export and generate
@@ -15,6 +16,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -26,6 +28,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tamis.errors import InputError, UsageError
+from tamis.spark.checkpoint import ABLATIONS, parse_json
 from tamis.spark.curves import draw
 from tamis.spark.evaluate import dev_metrics, open_model
 from tamis.spark.huggingface import SparkConfig, SparkForCausalLM, from_dense
@@ -45,7 +48,7 @@ from tamis.spark.tokens import (
     windows,
 )
 from tamis.training import FitConfig, Fitted, fast_bfloat16, fit
-from tamis.writing import replacing
+from tamis.writing import replacing, scratch
 
 Loss = tuple[Tensor, dict[str, float]]
 
@@ -96,6 +99,10 @@ class Recipe:
             raise UsageError(f"--precision is {self.precision!r}; it is float32 or bfloat16.")
         if not self.learning_rate > 0:
             raise UsageError(f"--learning-rate is {self.learning_rate}; it must be positive.")
+
+
+NOTE = "recipe.json"
+"""Of a run's folder: what it was begun with."""
 
 
 def slow_products(recipe: Recipe) -> bool:
@@ -164,6 +171,7 @@ def prepare_text(recipe: Recipe) -> None:
         given = recipe.start / "tokenizer.json"
     if (folder / "tokens" / "tokens.json").exists():
         _check_same(recipe)
+        _note(recipe)
         return
     if not recipe.texts:
         raise UsageError("There is no text to train on: name at least one file.")
@@ -181,10 +189,12 @@ def prepare_text(recipe: Recipe) -> None:
     with replacing(folder / "tokenizer.json") as beside:
         tokenizer.save(str(beside))
     try:
+        _note(recipe)
         prepare(recipe.texts, folder / "tokens", tokenizer, least=recipe.context + 2)
     except InputError:  # the next run, of better texts, is to find nothing of these
         shutil.rmtree(folder / "tokens", ignore_errors=True)
         (folder / "tokenizer.json").unlink()
+        (folder / NOTE).unlink()
         raise
 
 
@@ -200,10 +210,32 @@ def configuration(recipe: Recipe) -> dict[str, Any]:
     return config
 
 
+def _essence(recipe: Recipe) -> dict[str, Any]:
+    """What must not change while a model is trained: else its config.json would tell of another than was."""
+    kept = ("context", "batch", "learning_rate", "weight_decay")
+    return configuration(recipe) | {name: getattr(recipe, name) for name in kept}
+
+
+def _note(recipe: Recipe) -> None:
+    with replacing(recipe.output / NOTE) as beside:
+        beside.write_text(json.dumps(_essence(recipe), indent=2) + "\n")
+
+
 def _check_same(recipe: Recipe) -> None:
-    """Texts and tokenizer, if named, are those that the folder's tokens were made of."""
+    """The recipe is that of the folder's note; texts and tokenizer, if named, are those that its tokens were made of."""
     folder = recipe.output
     again = f"Name another -o, or delete {folder / 'tokens'} and run.pt to start again."
+    noted = {}
+    with suppress(FileNotFoundError):  # an older run has none
+        try:
+            noted = dict(parse_json((folder / NOTE).read_bytes()))
+        except (ValueError, TypeError):
+            raise InputError(f"{folder / NOTE} is damaged: it is no table of settings. {again}") from None
+    asked = {name: values[0] for name, values in ABLATIONS.items()} | _essence(recipe)
+    for name, value in asked.items() if noted else ():
+        begun = noted.get(name, ABLATIONS[name][0] if name in ABLATIONS else value)
+        if begun != value:
+            raise InputError(f"{folder} was begun with {name} {begun!r}, not {value!r}. {again}")
     known = read_sources(folder / "tokens")
     if recipe.texts and known is not None and (asked := sources(recipe.texts)) != known:
         raise InputError(f"{folder} was begun with {describe(known)}, not with {describe(asked)}. {again}")
@@ -260,7 +292,14 @@ def save(model: nn.Module, recipe: Recipe, processes: Processes) -> None:
     else:
         state = plain.state_dict()
     if processes.first:
-        plain.save_pretrained(recipe.output, state_dict=state)
+        with scratch(recipe.output / "model.safetensors") as folder:
+            plain.save_pretrained(folder, state_dict=state)
+            mode = (folder / "config.json").stat().st_mode  # the weights are written for their owner alone
+            for path in sorted(
+                folder.iterdir(), key=lambda path: path.suffix == ".safetensors"
+            ):  # these last
+                path.chmod(mode)
+                path.replace(recipe.output / path.name)
         with replacing(recipe.output / "tokenizer_config.json") as beside:
             beside.write_text(
                 json.dumps({"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": END}) + "\n"
