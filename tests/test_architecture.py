@@ -135,13 +135,31 @@ def test_nothing_runs_what_it_reads(path: Path) -> None:
                 assert not (keyword.arg in {"shell", "allow_pickle"} and truthy), f"{path}:{node.lineno}"
 
 
+EVERY_HELP = """
+import argparse
+from tamis.cli import build_parser
+
+def show(parser):
+    assert "--help" in parser._option_string_actions, parser.prog
+    parser.format_help()
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for below in action.choices.values():
+                show(below)
+
+show(build_parser())
+print()
+"""
+"""The help of every verb: whoever reads it may be about to learn which extra the verb needs."""
+
+
 @pytest.mark.parametrize(
     "code",
     [
         "import tamis",
         "import tamis.subtitles",
         "from tamis.cli import main; main(['--help'])",
-        "from tamis.cli import main; main(['subtitles', 'read', '--help'])",
+        EVERY_HELP,
         "from tamis.cli import main; main(['doctor'])",
     ],
 )

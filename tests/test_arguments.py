@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
-from tamis.arguments import Parser, figure, number_of_jobs, probability, run_verb, um_per_px, whole_number
+from tamis.arguments import Parser, figure, number_of_jobs, probability, um_per_px, whole_number
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "two", "1.5", ""])
@@ -59,24 +58,3 @@ def test_an_unknown_option_names_the_help_of_its_verb(capsys: pytest.CaptureFixt
     parser.add_subparsers(required=True).add_parser("read")
     told_of = told(parser, ["read", "--loud"], capsys)
     assert told_of == "tamis read: Unrecognized arguments: --loud. See  tamis read --help\n"
-
-
-def test_a_verb_may_leave_options_to_its_module(capsys: pytest.CaptureFixture[str]) -> None:
-    parser = Parser(prog="tamis")
-    parser.add_subparsers(required=True).add_parser("train").set_defaults(takes_rest=True)
-    assert parser.parse_known_args(["train", "--steps", "3"])[1] == ["--steps", "3"]
-    assert capsys.readouterr().err == ""
-
-
-def test_a_module_s_verb_runs_with_its_options(capsys: pytest.CaptureFixture[str]) -> None:
-    module = SimpleNamespace(
-        __doc__="Trains.\n\n    tamis toys train DATA\n",
-        add_arguments=lambda parser: parser.add_argument("--steps", type=int, default=1),
-        main=lambda options: options.steps,
-    )
-    assert run_verb("tamis toys train", module, ["--steps", "3", "--debug"]) == 3
-    module.main = lambda options: None
-    assert run_verb("tamis toys train", module, []) == 0
-    with pytest.raises(SystemExit):
-        run_verb("tamis toys train", module, ["--help"])
-    assert "\n    tamis toys train DATA\n" in capsys.readouterr().out, "an example keeps its line"

@@ -10,7 +10,6 @@ import re
 import shlex
 from collections.abc import Iterator
 from functools import cache
-from importlib import import_module
 from itertools import product
 from pathlib import Path
 
@@ -21,14 +20,6 @@ from tamis.cli import EXAMPLES, build_parser
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 FILE = re.compile(r"[\w./{},*-]+\.(?:py|sh|cpp|inl|h|js|toml|txt|md)\b(?!\.)")
-OWN_OPTIONS = (
-    "subtitles train",
-    "weakseg train",
-    "weakseg evaluate",
-    "weakseg export",
-    "proliferation train",
-)
-"""Verbs whose options their modules know."""
 USERS = {"mine.txt", "text.txt", "notes.txt", "llama.cpp"}
 """Files of the reader's in examples, and another project that is named like a file."""
 
@@ -57,11 +48,6 @@ def verbs() -> dict[str, argparse.ArgumentParser]:
     for name, part in _choices(build_parser()).items():
         below = _choices(part)
         found |= {f"{name} {verb}": parser for verb, parser in below.items()} if below else {name: part}
-    for name in OWN_OPTIONS:
-        capability, verb = name.split()
-        parser = argparse.ArgumentParser()
-        import_module(f"tamis.{capability}.{verb}").add_arguments(parser)
-        found[name] = parser
     return found
 
 
@@ -91,7 +77,6 @@ def unknown(words: list[str]) -> list[str]:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_command_and_option_exists(page: Path) -> None:
-    pytest.importorskip("torch", reason="the training verbs know their options themselves")
     wrong = {" ".join(words): missing for words in commands(page) if (missing := unknown(words))}
     assert not wrong
 
@@ -102,7 +87,6 @@ def test_the_examples_of_the_help_exist() -> None:
 
 
 def test_a_command_that_is_not_there_is_found() -> None:
-    pytest.importorskip("torch")
     assert unknown(shlex.split("subtitles read film.mp4 --loud")) == ["--loud"]
     assert unknown(shlex.split("weakseg compare a b")) == ["weakseg compare"]
     assert unknown(shlex.split("weakseg train D -o RUN --folds 5")) == []

@@ -1,14 +1,12 @@
 """The command line's own words: values that argparse takes, and wrong usage told in a sentence.
 
 parser.add_argument("--mpp", type=um_per_px)        # 'abc' is no number of micrometres per pixel, such as 0.25
-status = run_verb("tamis weakseg train", module, options.rest)
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -26,24 +24,11 @@ class Parser(argparse.ArgumentParser):
         raise SystemExit(2)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """A verb refuses what it does not know by itself, so that its own help is named, unless it says `takes_rest`."""
+        """A verb refuses what it does not know by itself, so that its own help is named."""
         options, rest = super().parse_known_args(args, namespace)
-        if rest and not getattr(options, "takes_rest", False):
+        if rest:
             self.error(f"unrecognized arguments: {' '.join(rest)}")
         return options, rest
-
-
-def run_verb(prog: str, module: Any, arguments: Sequence[str]) -> int:
-    """A verb whose options are known to its module alone, which imports what is heavy: `add_arguments` and `main` of it.
-
-    prog  what the user typed, such as "tamis weakseg train"
-    """
-    parser = Parser(
-        prog=prog, description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--debug", action="store_true", help="show the whole story of an error")
-    module.add_arguments(parser)
-    return module.main(parser.parse_args(arguments)) or 0
 
 
 def number_of_jobs(text: str) -> int:

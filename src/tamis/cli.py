@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     debug, extra, goes_on = "--debug" in arguments, "subtitles", ""
     os.environ[DEBUG] = "1" if debug else ""
     try:
-        options = _parse(arguments)
+        options = build_parser().parse_args(arguments)
         extra, goes_on = options.extra, _how_it_goes_on(options)
         status: int = options.run(options)
         sys.stdout.flush()  # a full disk or a closed pipe shows here, and not at exit
@@ -77,12 +77,6 @@ def _show_anything() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
-def _parse(arguments: Sequence[str]) -> argparse.Namespace:
-    options, rest = build_parser().parse_known_args(arguments)
-    options.rest = rest
-    return options
-
-
 def _how_it_goes_on(options: argparse.Namespace) -> str:
     if hasattr(options, "resume"):
         return "; a batch goes on with --resume"
@@ -99,7 +93,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"tamis {__version__}")
     common = Parser(add_help=False)
     common.add_argument("--debug", action="store_true", help="show the whole story of an error")
-    parser.set_defaults(extra="subtitles", debug=False, takes_rest=False, trains=False)
+    parser.set_defaults(extra="subtitles", debug=False, trains=False)
     parts = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
     demo = parts.add_parser(

@@ -408,7 +408,6 @@ def test_evaluate_says_what_does_not_fit(tamis: Tamis, tmp_path: Path) -> None:
 
 
 def test_train_has_its_own_options(tamis: Tamis, tmp_path: Path) -> None:
-    pytest.importorskip("torch", reason="training needs the extra: pip install tamis[train]")
     done = tamis("train", "--help")
     assert done.returncode == 0 and "usage: tamis subtitles train" in done.stdout
     assert tamis("train", "--nonsense").returncode == 2

@@ -8,8 +8,9 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from tamis.cli import build_parser  # noqa: E402
 from tamis.errors import InputError  # noqa: E402
-from tamis.subtitles import train  # noqa: E402
+from tamis.subtitles import commands, train  # noqa: E402
 from tamis.subtitles.characters import base_classes, index  # noqa: E402
 from tamis.subtitles.networks import DESIGNS, FEATURES, Recogniser, Trunk, recognition_loss  # noqa: E402
 from tamis.subtitles.strip import HEIGHT, STRIDE  # noqa: E402
@@ -121,15 +122,18 @@ def test_shards_that_never_come_are_told(tmp_path: Path, monkeypatch: pytest.Mon
         lines.load(3)
 
 
+def test_the_command_offers_every_design() -> None:
+    assert list(commands.DESIGNS) == sorted(DESIGNS)
+
+
 def test_training_takes_as_many_shards_as_are_rendered(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("cv2")
     from tamis.subtitles import synthesis
 
-    parser = argparse.ArgumentParser()
-    train.add_arguments(parser)
-    taken = parser.parse_args(["vgg", "--lines", "L", "--out", "O"]).shards
+    parser = build_parser()
+    taken = parser.parse_args(["subtitles", "train", "vgg", "--lines", "L", "--out", "O"]).shards
     told: list[argparse.Namespace] = []
 
     def parsed(self: argparse.ArgumentParser) -> argparse.Namespace:
@@ -142,5 +146,5 @@ def test_training_takes_as_many_shards_as_are_rendered(
     assert told[0].shards == taken
     monkeypatch.undo()
     with pytest.raises(SystemExit):
-        parser.parse_args(["vgg", "--lines", "L", "--out", "O", "--batch", "0"])
+        parser.parse_args(["subtitles", "train", "vgg", "--lines", "L", "--out", "O", "--batch", "0"])
     assert "from 1 on" in capsys.readouterr().err

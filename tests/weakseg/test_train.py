@@ -13,9 +13,10 @@ torch = pytest.importorskip("torch")
 
 from saved import write_table  # noqa: E402
 
+from tamis.cli import build_parser  # noqa: E402
 from tamis.errors import InputError, TrainingError, UsageError  # noqa: E402
 from tamis.training import load_weights  # noqa: E402
-from tamis.weakseg import evaluate, export, train  # noqa: E402
+from tamis.weakseg import commands, evaluate, export, train  # noqa: E402
 from tamis.weakseg.bags import batches, load_samples  # noqa: E402
 from tamis.weakseg.labels import read_dataset  # noqa: E402
 from tamis.weakseg.maps import read_map  # noqa: E402
@@ -28,15 +29,18 @@ from tamis.weakseg.train import build, make_bank  # noqa: E402
 SMALL = ["steps=4", "batch=2", "variants=2", "width=4", "pretrained=none", "um_per_px=2.0"]
 
 
-def options(parser_of: object, *arguments: str) -> argparse.Namespace:
-    parser = argparse.ArgumentParser()
-    parser_of.add_arguments(parser)  # type: ignore[attr-defined]
-    return parser.parse_args(list(arguments))
+def options(verb: str, *arguments: str) -> argparse.Namespace:
+    return build_parser().parse_args(["weakseg", verb, *arguments])
 
 
 def run(dataset: Path, target: Path, *arguments: str) -> None:
     small = [part for field in SMALL for part in ("--set", field)]
-    train.main(options(train, str(dataset), "-o", str(target), *small, *arguments))
+    train.main(options("train", str(dataset), "-o", str(target), *small, *arguments))
+
+
+def test_the_command_offers_every_recipe_and_the_documented_threshold() -> None:
+    assert list(commands.RECIPES) == sorted(RECIPES)
+    assert options("evaluate", "D", "MAPS").threshold == evaluate.THRESHOLD
 
 
 def test_cross_validation_maps_each_image_once_and_resumes(
@@ -63,7 +67,7 @@ def test_every_recipe_trains_and_can_be_exported(
 ) -> None:
     target, record = tmp_path / "run", tmp_path / "weights" / "side_outputs.test.json"
     run(dataset, target, "--recipe", recipe)
-    export.main(options(export, str(target), "-o", str(record), "--dataset", str(dataset)))
+    export.main(options("export", str(target), "-o", str(record), "--dataset", str(dataset)))
     assert "largest difference" in capsys.readouterr().out
     network = load(record, threads=1)
     with np.load(tmp_path / "weights" / "side_outputs.test.golden.npz") as golden:
@@ -185,7 +189,7 @@ def test_another_recipe_in_the_same_folder_is_refused(dataset: Path, tmp_path: P
 
 def test_a_record_of_another_name_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"mine\.onnx does not end in \.json"):
-        export.main(options(export, str(tmp_path), "-o", str(tmp_path / "mine.onnx")))
+        export.main(options("export", str(tmp_path), "-o", str(tmp_path / "mine.onnx")))
 
 
 @pytest.mark.parametrize(
@@ -288,7 +292,7 @@ def test_evaluation_prints_figures_beside_all_foreground(
     capsys.readouterr()
     sheet = tmp_path / "sheet.png"
     evaluate.main(
-        options(evaluate, str(dataset), str(tmp_path / "run" / "maps"), "--json", "--sheet", str(sheet))
+        options("evaluate", str(dataset), str(tmp_path / "run" / "maps"), "--json", "--sheet", str(sheet))
     )
     record = json.loads(capsys.readouterr().out)
     assert set(record["figures"]) == {"maps", "all foreground"}
@@ -296,7 +300,7 @@ def test_evaluation_prints_figures_beside_all_foreground(
     assert record["figures"]["maps"]["pooled_f1"]["n"] == 8
     assert sheet.stat().st_size > 10_000
     with pytest.raises(InputError, match="no map of field_0"):
-        evaluate.main(options(evaluate, str(dataset), str(tmp_path)))
+        evaluate.main(options("evaluate", str(dataset), str(tmp_path)))
 
 
 def test_the_mean_of_two_seeds_is_exported_over_one_trunk(dataset: Path, tmp_path: Path) -> None:
@@ -309,7 +313,7 @@ def test_the_mean_of_two_seeds_is_exported_over_one_trunk(dataset: Path, tmp_pat
     expected = (train.predict(singles[0], image) + train.predict(singles[1], image)) / 2
     np.testing.assert_allclose(train.predict(both, image), expected, atol=1e-5)
     record = tmp_path / "w" / "a.json"
-    export.main(options(export, *map(str, runs), "-o", str(record)))
+    export.main(options("export", *map(str, runs), "-o", str(record)))
     np.testing.assert_allclose(load(record, threads=1)(image), expected, atol=0.01)
     run(dataset, tmp_path / "other", "--set", "pretrained=package", "--set", "batch=4")
     with pytest.raises(InputError, match="more than its seed"):
@@ -322,5 +326,5 @@ def test_an_export_that_differs_is_not_written(
     run(dataset, tmp_path / "run")
     monkeypatch.setattr(export, "TOLERANCE", -1.0)
     with pytest.raises(TrainingError, match="nothing was written"):
-        export.main(options(export, str(tmp_path / "run"), "-o", str(tmp_path / "w" / "a.json")))
+        export.main(options("export", str(tmp_path / "run"), "-o", str(tmp_path / "w" / "a.json")))
     assert not (tmp_path / "w").exists()

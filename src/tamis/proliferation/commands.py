@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tamis import weights
-from tamis.arguments import figure, number_of_jobs, probability, run_verb, um_per_px
+from tamis.arguments import figure, number_of_jobs, probability, um_per_px, whole_number
 from tamis.batch import Outcome
 from tamis.errors import InputError, UsageError
 from tamis.progress import Progress
@@ -44,10 +44,15 @@ def add_commands(verbs: Any, common: argparse.ArgumentParser) -> None:
     )
     add_detect(verbs, common)
     add_compose(verbs, common)
-    training = verbs.add_parser(
-        "train", parents=[common], add_help=False, help="fit both scores to slides, as TUPAC16 did"
+    _add_train(
+        verbs.add_parser(
+            "train",
+            parents=[common],
+            help="fit both scores to slides, as TUPAC16 did",
+            description=_TRAIN,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
     )
-    training.set_defaults(run=_train, extra="train", takes_rest=True, trains=True)
 
 
 # score
@@ -304,10 +309,53 @@ def _evaluate(options: argparse.Namespace) -> int:
 # train, demo
 
 
+_TRAIN = """Fits a model of both scores to slides, for whoever holds TUPAC16 in its own layout.
+
+    tamis proliferation train training_ground_truth.csv slides/ -o work/tupac16 --jobs 2
+    tamis proliferation score other/ -o results --model work/tupac16/svm.tupac16.json
+
+With --auxiliary IMAGES LABELS the mitosis detector itself is trained first, on the auxiliary set in its own layout
+(DIR/detector); that takes hours. Slides are then scored with the detector, as a batch (DIR/slides), and their 21 features
+are what the machines are fitted to. With --results, slides that are scored already are taken. All of it goes on where it was
+stopped."""
+
+
+def _add_train(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "truth", type=Path, metavar="TRUTH", help="scores: two columns, row n for slide n, or with ids"
+    )
+    parser.add_argument("slides", nargs="*", metavar="SLIDE", help="slides, folders, patterns or URLs")
+    parser.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="DIR", help="where everything goes"
+    )
+    parser.add_argument(
+        "--results", type=Path, metavar="DIR", help="what `tamis proliferation score` wrote for them"
+    )
+    parser.add_argument("--name", default="svm.tupac16", help="of the model (default: %(default)s)")
+    parser.add_argument(
+        "--mpp", type=um_per_px, metavar="UM", help="um per pixel, for slides that do not say"
+    )
+    parser.add_argument("--detector", type=Path, metavar="DIR", help="weights of another mitosis detector")
+    parser.add_argument(
+        "--auxiliary",
+        nargs=2,
+        type=Path,
+        metavar=("IMAGES", "LABELS"),
+        help="train the mitosis detector on these first",
+    )
+    parser.add_argument(
+        "--jobs", type=number_of_jobs, default=1, metavar="N", help="slides scored at the same time"
+    )
+    parser.add_argument("--cluster", metavar="ADDRESS", help="score on Ray: local, auto, or ray://HOST:10001")
+    parser.add_argument("--seed", type=whole_number, default=0, help="of the folds (default: %(default)s)")
+    parser.add_argument("--json", action="store_true", help="print one JSON record")
+    parser.set_defaults(run=_train, extra="train", trains=True)
+
+
 def _train(options: argparse.Namespace) -> int:
     from tamis.proliferation import train
 
-    return run_verb("tamis proliferation train", train, options.rest)
+    return train.main(options)
 
 
 def demo(folder: Path) -> None:

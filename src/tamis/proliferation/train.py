@@ -26,7 +26,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tamis.agreement import Estimate
-from tamis.arguments import number_of_jobs, um_per_px, whole_number
 from tamis.batch import Outcome
 from tamis.errors import InputError, UsageError
 from tamis.progress import Progress
@@ -47,37 +46,6 @@ class Slides:
     """[n, 21]."""
     mitotic_score: Floats | None
     pam50_proliferation: Floats | None
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "truth", type=Path, metavar="TRUTH", help="scores: two columns, row n for slide n, or with ids"
-    )
-    parser.add_argument("slides", nargs="*", metavar="SLIDE", help="slides, folders, patterns or URLs")
-    parser.add_argument(
-        "-o", "--output", type=Path, required=True, metavar="DIR", help="where everything goes"
-    )
-    parser.add_argument(
-        "--results", type=Path, metavar="DIR", help="what `tamis proliferation score` wrote for them"
-    )
-    parser.add_argument("--name", default="svm.tupac16", help="of the model (default: %(default)s)")
-    parser.add_argument(
-        "--mpp", type=um_per_px, metavar="UM", help="um per pixel, for slides that do not say"
-    )
-    parser.add_argument("--detector", type=Path, metavar="DIR", help="weights of another mitosis detector")
-    parser.add_argument(
-        "--auxiliary",
-        nargs=2,
-        type=Path,
-        metavar=("IMAGES", "LABELS"),
-        help="train the mitosis detector on these first",
-    )
-    parser.add_argument(
-        "--jobs", type=number_of_jobs, default=1, metavar="N", help="slides scored at the same time"
-    )
-    parser.add_argument("--cluster", metavar="ADDRESS", help="score on Ray: local, auto, or ray://HOST:10001")
-    parser.add_argument("--seed", type=whole_number, default=0, help="of the folds (default: %(default)s)")
-    parser.add_argument("--json", action="store_true", help="print one JSON record")
 
 
 def main(options: argparse.Namespace) -> int:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tamis import __version__
-from tamis.arguments import number_of_jobs, run_verb
+from tamis.arguments import number_of_jobs
 from tamis.batch import Item, Outcome, Told, expand, plan, run
 from tamis.errors import InputError, InputWarning, UsageError
 from tamis.processors import processors
@@ -35,6 +35,8 @@ _VIDEO = "mp4 m4v mkv webm mov avi ts m2ts mts mpg mpeg m2v vob mod tod wmv asf 
 VIDEO_ENDINGS = frozenset(f".{ending}" for ending in _VIDEO.split())
 SUBTITLE_ENDINGS = (".srt", ".vtt", ".ass", ".json")
 PAGE_ENDINGS = (".html", ".htm")
+DESIGNS = ("dense", "residual", "vgg")
+"""Those of `networks`, which needs PyTorch."""
 LANGUAGES = ("auto", "zh-hans", "zh-hant", "ja", "ko")
 SAMPLES = Path(__file__).parent / "samples"
 
@@ -57,11 +59,15 @@ def add_commands(verbs: Any, common: argparse.ArgumentParser) -> None:
     _add_evaluate(
         verbs.add_parser("evaluate", parents=[common], help="compare subtitle files with the truth")
     )
-    # Its own options are known only to the training program, which needs PyTorch.
-    training = verbs.add_parser(
-        "train", parents=[common], add_help=False, help="train the character networks"
+    _add_train(
+        verbs.add_parser(
+            "train",
+            parents=[common],
+            help="train the character networks",
+            description=_TRAIN,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
     )
-    training.set_defaults(run=_train, extra="train", takes_rest=True, trains=True)
 
 
 _READ = """Reads burnt-in subtitles. One video and -o FILE writes that file; several videos, a folder or a pattern and
@@ -395,10 +401,55 @@ def _rate(text: str) -> Fraction:
     return rate
 
 
-def _train(options: argparse.Namespace) -> int:
-    from tamis.subtitles import train
+_TRAIN = """Trains the character networks on rendered lines.
 
-    return run_verb("tamis subtitles train", train, options.rest)
+    tamis subtitles train vgg --lines LINES --out OUT
+    tamis subtitles train residual --lines LINES --out OUT --head OUT/vgg.pt
+
+LINES is what  python -m tamis.subtitles.synthesis  rendered. The first member learns the class vectors; the others learn to
+speak the same language (their head is frozen). A run that was killed goes on when the command is given again."""
+
+
+def _add_train(parser: argparse.ArgumentParser) -> None:
+    def option(name: str, kind: Callable[[str], Any], default: Any, text: str) -> None:
+        parser.add_argument(name, type=kind, default=default, help=f"{text} (default: %(default)s)")
+
+    parser.add_argument("design", choices=DESIGNS, help="the design of the member to train")
+    parser.add_argument(
+        "--lines", type=Path, required=True, help="folder of rendered lines (train/ and dev/)"
+    )
+    parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints and metrics")
+    parser.add_argument("--head", type=Path, help="checkpoint whose class vectors to use, frozen")
+    parser.add_argument(
+        "--start", type=Path, help="checkpoint whose weights to start from, with a new schedule"
+    )
+    option("--shards", number_of_jobs, 200, "files of rendered lines in LINES/train")
+    option("--steps", number_of_jobs, 8000, "steps; the schedule depends on it")
+    option("--batch", number_of_jobs, 16, "lines per step")
+    option("--learning-rate", float, 2e-3, "peak")
+    option(
+        "--epsilon",
+        float,
+        1e-4,
+        "of Adam: gradients below it hardly count, or class vectors of rare characters are driven away",
+    )
+    parser.add_argument(
+        "--precision",
+        choices=["auto", "float32", "bfloat16"],
+        default="auto",
+        help="of the products; auto: bfloat16 where the processor has it",
+    )
+    option("--minutes", float, 100_000.0, "stop with a checkpoint after this long")
+    option("--threads", int, 2, "of PyTorch")
+    option("--seed", int, 1, "of weights and batches")
+    parser.set_defaults(run=_train, extra="train", trains=True)
+
+
+def _train(options: argparse.Namespace) -> int:
+    from tamis.subtitles.train import train
+
+    train(options)
+    return 0
 
 
 def demo(folder: Path) -> None:

@@ -1,7 +1,7 @@
 """Train the character CNNs on rendered lines: `tamis subtitles train` and the commands in `runs/`.
 
-    python -m tamis.subtitles.train vgg --lines LINES --out OUT
-    python -m tamis.subtitles.train residual --lines LINES --out OUT --head OUT/vgg.pt
+    tamis subtitles train vgg --lines LINES --out OUT
+    tamis subtitles train residual --lines LINES --out OUT --head OUT/vgg.pt
 
 The first member learns the class vectors; the others learn to speak the same language (their head is frozen).
 """
@@ -22,10 +22,9 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tamis.arguments import number_of_jobs
 from tamis.errors import InputError
 from tamis.subtitles.characters import base_classes, hangul_parts
-from tamis.subtitles.networks import DESIGNS, Recogniser, Targets, recognition_loss
+from tamis.subtitles.networks import Recogniser, Targets, recognition_loss
 from tamis.subtitles.strip import HEIGHT, STRIDE
 from tamis.training import FitConfig, Fitted, fast_bfloat16, fit, load_weights
 
@@ -206,49 +205,3 @@ def adopt_head(model: Recogniser, source: Path, checkpoint: Path) -> None:
         beside = checkpoint.with_suffix(".part")
         torch.save(state, beside)
         beside.replace(checkpoint)
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    def option(name: str, kind: Callable[[str], Any], default: Any, text: str) -> None:
-        parser.add_argument(name, type=kind, default=default, help=f"{text} (default: %(default)s)")
-
-    parser.add_argument("design", choices=sorted(DESIGNS), help="the design of the member to train")
-    parser.add_argument(
-        "--lines", type=Path, required=True, help="folder of rendered lines (train/ and dev/)"
-    )
-    parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints and metrics")
-    parser.add_argument("--head", type=Path, help="checkpoint whose class vectors to use, frozen")
-    parser.add_argument(
-        "--start", type=Path, help="checkpoint whose weights to start from, with a new schedule"
-    )
-    option("--shards", number_of_jobs, 200, "files of rendered lines in LINES/train")
-    option("--steps", number_of_jobs, 8000, "steps; the schedule depends on it")
-    option("--batch", number_of_jobs, 16, "lines per step")
-    option("--learning-rate", float, 2e-3, "peak")
-    option(
-        "--epsilon",
-        float,
-        1e-4,
-        "of Adam: gradients below it hardly count, or class vectors of rare characters are driven away",
-    )
-    parser.add_argument(
-        "--precision",
-        choices=["auto", "float32", "bfloat16"],
-        default="auto",
-        help="of the products; auto: bfloat16 where the processor has it",
-    )
-    option("--minutes", float, 100_000.0, "stop with a checkpoint after this long")
-    option("--threads", int, 2, "of PyTorch")
-    option("--seed", int, 1, "of weights and batches")
-
-
-def main(arguments: argparse.Namespace | None = None) -> None:
-    if arguments is None:
-        parser = argparse.ArgumentParser(description=__doc__)
-        add_arguments(parser)
-        arguments = parser.parse_args()
-    train(arguments)
-
-
-if __name__ == "__main__":
-    main()

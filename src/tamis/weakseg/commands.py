@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tamis import __version__
-from tamis.arguments import number_of_jobs, probability, run_verb, um_per_px
+from tamis.arguments import number_of_jobs, probability, um_per_px, whole_number
 from tamis.batch import Item, Outcome, Told, plan, run
 from tamis.errors import InputError
 from tamis.processors import processors
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 SAMPLES = Path(__file__).parent / "samples"
 RECORD = ".summary.json"
 SAMPLE_UM_PER_PX = 1.24
+RECIPES = ("cdws", "cdws_thrice", "cdws_twice", "dws", "full", "mil")
+"""Those of `recipe`, whose module needs PyTorch."""
 
 
 def add_commands(verbs: Any, common: argparse.ArgumentParser) -> None:
@@ -38,15 +40,19 @@ def add_commands(verbs: Any, common: argparse.ArgumentParser) -> None:
     check.add_argument("dataset", type=Path, metavar="DATASET", help="a folder with labels.csv and images")
     check.add_argument("--json", action="store_true", help="print one JSON record")
     check.set_defaults(run=_check, extra="slides")
-    # The options of these are known to the modules that do them.
-    for name, text, extra in (
-        ("train", "train from image labels, by cross-validation or on everything", "train"),
-        ("export", "turn a trained run into a network for segment", "train"),
-        ("evaluate", "score probability maps against masks", "slides"),
+    for name, add, text, description in (
+        ("train", _add_train, "train from image labels, by cross-validation or on everything", _TRAIN),
+        ("export", _add_export, "turn a trained run into a network for segment", _EXPORT),
+        ("evaluate", _add_evaluate, "score probability maps against masks", _EVALUATE),
     ):
-        parser = verbs.add_parser(name, parents=[common], add_help=False, help=text)
-        parser.set_defaults(
-            run=partial(_delegate, name), extra=extra, takes_rest=True, trains=name == "train"
+        add(
+            verbs.add_parser(
+                name,
+                parents=[common],
+                help=text,
+                description=description,
+                formatter_class=argparse.RawDescriptionHelpFormatter,
+            )
         )
 
 
@@ -222,11 +228,155 @@ def _check(options: argparse.Namespace) -> int:
     return 1 if faults else 0
 
 
-def _delegate(name: str, options: argparse.Namespace) -> int:
-    """The verb's own module reads its options: those of training need PyTorch only when it is asked for."""
-    from importlib import import_module
+_TRAIN = """Trains a network from image labels, by cross-validation or on everything.
 
-    return run_verb(f"tamis weakseg {name}", import_module(f"tamis.weakseg.{name}"), options.rest)
+    tamis weakseg train DATASET -o RUN --recipe cdws --folds 5 --seed 0
+    tamis weakseg evaluate DATASET RUN/maps
+
+RUN/recipe.json holds what was asked for; RUN/fold-K/checkpoint.pt and .metrics.jsonl each fold (fold-all without --folds);
+RUN/maps/NAME.png the held-out probability maps (16 bits). A run that was killed goes on when the command is given again.
+Split by patient where labels.csv names them, else by image."""
+
+
+def _add_train(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "dataset", type=Path, metavar="DATASET", help="a folder with labels.csv and images (see check)"
+    )
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="RUN", help="where the run lives")
+    parser.add_argument(
+        "--recipe",
+        choices=RECIPES,
+        default="cdws",
+        help="cdws: labels and areas; _twice, _thrice: and again on its own marks; dws: without areas; mil: one output; "
+        "full: with pixel masks (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--folds",
+        type=int,
+        default=0,
+        metavar="K",
+        help="cross-validate; 0, the default, trains on everything",
+    )
+    parser.add_argument(
+        "--fold", type=int, action="append", default=[], metavar="I", help="only this fold, from 0"
+    )
+    parser.add_argument(
+        "--seed", type=whole_number, default=0, help="of weights and batches (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--precision",
+        choices=["auto", "float32", "bfloat16"],
+        default="auto",
+        help="of the products; auto: bfloat16 where the processor has it",
+    )
+    parser.add_argument("--threads", type=whole_number, default=0, help="of PyTorch; 0 leaves its default")
+    parser.add_argument(
+        "--features",
+        type=Path,
+        metavar="DIR",
+        help="leave what a frozen trunk makes of the images here, and read it back in other runs",
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="FIELD=VALUE",
+        help="another value for a field of the recipe or its objective, as JSON: steps=800, trunk=vgg, pooling=top_mean",
+    )
+    parser.set_defaults(run=_train, extra="train", trains=True)
+
+
+def _train(options: argparse.Namespace) -> int:
+    from tamis.weakseg import train
+
+    train.main(options)
+    return 0
+
+
+_EXPORT = """Turns a trained run into a network for segment: one ONNX graph with weights in half precision, a record, a golden
+input and output.
+
+    tamis weakseg export RUN... -o FOLDER/NAME.json [--licence ...] [--score scores.json]
+
+Several runs of one recipe with different seeds become one network, the mean of their maps. Refuses when ONNX Runtime and
+PyTorch differ."""
+
+
+def _add_export(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="what train wrote, without --folds")
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        required=True,
+        metavar="NAME.json",
+        help="the record; the graph lies beside it",
+    )
+    parser.add_argument("--dataset", type=Path, help="whose first images ONNX and PyTorch are compared on")
+    parser.add_argument(
+        "--refine", action="store_true", help="lead the map's boundaries by the image (tamis.weakseg.refine)"
+    )
+    told = "for the record (default: %(default)s)"
+    parser.add_argument("--licence", default="as the images it was trained on", help=told)
+    parser.add_argument("--training-data", default="not stated", help=told)
+    parser.add_argument("--command", default="not stated", help=told)
+    parser.add_argument(
+        "--score", type=Path, help="what  tamis weakseg evaluate --json  printed, of held-out images"
+    )
+    parser.set_defaults(run=_export, extra="train")
+
+
+def _export(options: argparse.Namespace) -> int:
+    from tamis.weakseg import export
+
+    export.main(options)
+    return 0
+
+
+_EVALUATE = """Scores probability maps against masks.
+
+    tamis weakseg evaluate DATASET MAPS [--json] [--sheet SHEET.png]
+
+MAPS holds NAME.png (as cross-validation writes) or NAME.probability.ome.tiff (as segment writes) for the images of the
+dataset; several folders, as of several seeds, are scored one by one, or with --mean as the mean of their maps. Every figure
+has a 95 % bootstrap interval over images (patients where labels.csv names them) and stands beside the mask of all
+foreground. A --threshold must not have been chosen on these images; --negatives 0.05 --folds 5 takes the lowest that marks
+at most 5 % of the negatives of the other four folds: chosen from image labels alone, and never on the image that is scored."""
+
+
+def _add_evaluate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "dataset", type=Path, metavar="DATASET", help="a folder with labels.csv, images and masks"
+    )
+    parser.add_argument("maps", type=Path, nargs="+", metavar="MAPS", help="a folder of maps")
+    parser.add_argument("--mean", action="store_true", help="score the mean of all MAPS, as of several seeds")
+    parser.add_argument(
+        "--refine", type=um_per_px, metavar="UM", help="refine the maps by the images at this um per px first"
+    )
+    parser.add_argument(
+        "--threshold", type=probability, default=0.5, metavar="P", help="default: %(default)s"
+    )
+    parser.add_argument(
+        "--negatives",
+        type=probability,
+        metavar="SHARE",
+        help="choose the threshold on the other folds instead",
+    )
+    parser.add_argument(
+        "--folds", type=int, default=5, help="of --negatives: as in train (default: %(default)s)"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON record")
+    parser.add_argument(
+        "--sheet", type=Path, metavar="SHEET.png", help="worst, median and best images of the first MAPS"
+    )
+    parser.set_defaults(run=_evaluate, extra="slides")
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from tamis.weakseg import evaluate
+
+    evaluate.main(options)
+    return 0
 
 
 def demo(folder: Path) -> None:

@@ -25,7 +25,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tamis.agreement import Estimate
-from tamis.arguments import probability, um_per_px
 from tamis.errors import InputError, UsageError
 from tamis.weakseg.images import read_image, read_mask
 from tamis.weakseg.labels import Dataset, LabelledImage, folds, read_dataset, with_masks
@@ -199,33 +198,6 @@ def cases(dataset: Dataset, maps: Maps, found: Sequence[Scored]) -> list[Case]:
                 )
             )
     return made
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "dataset", type=Path, metavar="DATASET", help="a folder with labels.csv, images and masks"
-    )
-    parser.add_argument("maps", type=Path, nargs="+", metavar="MAPS", help="a folder of maps")
-    parser.add_argument("--mean", action="store_true", help="score the mean of all MAPS, as of several seeds")
-    parser.add_argument(
-        "--refine", type=um_per_px, metavar="UM", help="refine the maps by the images at this um per px first"
-    )
-    parser.add_argument(
-        "--threshold", type=probability, default=THRESHOLD, metavar="P", help="default: %(default)s"
-    )
-    parser.add_argument(
-        "--negatives",
-        type=probability,
-        metavar="SHARE",
-        help="choose the threshold on the other folds instead",
-    )
-    parser.add_argument(
-        "--folds", type=int, default=5, help="of --negatives: as in train (default: %(default)s)"
-    )
-    parser.add_argument("--json", action="store_true", help="print one JSON record")
-    parser.add_argument(
-        "--sheet", type=Path, metavar="SHEET.png", help="worst, median and best images of the first MAPS"
-    )
 
 
 def main(options: argparse.Namespace) -> None:

@@ -191,29 +191,6 @@ def told_score(evaluated: Mapping[str, Any]) -> dict[str, Any]:
     return told
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="what train wrote, without --folds")
-    parser.add_argument(
-        "-o",
-        "--output",
-        type=Path,
-        required=True,
-        metavar="NAME.json",
-        help="the record; the graph lies beside it",
-    )
-    parser.add_argument("--dataset", type=Path, help="whose first images ONNX and PyTorch are compared on")
-    parser.add_argument(
-        "--refine", action="store_true", help="lead the map's boundaries by the image (tamis.weakseg.refine)"
-    )
-    told = "for the record (default: %(default)s)"
-    parser.add_argument("--licence", default="as the images it was trained on", help=told)
-    parser.add_argument("--training-data", default="not stated", help=told)
-    parser.add_argument("--command", default="not stated", help=told)
-    parser.add_argument(
-        "--score", type=Path, help="what  tamis weakseg evaluate --json  printed, of held-out images"
-    )
-
-
 def main(options: argparse.Namespace) -> None:
     from tamis.weakseg.labels import read_dataset
 

@@ -23,7 +23,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from tamis.arguments import whole_number
 from tamis.errors import UsageError
 from tamis.pooling import mean
 from tamis.training import FitConfig, fast_bfloat16, fit
@@ -264,53 +263,6 @@ def _tell(line: dict[str, float]) -> None:
     print("  ".join(f"{name} {value:.4g}" for name, value in line.items()), flush=True)
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "dataset", type=Path, metavar="DATASET", help="a folder with labels.csv and images (see check)"
-    )
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="RUN", help="where the run lives")
-    parser.add_argument(
-        "--recipe",
-        choices=sorted(RECIPES),
-        default="cdws",
-        help="cdws: labels and areas; _twice, _thrice: and again on its own marks; dws: without areas; mil: one output; "
-        "full: with pixel masks (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--folds",
-        type=int,
-        default=0,
-        metavar="K",
-        help="cross-validate; 0, the default, trains on everything",
-    )
-    parser.add_argument(
-        "--fold", type=int, action="append", default=[], metavar="I", help="only this fold, from 0"
-    )
-    parser.add_argument(
-        "--seed", type=whole_number, default=0, help="of weights and batches (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--precision",
-        choices=["auto", "float32", "bfloat16"],
-        default="auto",
-        help="of the products; auto: bfloat16 where the processor has it",
-    )
-    parser.add_argument("--threads", type=whole_number, default=0, help="of PyTorch; 0 leaves its default")
-    parser.add_argument(
-        "--features",
-        type=Path,
-        metavar="DIR",
-        help="leave what a frozen trunk makes of the images here, and read it back in other runs",
-    )
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="FIELD=VALUE",
-        help="another value for a field of the recipe or its objective, as JSON: steps=800, trunk=vgg, pooling=top_mean",
-    )
-
-
 def main(options: argparse.Namespace) -> None:
     if options.threads:
         torch.set_num_threads(options.threads)
@@ -346,11 +298,3 @@ def main(options: argparse.Namespace) -> None:
         print(
             f"{options.output}: trained on all {len(dataset.images)} images; tamis weakseg export makes a network of it"
         )
-
-
-if __name__ == "__main__":
-    _parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add_arguments(_parser)
-    main(_parser.parse_args())
