@@ -114,7 +114,8 @@ def fit(
     evaluate  (model in eval mode, averaged weights if any) -> numbers to log
     report    called with every metrics line, for example to print it
 
-    Raises TrainingError when the loss is not finite, the batches end early, or the checkpoint is of another run.
+    Raises TrainingError when the loss is not finite, the batches end early, or the checkpoint is damaged, has done more steps, or
+    was begun with another seed or network. Other settings may change on the way.
     """
     torch.manual_seed(config.seed)
     run = _Run(model, config)
@@ -198,12 +199,12 @@ class _Run:
         try:
             self.model.load_state_dict(state["model"])
             self.optimiser.load_state_dict(state["optimiser"])
+            if self.averaged is not None:
+                self.averaged.load_state_dict(state["averaged"] or state["model"])
         except (RuntimeError, ValueError) as fault:
             raise TrainingError(
                 f"{path} was begun with another network: give another folder, or delete it."
             ) from fault
-        if self.averaged is not None:
-            self.averaged.load_state_dict(state["averaged"] or state["model"])
         torch.set_rng_state(state["generator"])
         if torch.cuda.is_available() and state["cuda_generators"]:
             torch.cuda.set_rng_state_all(state["cuda_generators"])
