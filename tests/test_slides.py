@@ -6,6 +6,7 @@ python -m pytest tests/test_slides.py
 from __future__ import annotations
 
 import pickle
+import struct
 from pathlib import Path
 
 import cv2
@@ -202,6 +203,21 @@ def test_plain_images(tmp_path: Path, ending: str) -> None:
         assert np.abs(slide.read_region(0, 0, 150, 100).astype(int) - pixels).mean() < (
             8 if ending == ".jpg" else 0.01
         )
+
+
+def test_a_camera_s_note_that_a_picture_is_turned_is_not_followed(tmp_path: Path) -> None:
+    """Else a mask or a table of positions, which lie in the pixels as stored, would point elsewhere."""
+    image, path = picture(), tmp_path / "turned.jpg"
+    assert cv2.imwrite(str(path), image[..., ::-1])
+    # EXIF with one entry: orientation (0x0112), a short, 6 = turned by 90 degrees.
+    exif = b"Exif\0\0II*\0" + struct.pack("<IHHHIHHI", 8, 1, 0x0112, 3, 1, 6, 0, 0)
+    stored = path.read_bytes()
+    path.write_bytes(stored[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + stored[2:])
+    assert cv2.imread(str(path)).shape[:2] == (image.shape[1], image.shape[0]), "no note of a turned picture"
+    with open_slide(path, mpp=MPP) as slide:
+        assert slide.size_px == (image.shape[1], image.shape[0])
+        seen = slide.read_region(0, 0, *slide.size_px)
+    assert np.abs(seen.astype(int) - image).mean() < 8
 
 
 def test_lossless_and_empty_tiles(tmp_path: Path) -> None:

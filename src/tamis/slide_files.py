@@ -416,7 +416,8 @@ def _plain_tiff(path: Path) -> Pixels:
 def _plain_image(path: Path) -> Pixels:
     data = np.fromfile(path, np.uint8)  # cv2.imread cannot open every path
     try:
-        bgr = cv2.imdecode(data, cv2.IMREAD_COLOR)
+        # As stored, not turned as a camera noted (EXIF): masks and positions of other programs lie in these pixels.
+        bgr = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     except cv2.error as error:
         raise InputError(f"{path} is a picture that cannot be decoded ({error.err}).") from error
     if bgr is None:
