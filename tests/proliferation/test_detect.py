@@ -214,12 +214,12 @@ def test_a_fault_of_ours_does_not_end_the_other_images(
     command = ["proliferation", "detect", str(one), str(other), "--mpp", "0.25"]
     assert main([*command, "--json"]) == 1
     printed = capsys.readouterr()
-    assert json.loads(printed.out)["image"] == str(other)
+    assert [json.loads(line)["image"] for line in printed.out.splitlines()] == [str(one), str(other)]
     assert "one.png: an unexpected fault, ZeroDivisionError: of ours" in printed.err
     assert "Traceback" not in printed.err
     assert main([*command, "--json", "--debug"]) == 1
     printed = capsys.readouterr()
-    assert "Traceback" in printed.err and json.loads(printed.out)["image"] == str(other)
+    assert "Traceback" in printed.err and len(printed.out.splitlines()) == 2
 
 
 def test_a_broken_image_is_one_line_and_the_others_finish(
@@ -230,7 +230,11 @@ def test_a_broken_image_is_one_line_and_the_others_finish(
     good = save(tmp_path / "good.png", blobs([], 128, 128))
     assert main(["proliferation", "detect", str(broken), str(good), "--mpp", "0.25", "--json"]) == 1
     seen = capsys.readouterr()
-    assert len(seen.out.splitlines()) == 1 and "damaged" in seen.err and "Traceback" not in seen.err
+    assert "damaged" in seen.err and "Traceback" not in seen.err
+    first, second = (json.loads(line) for line in seen.out.splitlines())
+    assert first["image"] == str(broken) and set(first) == {"image", "error"}
+    assert f"tamis: {first['error']}\n" == seen.err
+    assert second["image"] == str(good) and second["mitoses"] == []
 
 
 def test_a_field_and_a_slide_have_their_own_thresholds(tmp_path: Path) -> None:

@@ -149,7 +149,9 @@ def test_a_failed_slide_is_one_line_and_the_others_are_done(
     (several / "slides" / "broken.svs").unlink()
     assert run(*command, "--resume", "--json") == 0
     printed = capsys.readouterr()
-    assert [json.loads(line)["status"] for line in printed.out.splitlines()] == ["skipped", "skipped"]
+    told = [json.loads(line) for line in printed.out.splitlines()]
+    assert [line["status"] for line in told] == ["skipped", "skipped"]
+    assert [line["input"] for line in told] == [line["slide"] for line in told]
     assert len(list(csv.DictReader((out / "results.csv").read_text().splitlines()))) == 2
 
 

@@ -151,6 +151,15 @@ def test_what_only_looks_like_an_ending_stays(tmp_path: Path) -> None:
 # refusals
 
 
+def test_an_image_that_detect_could_not_read_is_missing_and_not_empty(
+    truth: Submission, tmp_path: Path
+) -> None:
+    lines = [json.dumps({"image": image, "mitoses": []}) for image in ("01/01", "02/01")]
+    failed = json.dumps({"image": "01/02", "error": "01/02.tif is damaged."})
+    with pytest.raises(InputError, match=r"no record for 01/02 .*an empty record says so"):
+        read_submission(put(tmp_path / "p.jsonl", *lines, failed), truth)
+
+
 @pytest.mark.parametrize("place", ["null", "NaN", "Infinity"])
 def test_a_record_without_a_place_is_refused(truth: Submission, tmp_path: Path, place: str) -> None:
     records = put(tmp_path / "p.jsonl", f'{{"image": "01/01", "mitoses": [{{"x_um": {place}, "y_um": 2}}]}}')

@@ -217,12 +217,17 @@ def _check_given(options: argparse.Namespace) -> None:
 def _tell_score(outcome: Outcome, bar: Progress, as_json: bool) -> None:
     if outcome.status == "failed":
         bar.line(f"tamis: {outcome.error}")
-    line = {"slide": outcome.item.source, "output": str(outcome.item.output.parent), "status": outcome.status}
     bar.wipe()
     if as_json:
-        print(
-            json.dumps(line | {"error": outcome.error} | dict(outcome.result), ensure_ascii=False), flush=True
-        )
+        line = {
+            "input": outcome.item.source,  # what every batch calls it
+            "slide": outcome.item.source,
+            "output": str(outcome.item.output.parent),
+            "status": outcome.status,
+            "error": outcome.error,
+            **outcome.result,
+        }
+        print(json.dumps(line, ensure_ascii=False), flush=True)
     elif outcome.status == "done":
         found = outcome.result
         print(

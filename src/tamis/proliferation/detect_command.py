@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _DETECT = """Finds mitotic figures in pictures or slides stained with haematoxylin and eosin. Prints one record for each input,
 also when nothing is found: {"image":, "mitoses": [{"x_um":, "y_um":, "probability":}]}, likeliest first, from the upper
-left corner. Research use only."""
+left corner; of an input that cannot be read {"image":, "error":}. Research use only."""
 
 
 def add_detect(verbs: Any, common: argparse.ArgumentParser) -> None:
@@ -70,6 +70,8 @@ def _detect(options: argparse.Namespace) -> int:
         if error:
             failed += 1
             print(f"tamis: {error}", file=sys.stderr)
+            if options.json:
+                print(json.dumps({"image": name, "error": error}, ensure_ascii=False), flush=True)
             continue
         mitoses = found["mitoses"]
         _print(name, mitoses, as_json=options.json)

@@ -341,7 +341,10 @@ def _points_of_file(path: Path, um_per_px: float) -> Floats:
 
 
 def _read_records(path: Path) -> Points:
-    """Lines of {"image":, "mitoses": [{"x_um":, "y_um":, "probability":}]}, or one JSON list of them."""
+    """Lines of {"image":, "mitoses": [{"x_um":, "y_um":, "probability":}]}, or one JSON list of them.
+
+    What failed ({"image":, "error":}) is not there, so that it is told as a missing image, and not counted as an empty one.
+    """
     images: dict[str, Floats] = {}
     try:
         text = path.read_text(encoding="utf-8")
@@ -349,6 +352,8 @@ def _read_records(path: Path) -> Points:
             json.loads(text) if text.lstrip()[:1] == "[" else [json.loads(t) for t in text.splitlines() if t]
         )
         for record in records:
+            if "error" in record and "mitoses" not in record:
+                continue
             points = [(m["x_um"], m["y_um"], m.get("probability", math.nan)) for m in record["mitoses"]]
             name = ENDING.sub("", record["image"])
             if name in images:
@@ -426,9 +431,10 @@ def _same_images(points: Points, truth: Points) -> tuple[Points, list[str]]:
     missing = sorted(set(truth.images) - set(points.images))
     unknown = sorted(set(points.images) - set(truth.images))
     if missing and points.lists_empty_images:
+        kind = "file" if points.source.is_dir() else "record"
         raise InputError(
-            f"{points.source} has no file for {_some(missing)} ({len(missing)} of {len(truth.images)} images): "
-            "where no mitosis is found, an empty file says so."
+            f"{points.source} has no {kind} for {_some(missing)} ({len(missing)} of {len(truth.images)} images): "
+            f"where no mitosis is found, an empty {kind} says so."
         )
     if unknown and (truth.lists_empty_images or len(unknown) == len(points.images)):
         raise InputError(
