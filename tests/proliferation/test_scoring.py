@@ -6,11 +6,13 @@ On the bundled phantom, whose mitoses are given as a pathologist's clicks would 
 from __future__ import annotations
 
 import csv
+import errno
 import hashlib
 import json
 import os
 import re
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ import cv2
 import numpy as np
 import pytest
 
+from tamis.batch import attempt
 from tamis.cli import main
 from tamis.errors import InputError
 from tamis.proliferation.detect import CANDIDATES, NETWORK
@@ -87,6 +90,20 @@ def test_what_a_name_holds_cannot_become_html(tmp_path: Path) -> None:
     assert "No mitosis was found" in page
     record = json.loads((tmp_path / "out" / odd.stem / "score.json").read_text())
     assert (record["count"], record["mitotic_score"], record["hot_spot"]) == (0, 1, None)
+
+
+@pytest.mark.parametrize("reads", ["report.page", "dicom.source_image"])
+def test_a_slide_that_cannot_be_read_any_more_is_no_failure_to_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reads: str
+) -> None:
+    def gone(*_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error", "phantom.tif")
+
+    monkeypatch.setattr(f"tamis.proliferation.{reads}", gone)
+    (item,) = plan([str(PHANTOM)], tmp_path)
+    _, error, _ = attempt(partial(work, job=Job(marks=MARKS, dicom=True)), item)
+    assert "Input/output error: 'phantom.tif'" in error and "was not written" not in error
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_circle_is_a_circle(tmp_path: Path) -> None:

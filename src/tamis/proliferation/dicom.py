@@ -34,12 +34,14 @@ SLIDE_IMAGE = "1.2.840.10008.5.1.4.1.1.77.1.6"  # VL Whole Slide Microscopy Imag
 MAKER, MODEL = "Tamis", "tamis proliferation"
 
 
-def write(folder: Path, slide: Slide, found: SlideScore, record: dict[str, Any]) -> None:
-    """Write both files into `folder`. `record` is what score.json holds. Without a mitosis there are no annotations."""
-    image = source_image(slide, record)
-    report(image, found, record, slide.um_per_px).save_as(folder / "score.sr.dcm", enforce_file_format=True)
+def write(folder: Path, image: Any, um_per_px: float, found: SlideScore, record: dict[str, Any]) -> None:
+    """Write both files into `folder`. `record` is what score.json holds. Without a mitosis there are no annotations.
+
+    image   the `source_image` of the slide
+    """
+    report(image, found, record, um_per_px).save_as(folder / "score.sr.dcm", enforce_file_format=True)
     if found.mitoses:
-        bulk_annotations(image, found, record, slide.um_per_px).save_as(
+        bulk_annotations(image, found, record, um_per_px).save_as(
             folder / "mitoses.ann.dcm", enforce_file_format=True
         )
 

@@ -162,7 +162,7 @@ def work(item: Item, told: Told = lambda share: None, *, job: Job) -> dict[str, 
 
 
 def _score(path: Path, item: Item, told: Told, job: Job) -> dict[str, Any]:
-    from tamis.proliferation import outputs, report
+    from tamis.proliferation import dicom, outputs, report
     from tamis.proliferation.score import Settings, score
     from tamis.slides import open_slide
 
@@ -174,16 +174,16 @@ def _score(path: Path, item: Item, told: Told, job: Job) -> dict[str, Any]:
         record = outputs.record(slide, found, settings, name)
         record["provenance"]["job"] = job.plain()
         density, um_per_px = outputs.density(found.mitoses, slide.size_um)
+        # All that reads the slide goes before the folder, in which every OSError is taken for a failure to write.
+        page = report.page(slide, found, record, density)
+        image = dicom.source_image(slide, record) if job.dicom else None
         with _folder(item.output.parent) as beside:
             outputs.write_geojson(beside / "mitoses.geojson", found, slide)
             outputs.write_density(beside / "density.ome.tiff", density, um_per_px)
             outputs.write_density_picture(beside / "density.png", density)
-            page = report.page(slide, found, record, density)
             (beside / "report.html").write_text(page, encoding="utf-8")
             if job.dicom:
-                from tamis.proliferation import dicom
-
-                dicom.write(beside, slide, found, record)
+                dicom.write(beside, image, slide.um_per_px, found, record)
             text = json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False)
             (beside / RECORD).write_text(text + "\n", encoding="utf-8")
     return {
