@@ -86,6 +86,13 @@ def test_the_examples_of_the_help_exist() -> None:
         assert not unknown(shlex.split(line)[1:]), line
 
 
+def test_resume_means_the_same_everywhere() -> None:
+    told = {name: parser._option_string_actions.get("--resume") for name, parser in verbs().items()}
+    assert {name: action.help for name, action in told.items() if action} == dict.fromkeys(
+        ("subtitles read", "weakseg segment", "proliferation score"), "skip what was done in the same way"
+    )
+
+
 def test_a_command_that_is_not_there_is_found() -> None:
     assert unknown(shlex.split("subtitles read film.mp4 --loud")) == ["--loud"]
     assert unknown(shlex.split("weakseg compare a b")) == ["weakseg compare"]

@@ -4,7 +4,7 @@
     outcomes = run(items, work, journal=folder / "journal.jsonl", jobs=2, resume=True)
 
 The journal holds one line per input and attempt, written when the attempt has ended and its result has its final
-name. So a batch may be killed at any moment: with `resume`, what the journal calls done is not done again. (An input
+name. So a batch may be killed at any moment: with `resume`, what was done in the same way is skipped. (An input
 whose result was renamed in the instant before the kill, but not yet noted, is done once more, with the same result.)
 
 Work runs in processes of its own, even one at a time: a decoder that crashes on a damaged file takes that file's

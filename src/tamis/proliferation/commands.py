@@ -125,7 +125,7 @@ def _add_score(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="slides at the same time (default: %(default)s)",
     )
-    parser.add_argument("--resume", action="store_true", help="skip what the journal calls done")
+    parser.add_argument("--resume", action="store_true", help="skip what was done in the same way")
     parser.add_argument(
         "--cluster",
         metavar="ADDRESS",

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 _DETECT = """Finds mitotic figures in pictures or slides stained with haematoxylin and eosin. Prints one record for each input,
 also when nothing is found: {"image":, "mitoses": [{"x_um":, "y_um":, "probability":}]}, likeliest first, from the upper
-left corner; of an input that cannot be read {"image":, "error":}. Research use only."""
+left corner; of an input that cannot be read {"image":, "error":}. One input at a time; a folder of
+slides is for score, which has --jobs and --resume. Research use only."""
 
 
 def add_detect(verbs: Any, common: argparse.ArgumentParser) -> None:

@@ -108,7 +108,7 @@ def _add_read(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="videos read at the same time (default: %(default)s)",
     )
-    parser.add_argument("--resume", action="store_true", help="skip what DIR/journal.jsonl calls done")
+    parser.add_argument("--resume", action="store_true", help="skip what was done in the same way")
     parser.add_argument(
         "--json", action="store_true", help="print one JSON record an input (without -o: the cues)"
     )
