@@ -57,10 +57,11 @@ def test_a_broken_record_is_status_1(toy: Weights, capsys: pytest.CaptureFixture
     assert "is no record of weights" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("extra", ["subtitles", "slides", "spark", "train", "cluster"])
 def test_an_incomplete_extra_says_how_to_complete_it(
-    toy: Weights, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    extra: str, toy: Weights, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(doctor, "extras", lambda: {"subtitles": {"numpy": "2.0", "av": None}})
+    monkeypatch.setattr(doctor, "extras", lambda: {extra: {"numpy": "2.0", "av": None}})
     doctor.main(as_json=False)
     out = capsys.readouterr().out
-    assert "absent" in out and 'pip install "tamis[subtitles]"' in out
+    assert "absent" in out and f'pip install "tamis[{extra}]"' in out

@@ -15,7 +15,7 @@ from tamis.errors import WeightsError
 from tamis.processors import processors
 from tamis.weights import Weights, published, read
 
-USER_EXTRAS = ("subtitles", "slides", "spark", "train")
+USER_EXTRAS = ("subtitles", "slides", "spark", "train", "cluster")
 
 
 @dataclass(frozen=True, slots=True)
