@@ -24,7 +24,7 @@ demo: $(VENV)/.user ## All four capabilities on bundled samples; their results o
 test: $(VENV)/.dev ## Every test
 	$(BIN)/python -m pytest
 
-check: $(VENV)/.dev ## Format, lint, types, import rules
+check: $(VENV)/.dev ## Format, lint, types, import rules; the native kernels under sanitizers, where cmake and g++ are
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
