@@ -1,6 +1,7 @@
 """Score tumour proliferation on whole-slide images.
 
-The verbs of `tamis proliferation`: score, evaluate, train. Light: what computes or trains is imported when a verb runs.
+The verbs of `tamis proliferation`: score, evaluate, train; detect and compose have files of their own. Light: what
+computes or trains is imported when a verb runs.
 """
 
 from __future__ import annotations
