@@ -1,8 +1,8 @@
 """Multiple-instance pooling: from the probabilities of the pixels of a bag to the probability of the bag.
 
 A bag (an image) is positive when at least one of its instances (pixels) is (Dietterich et al. 1997); each function here
-is a differentiable reading of that "at least one". All have one signature, all accept a mask, and all are symmetric in
-the instances and lie between the mean and the maximum:
+is a differentiable reading of that "at least one". All have one signature, accept a mask and are symmetric in the
+instances; all but noisy_or lie between the mean and the maximum (the generalised mean from r = 1 on):
 
     generalised_mean   (mean p^r)^(1/r)                 r = 1 the mean, r -> inf the maximum
     log_sum_exp        log(mean exp(r p)) / r           Ramon & De Raedt 2000; r -> 0 the mean, r -> inf the maximum
