@@ -49,7 +49,12 @@ bench: $(VENV)/.dev work/peers-venv/.made work/toolbox-venv/.made llama fonts ##
 	$(BIN)/python benchmarks/subtitles_clips.py dev
 	$(BIN)/python benchmarks/subtitles_clips.py test
 	$(BIN)/python benchmarks/subtitles_accuracy.py test --real
+	$(BIN)/python benchmarks/subtitles_calibration.py test --every 4
+	$(BIN)/python benchmarks/subtitles_clips.py former
 	$(BIN)/python benchmarks/subtitles_speed.py
+	$(BIN)/python benchmarks/subtitles_speed.py --joined --repeats 1
+	$(BIN)/python benchmarks/subtitles_clips.py third --only ko-03
+	$(BIN)/python benchmarks/subtitles_speed.py --hour work/clips/third/ko-03-fade.mp4 --skip-decoding
 	$(BIN)/python benchmarks/subtitles_peers.py test
 	$(BIN)/python benchmarks/subtitles_ablation.py test
 	$(BIN)/python benchmarks/spark_topk.py --step tiny
@@ -64,6 +69,7 @@ bench: $(VENV)/.dev work/peers-venv/.made work/toolbox-venv/.made llama fonts ##
 	$(BIN)/python benchmarks/proliferation_fields.py --cases test --stains 1
 	$(BIN)/python benchmarks/proliferation_pam50.py "$${TAMIS_DATA:-../shared/data}"
 	$(BIN)/python benchmarks/proliferation_detect.py --count 6 --size 6144 --seed 1000
+	$(BIN)/python benchmarks/proliferation_composed.py --count 60 --seed 2100
 
 fonts: work/.fonts ## Debian packages for training and benchmarks: fonts, and ffmpeg with libass
 
