@@ -23,8 +23,8 @@ from tamis.cli import EXAMPLES, build_parser
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 FILE = re.compile(r"[\w./{},*-]+\.(?:py|sh|cpp|inl|h|js|json|toml|txt|md)\b(?!\.)")
-USERS = {"mine.json", "mine.txt", "text.txt", "notes.txt", "llama.cpp"}
-"""Files of the reader's in examples, and another project that is named like a file."""
+USERS = {"mine.json", "mine.txt", "text.txt", "notes.txt", "fonts.txt", "llama.cpp"}
+"""Files of the reader's in examples, one of the data, and another project that is named like a file."""
 WRITTEN = {"score.json", "DIR/STEM/score.json", "STEM.summary.json"}
 """By Tamis, as results. What is below work/ is written, too."""
 

@@ -98,3 +98,13 @@ def test_wrong_sizes_are_wrong_usage(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert main(["proliferation", "compose", "-o", str(tmp_path / "a.tif"), "--size", "3"]) == 2
     assert "--size" in capsys.readouterr().err
     assert main(["proliferation", "compose", "-o", str(tmp_path / "a.tif"), "--count", "3"]) == 2
+
+
+def test_without_the_data_its_page_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TAMIS_DATA", str(tmp_path / "nowhere"))
+    assert main(["proliferation", "compose", "-o", str(tmp_path / "out" / "a.tif")]) == 1
+    told = capsys.readouterr().err
+    assert f"There is no folder {tmp_path / 'nowhere' / 'pathology'}" in told and "docs/data.md" in told
+    assert not (tmp_path / "out").exists()

@@ -63,7 +63,7 @@ def test_patients_are_in_one_part_each(tmp_path: Path) -> None:
 
 
 def test_no_ground_is_a_sentence(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="expected the shared data"):
+    with pytest.raises(InputError, match=r"expected breast_ucsb \(docs/data.md\)"):
         grounds_of(tmp_path, "test")
 
 

@@ -8,10 +8,10 @@ import os
 from pathlib import Path
 from typing import Any
 
-from tamis.errors import UsageError
+from tamis.errors import InputError, UsageError
 
 _COMPOSE = """Makes pyramidal TIFF slides of real pixels in a synthetic layout, with STEM.truth.json beside each: a test
-instrument, not patients. Needs the shared data (TAMIS_DATA)."""
+instrument, not patients. Needs pixels and tables that may not come with Tamis: docs/data.md says which, and from where."""
 LEAST_PX, MOST_PX = 1024, 400_000
 
 
@@ -28,7 +28,9 @@ def add_compose(verbs: Any, common: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--cases", choices=("test", "validation", "train"), default="test", help="default: %(default)s"
     )
-    parser.add_argument("--data", type=Path, metavar="DIR", help="the shared data (default: TAMIS_DATA)")
+    parser.add_argument(
+        "--data", type=Path, metavar="DIR", help="the folder of docs/data.md (default: TAMIS_DATA)"
+    )
     parser.add_argument("--json", action="store_true", help="print each truth as one JSON line")
     parser.set_defaults(run=_compose, extra="slides")
 
@@ -44,6 +46,11 @@ def _compose(options: argparse.Namespace) -> int:
     single = options.output.suffix.lower() in (".tif", ".tiff")
     if single and options.count > 1:
         raise UsageError(f"{options.output} names one file, but --count is {options.count}: give a folder.")
+    if not data.is_dir():
+        raise InputError(
+            f"There is no folder {data}: slides are composed of pixels and tables that may not come with Tamis. docs/data.md "
+            "says which, and from where; name the folder that holds them with --data or TAMIS_DATA."
+        )
     for seed in range(options.seed, options.seed + options.count):
         path = options.output if single else options.output / f"composed-{seed:04d}.tif"
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -69,7 +69,7 @@ def read_fields(pathology: Path, *, parts_too: bool = False) -> list[Field]:
     """
     folder = pathology / "mitosis_amibr"
     if not (folder / "mitoses.csv").exists():
-        raise InputError(f"{folder} holds no mitoses.csv: expected the AMi-Br patches of the shared data.")
+        raise InputError(f"{folder} holds no mitoses.csv: expected the AMi-Br patches (docs/data.md).")
     labels, mined = defaultdict(list), defaultdict(list)
     for row in _rows(folder / "labels_in_patches.csv"):
         labels[row["patch"]].append((float(row["x"]), float(row["y"]), row["label"]))
@@ -182,7 +182,9 @@ def _icpr(folder: Path) -> list[Field]:
 def _picture(path: Path) -> NDArray[np.uint8]:
     bgr = cv2.imread(str(path), cv2.IMREAD_COLOR)
     if bgr is None:
-        raise InputError(f"{path} is missing or damaged: expected a field of the shared data.")
+        raise InputError(
+            f"{path} is missing or damaged: expected a field of the AMi-Br patches (docs/data.md)."
+        )
     return np.ascontiguousarray(bgr[..., ::-1])
 
 

@@ -44,7 +44,7 @@ def grounds_of(folder: Path, part: str) -> list[Pixels]:
             grounds.append(painted_over(_read(path), figures, figures, generator))
     if not grounds:
         raise InputError(
-            f"{folder} holds no pictures of {len(PARTS_OF_PATIENTS)} patients: expected the shared data."
+            f"{folder} holds no pictures of {len(PARTS_OF_PATIENTS)} patients: expected breast_ucsb (docs/data.md)."
         )
     return grounds
 
