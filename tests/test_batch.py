@@ -7,9 +7,11 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 
 import pytest
@@ -371,6 +373,61 @@ def test_ctrl_c_stops_the_workers_and_leaves_nothing_half_written(tmp_path: Path
     assert quiet(tmp_path)
     assert not list(tmp_path.glob(".part*"))
     assert len(started(tmp_path)) < 200
+
+
+def stubborn(item: Item, told: Told) -> dict[str, int]:
+    """Amid a computation that no signal ends; of the input "quick" done when the other has begun."""
+    if item.input.read_text() == "quick":
+        while not any(item.output.parent.glob(".part-*")):
+            time.sleep(0.01)
+        return {}
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    with TemporaryDirectory(prefix=f"tamis-{os.getpid()}-"), replacing(item.output) as beside:
+        beside.write_text("half")
+        told(0.5)
+        time.sleep(120)
+    return {}
+
+
+@pytest.mark.parametrize("amid", ["progress", "outcome"])
+def test_what_a_killed_worker_leaves_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, amid: str
+) -> None:
+    """Whether Ctrl-C comes while the batch waits for a worker, or while it tells of another's outcome."""
+    out, copies = tmp_path / "out", tmp_path / "copies"
+    items = plan(videos(tmp_path / "in", ["slow", "quick"]), out, ".srt")
+    for folder in (out, copies):
+        folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(copies))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(batch, "PATIENCE_S", 0.2)
+
+    def stop(told: object) -> None:
+        raise KeyboardInterrupt
+
+    when = {"progress": stop} if amid == "progress" else {"on_outcome": stop}
+    items = items if amid == "outcome" else items[:1]
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        run(items, stubborn, journal=out / "journal.jsonl", jobs=2, **when)  # type: ignore[arg-type]
+    (note,) = stopped.value.__notes__
+    assert f"The work on {items[0].source} could not be ended gently" in note
+    assert f".part-* may be left in {out}" in note and list(out.glob(".part-*"))
+    assert not list(copies.iterdir()), "what was fetched was left"
+
+
+def test_a_worker_that_ends_gently_leaves_nothing_to_tell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch, "PATIENCE_S", 60.0)  # on a busy machine five seconds pass before it is heard
+
+    def stop(share: float) -> None:
+        raise KeyboardInterrupt
+
+    items = plan(videos(tmp_path / "in", ["a"]), tmp_path, ".srt")
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        run(items, partial(shout, pause_s=60), journal=tmp_path / "journal.jsonl", progress=stop)
+    assert not hasattr(stopped.value, "__notes__")
+    assert not list(tmp_path.glob(".part-*"))
 
 
 def test_a_bar_is_told_what_is_done_of_the_items_under_way(tmp_path: Path) -> None:

@@ -96,6 +96,16 @@ def test_who_stops_a_command_is_told_how_it_goes_on(
     assert how in capsys.readouterr().err
 
 
+def test_what_a_killed_worker_may_have_left_is_not_denied(
+    toy: Toy, capsys: pytest.CaptureFixture[str]
+) -> None:
+    toy.raises, toy.defaults = KeyboardInterrupt(), {"resume": False}
+    toy.raises.add_note("Hidden files may be left in out.")
+    assert cli.main(["toys", "play"]) == 130
+    err = capsys.readouterr().err
+    assert err == "tamis: Stopped; a batch goes on with --resume. Hidden files may be left in out.\n"
+
+
 def test_debug_shows_the_whole_story(toy: Toy, capsys: pytest.CaptureFixture[str]) -> None:
     toy.raises = TamisError("It failed.")
     assert cli.main(["toys", "play", "--debug"]) == 1

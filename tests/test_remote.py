@@ -5,12 +5,13 @@ On fsspec's file system in memory.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
 
 from tamis.errors import InputError, UsageError
-from tamis.remote import expand_url, fetched, is_url, name_of
+from tamis.remote import clear_copies, expand_url, fetched, is_url, name_of
 
 fsspec = pytest.importorskip("fsspec")
 ENDINGS = frozenset({".svs", ".tif"})
@@ -56,6 +57,14 @@ def test_a_copy_lives_as_long_as_the_block(store: None) -> None:
     with fetched("memory://slides/a.tif") as path:
         assert (path.name, path.read_bytes()) == ("a.tif", b"a.tif")
     assert not path.exists()
+
+
+def test_what_a_killed_process_had_fetched_is_cleared(store: None) -> None:
+    with fetched("memory://slides/a.tif") as path:
+        clear_copies(os.getpid() + 1)
+        assert path.exists(), "of another process"
+        clear_copies(os.getpid())
+        assert not path.parent.exists()
 
 
 @pytest.mark.parametrize("url", ["memory://slides/absent.svs", "nosuch://slides/a.svs"])

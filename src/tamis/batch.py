@@ -23,8 +23,8 @@ import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from multiprocessing import connection, get_context, parent_process, resource_tracker
@@ -34,7 +34,7 @@ from types import TracebackType
 from typing import IO, Any, Literal
 
 from tamis.errors import TamisError, UsageError
-from tamis.remote import is_url, name_of, stem_of
+from tamis.remote import clear_copies, is_url, name_of, stem_of
 from tamis.writing import output_error
 
 Result = Mapping[str, Any]
@@ -63,6 +63,7 @@ Work = Callable[[Item, Told], Result]
 """Writes `item.output` whole or not at all, and returns what the journal shall say about it (JSON values). May tell how
 much of the item is done. Raises TamisError when it cannot. Runs in another process, so it must be picklable: a function of
 a module, or a `functools.partial` of one."""
+PATIENCE_S = 5.0  # with a worker that is to clear up and end
 TELL_S = 0.2  # between two words of a worker about its progress
 
 
@@ -153,9 +154,11 @@ def run(
     on_outcome  called with each outcome as it comes, skipped ones first
     progress    called with the share of all items that is done, those under way included (on Ray: whole items alone)
 
-    Raises OutputError when the journal cannot be written; the workers are then stopped.
+    Raises OutputError when the journal cannot be written; the workers are then stopped. KeyboardInterrupt carries a note on
+    each item whose worker had to be killed.
     """
     outcomes: list[Outcome] = []
+    killed: list[Item] = []
 
     def note(outcome: Outcome) -> None:
         outcomes.append(outcome)
@@ -172,17 +175,31 @@ def run(
                 note(Outcome(item, "skipped"))
             else:
                 left.append(item)
-        for outcome in _anywhere(left, work, jobs, cluster, under_way):
-            book.write(outcome)
-            note(outcome)
+        try:
+            # Closed here: the workers are stopped before anybody is told so, also if it is `note` that is interrupted.
+            with closing(_anywhere(left, work, jobs, cluster, under_way, killed)) as done:
+                for outcome in done:
+                    book.write(outcome)
+                    note(outcome)
+        except KeyboardInterrupt as stop:
+            for item in killed:
+                stop.add_note(_left_behind(item, journal.parent))
+            raise
     return outcomes
 
 
+def _left_behind(item: Item, folder: Path) -> str:
+    return (
+        f"The work on {item.source} could not be ended gently and was killed: hidden files named .part-* may be left "
+        f"in {folder}, which the next run on it replaces."
+    )
+
+
 def _anywhere(
-    items: Sequence[Item], work: Work, jobs: int, cluster: str | None, under_way: Told
-) -> Iterator[Outcome]:
+    items: Sequence[Item], work: Work, jobs: int, cluster: str | None, under_way: Told, killed: list[Item]
+) -> Generator[Outcome, None, None]:
     if cluster is None:
-        return _outcomes(items, work, jobs, under_way)
+        return _outcomes(items, work, jobs, under_way, killed)
     from tamis.ray_workers import outcomes
 
     return outcomes(items, work, jobs, cluster)
@@ -281,8 +298,11 @@ def _state(item: Item) -> list[int] | None:
     return [sum(s.st_size for s in states), max((s.st_mtime_ns for s in states), default=0)]
 
 
-def _outcomes(items: Sequence[Item], work: Work, jobs: int, under_way: Told) -> Iterator[Outcome]:
-    """Outcomes as they come, from at most `jobs` workers; `under_way` is told the sum of their items' shares."""
+def _outcomes(
+    items: Sequence[Item], work: Work, jobs: int, under_way: Told, killed: list[Item]
+) -> Generator[Outcome, None, None]:
+    """Outcomes as they come, from at most `jobs` workers; `under_way` is told the sum of their items' shares. When it is
+    closed, or raises, `killed` gets the items whose workers could not clear up."""
     waiting = deque(items)
     workers = [_Worker(work) for _ in range(min(jobs, len(items)))]
     try:
@@ -300,7 +320,8 @@ def _outcomes(items: Sequence[Item], work: Work, jobs: int, under_way: Told) -> 
                     worker.give(waiting.popleft())
     finally:
         for worker in workers:
-            worker.stop()
+            if not worker.stop() and worker.item is not None:
+                killed.append(worker.item)
 
 
 class _Worker:
@@ -335,6 +356,7 @@ class _Worker:
             word = self.connection.recv()
         except (EOFError, ConnectionResetError):
             self.process.join()
+            clear_copies(self.process.pid or 0)
             word = "failed", _death(self.item, self.process.exitcode), {}
             self._start()
         if isinstance(word, float):
@@ -345,14 +367,18 @@ class _Worker:
         self.item, self.share = None, 0.0
         return outcome
 
-    def stop(self) -> None:
+    def stop(self) -> bool:
+        """Whether it could clear up before it ended: not amid a long computation, and not on Windows."""
         if self.item is not None:
             self.process.terminate()
         self.connection.close()  # an idle worker ends by itself
-        self.process.join(timeout=5)
-        if self.process.is_alive():
+        self.process.join(timeout=PATIENCE_S)
+        gently = not self.process.is_alive() and hasattr(signal, "pthread_sigmask")
+        if not gently:
             self.process.kill()
             self.process.join()
+            clear_copies(self.process.pid or 0)
+        return gently
 
 
 @contextmanager

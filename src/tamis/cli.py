@@ -50,8 +50,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         extra, goes_on = options.extra, _how_it_goes_on(options)
         status: int = options.run(options)
         sys.stdout.flush()  # a full disk or a closed pipe shows here, and not at exit
-    except KeyboardInterrupt:
-        return _say(f"Stopped. Nothing half-written was left{goes_on}.", 130)
+    except KeyboardInterrupt as stop:
+        left: list[str] = getattr(stop, "__notes__", [])
+        return _say(
+            " ".join([f"Stopped{'' if left else '. Nothing half-written was left'}{goes_on}.", *left]), 130
+        )
     except BrokenPipeError:
         # The reader of our output has gone (`tamis ... | head`): there is nobody to tell.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

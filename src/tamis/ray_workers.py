@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from typing import Any
 
 from tamis.batch import Item, Outcome, Work, attempt, now
@@ -23,7 +23,7 @@ STARTS = 3
 """How often Ray is started on this machine: it gives itself half a minute, which a busy one may not have."""
 
 
-def outcomes(items: Sequence[Item], work: Work, jobs: int, address: str) -> Iterator[Outcome]:
+def outcomes(items: Sequence[Item], work: Work, jobs: int, address: str) -> Generator[Outcome, None, None]:
     """Outcomes as they come. Raises InputError when there is no cluster at `address`."""
     if not items:
         return

@@ -6,11 +6,13 @@ results are written. Each protocol raises its own errors, which have nothing in 
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path, PurePosixPath
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, gettempdir
 from typing import Any
 
 from tamis.errors import InputError, MissingExtraError, TamisError, UsageError
@@ -64,10 +66,16 @@ def expand_url(url: str, endings: frozenset[str]) -> list[str]:
     return found
 
 
+def clear_copies(process: int) -> None:
+    """Delete what a process had fetched that was killed: a copy may be gigabytes, and nobody else knows of it."""
+    for folder in Path(gettempdir()).glob(f"tamis-{process}-*"):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 @contextmanager
 def fetched(url: str) -> Iterator[Path]:
     """A copy of the file on this machine, for as long as the block runs. Raises InputError when it cannot be had."""
-    with TemporaryDirectory(prefix="tamis-") as folder:
+    with TemporaryDirectory(prefix=f"tamis-{os.getpid()}-") as folder:
         path = Path(folder) / name_of(url)
         try:
             system, remote = _open(url)
