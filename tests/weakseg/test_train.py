@@ -18,6 +18,7 @@ from tamis.errors import InputError, TrainingError, UsageError  # noqa: E402
 from tamis.training import load_weights  # noqa: E402
 from tamis.weakseg import commands, evaluate, export, train  # noqa: E402
 from tamis.weakseg.bags import batches, load_samples  # noqa: E402
+from tamis.weakseg.beginning import begin  # noqa: E402
 from tamis.weakseg.labels import read_dataset  # noqa: E402
 from tamis.weakseg.maps import read_map  # noqa: E402
 from tamis.weakseg.network import load  # noqa: E402
@@ -185,6 +186,20 @@ def test_another_recipe_in_the_same_folder_is_refused(dataset: Path, tmp_path: P
     run(dataset, tmp_path / "run")
     with pytest.raises(UsageError, match="another recipe"):
         run(dataset, tmp_path / "run", "--set", "learning_rate=0.1")
+
+
+def test_a_finished_run_is_not_taken_for_one_of_a_dataset_that_has_grown(
+    dataset: Path, tmp_path: Path
+) -> None:
+    table = dataset / "labels.csv"
+    whole = table.read_text()
+    begin(tmp_path, changed(Recipe(), SMALL), read_dataset(dataset), folds=2, seed=0)
+    (tmp_path / "fold-0").mkdir()
+    (tmp_path / "fold-0" / "finished").touch()
+    (dataset / "images" / "field_7.png").unlink()
+    table.write_text("\n".join(whole.splitlines()[:-1]))
+    with pytest.raises(UsageError, match="begun on 8 images"):
+        run(dataset, tmp_path, "--folds", "2")
 
 
 def test_a_record_of_another_name_is_refused(tmp_path: Path) -> None:

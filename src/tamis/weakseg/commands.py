@@ -234,7 +234,8 @@ _TRAIN = """Trains a network from image labels, by cross-validation or on everyt
     tamis weakseg evaluate DATASET RUN/maps
 
 RUN/recipe.json holds what was asked for; RUN/fold-K/checkpoint.pt and .metrics.jsonl each fold (fold-all without --folds);
-RUN/maps/NAME.png the held-out probability maps (16 bits). A run that was killed goes on when the command is given again.
+RUN/maps/NAME.png the held-out probability maps (16 bits). A run that was killed goes on when the command is given again,
+and with nothing else than recipe, dataset, folds and seed that it was begun with (RUN/begun.json).
 Split by patient where labels.csv names them, else by image."""
 
 

@@ -4,7 +4,8 @@
     tamis weakseg evaluate DATASET RUN/maps
 
 RUN/recipe.json holds what was asked for; RUN/fold-K/checkpoint.pt and .metrics.jsonl each fold (fold-all without --folds);
-RUN/maps/NAME.png the held-out probability maps (16 bits). A run that was killed goes on when the command is given again.
+RUN/maps/NAME.png the held-out probability maps (16 bits). A run that was killed goes on when the command is given again,
+and with nothing else than recipe, dataset, folds and seed that it was begun with (RUN/begun.json).
 Split by patient where labels.csv names them, else by image.
 """
 
@@ -38,6 +39,7 @@ from tamis.weakseg.bags import (
     seen_by,
     variants,
 )
+from tamis.weakseg.beginning import begin
 from tamis.weakseg.images import read_image
 from tamis.weakseg.labels import Dataset, folds, read_dataset, require_both_classes
 from tamis.weakseg.losses import Bags, Objective, objective_loss
@@ -45,7 +47,7 @@ from tamis.weakseg.maps import write_map
 from tamis.weakseg.networks import Mean, SideOutputNetwork
 from tamis.weakseg.own_marks import marked_bank
 from tamis.weakseg.pretrained import load_pretrained
-from tamis.weakseg.recipe import RECIPES, Recipe, changed, store
+from tamis.weakseg.recipe import RECIPES, Recipe, changed
 
 
 def build(recipe: Recipe, seed: int = 0) -> SideOutputNetwork:
@@ -276,7 +278,7 @@ def main(options: argparse.Namespace) -> None:
         require_both_classes(dataset)
     if options.folds:
         folds(dataset, options.folds, seed=0)  # too many are refused before the run begins
-    store(recipe, options.output)
+    begin(options.output, recipe, dataset, folds=options.folds, seed=options.seed)
     settings: dict[str, Any] = {
         "seed": options.seed,
         "precision": options.precision,
