@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from functools import partial
+from multiprocessing import resource_tracker
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import SimpleNamespace
@@ -142,6 +143,7 @@ def test_bad_inputs_do_not_stop_the_others(tmp_path: Path, jobs: int) -> None:
 
 def test_a_system_without_signal_masks_runs_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Windows has neither a mask nor what starts the resource tracker."""
+    resource_tracker.ensure_running()  # of this system's own multiprocessing, which needs the mask for it
     monkeypatch.delattr(signal, "pthread_sigmask")
     monkeypatch.setattr(batch, "resource_tracker", None)
     items = plan(videos(tmp_path / "in", ["a", "bad", "c"]), tmp_path, ".srt")
