@@ -16,15 +16,17 @@ inline F exponential(F x) {
   return mul(p, power_of_2(n));
 }
 
-// x / (1 + exp(-2u)), u = sqrt(2/pi) (x + 0.044715 x^3): the tanh form without a tanh.
+// x / (1 + exp(-2u)), u = sqrt(2/pi) (x + 0.044715 x^3): the tanh form without a tanh. The exponential ends at e^88: 6e-39 |x|
+// stay of numbers far below 0, which shows from -1e30 on, and -inf stays what it is.
 inline F gelu_of(F x) {
   F u2 = mul(x, fma(mul(x, x), set(2 * 0.7978845608f * 0.044715f), set(2 * 0.7978845608f)));
   return div(x, add(set(1), exponential(sub(set(0), u2))));
 }
 
 // cap * tanh(x / cap) = cap - 2 cap / (exp(2 x / cap) + 1); small |x| by the series, where the difference would cancel.
+// Finite x of any size end at +-cap. What is not finite becomes NaN: tanh would make a number of it, and hide it.
 inline F capped(F x, float cap, float inverse) {
-  F y = mul(x, set(inverse)), y2 = mul(y, y);
+  F y = mul(x, set(inverse)), y2 = min(set(1), mul(y, y));  // far out the series only has to stay finite
   F e = exponential(add(y, y));
   F wide = sub(set(cap), div(set(2 * cap), add(e, set(1))));
   F series = fma(y2, set(-17.0f / 315), set(2.0f / 15));
@@ -83,7 +85,8 @@ void add_to(float* y, const float* x, int n) {
   for (; i < n; i++) y[i] += x[i];
 }
 
-// n_padded values are read and written; those past n are 0 and stay 0.
+// n_padded values are read and written; those past n are 0 and stay 0. Squares that overflow give NaN: 1/inf would make
+// zeros of large numbers.
 void rms_norm(const float* x, const float* weight, int n, int n_padded, float epsilon, float* out) {
   F a = set(0), b = set(0);
   for (int i = 0; i < n_padded; i += 2 * lanes) {
@@ -91,7 +94,8 @@ void rms_norm(const float* x, const float* weight, int n, int n_padded, float ep
     a = fma(p, p, a);
     b = fma(q, q, b);
   }
-  F scale = set(static_cast<float>(1 / sqrt(static_cast<double>(sum(add(a, b))) / n + static_cast<double>(epsilon))));
+  const double squares = static_cast<double>(sum(add(a, b)));
+  F scale = set(squares < INFINITY ? static_cast<float>(1 / sqrt(squares / n + static_cast<double>(epsilon))) : NAN);
   for (int i = 0; i < n_padded; i += lanes) store(out + i, mul(mul(load(x + i), scale), load(weight + i)));
 }
 

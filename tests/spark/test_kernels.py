@@ -226,3 +226,24 @@ def test_gelu_and_soft_cap(isa: int, n: int) -> None:
         x = exact.astype(np.float32)
         assert library.tamis_elementwise(isa, what, x.ctypes.data, len(x), 50.0) == 0
         assert np.allclose(x, expected, rtol=3e-6, atol=1e-12 if what == 0 else 0)
+
+
+@every_set
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("cap", [50.0, 0.5])
+def test_huge_numbers_end_at_the_cap_and_what_is_not_finite_is_not_hidden(
+    isa: int, sign: int, cap: float
+) -> None:
+    library = bindings.library()
+    assert library is not None
+    huge = [500.0, 1e4, 1e8, 1e9, 1e19, 1e30, 3.4e38]
+    for times in (1, 3):  # whole lanes and a rest
+        x = np.array([*huge, np.inf, np.nan] * times, np.float32) * np.float32(sign)
+        gelu, capped, whole = x.copy(), x.copy(), np.isfinite(x)
+        assert library.tamis_elementwise(isa, 0, gelu.ctypes.data, len(x), 0.0) == 0
+        assert library.tamis_elementwise(isa, 1, capped.ctypes.data, len(x), cap) == 0
+        assert (capped[whole] == np.float32(sign * cap)).all()
+        assert np.isnan(capped[~whole]).all()
+        # Below 0 the exponential ends: 6e-39 |x| are left, far under the rounding of x.
+        assert (np.abs(gelu[whole] - np.maximum(x[whole], 0)) <= 7e-39 * np.abs(x[whole].astype(float))).all()
+        assert not np.isfinite(gelu[~whole]).any()
