@@ -47,7 +47,20 @@ void wake_all(std::atomic<int>&) {
 }  // namespace
 
 Pool::Pool(int threads, int spin) : size_(threads), spin_(spin) {
-  for (int t = 1; t < size_; t++) threads_.emplace_back([this, t] { serve(t); });
+  try {
+    threads_.reserve(size_ - 1);
+    for (int t = 1; t < size_; t++) threads_.emplace_back([this, t] { serve(t); });
+  } catch (...) {
+    begin(given_up);
+    for (auto& thread : threads_) thread.join();
+    throw;
+  }
+  begin(whole);
+}
+
+void Pool::begin(int how) {
+  begun_.store(how, std::memory_order_seq_cst);
+  wake_all(begun_);
 }
 
 Pool::~Pool() {
@@ -82,6 +95,8 @@ void Pool::run(const std::function<void(int)>& work) {
 }
 
 void Pool::serve(int thread) {
+  sleep_while(begun_, waiting);
+  if (begun_ == given_up) return;
   for (;;) {
     wait_for_all(start_);
     if (stop_) return;

@@ -16,6 +16,7 @@ namespace tamis {
 
 class Pool {
  public:
+  // Throws what std::thread throws when the system gives fewer threads; none is left behind.
   Pool(int threads, int spin);
   ~Pool();
   int size() const { return size_; }
@@ -30,9 +31,13 @@ class Pool {
   };
   void wait_for_all(Gate& gate);
   void serve(int thread);
+  void begin(int how);
 
   const int size_, spin_;
   Gate start_, meeting_;
+  // Threads wait here until all are there: those of a pool that was never whole could not meet.
+  enum { waiting, whole, given_up };
+  std::atomic<int> begun_{waiting};
   const std::function<void(int)>* work_ = nullptr;
   bool stop_ = false;
   std::vector<std::thread> threads_;

@@ -83,8 +83,7 @@ void Engine::store_keys(int i, int row, int head) {
   const auto [k1, k2v] = cached(i, step_->slot[row], head, step_->position[row]);
   const size_t width = bytes_of(c.cache_type);
   const float* key = qkv_out_.as<float>() + static_cast<size_t>(row) * qkv_ + (c.heads + head) * c.head_dim;
-  constexpr int most = 1024;
-  alignas(64) float first[most] = {}, second[most] = {};
+  alignas(64) float first[most_head_dim] = {}, second[most_head_dim] = {};
   float unused;
   turn(key, row, first, second, 1, 1);
   kernels_->convert(c.cache_type, first, predictor_dim_, k1, &unused);
@@ -98,8 +97,7 @@ void Engine::store_keys(int i, int row, int head) {
 void Engine::turn_queries(int row, int first_head, int heads) {
   const auto& c = config_;
   const size_t width = bytes_of(c.cache_type);
-  constexpr int most = 1024;
-  alignas(64) float first[most] = {}, second[most] = {};
+  alignas(64) float first[most_head_dim] = {}, second[most_head_dim] = {};
   float unused;
   const float scale_first = c.attention_spark ? 1 / sqrtf(static_cast<float>(part_)) : c.query_scale;
   const float scale_second = gate_dim_ > 0 ? 1 / sqrtf(static_cast<float>(c.head_dim - part_)) : 0;
@@ -182,8 +180,9 @@ void Engine::make_room() {
     for (int i = 0; moved > 0 && i < c.layers; i++)
       for (int h = 0; layers_[i].sliding && h < c.kv_heads; h++) {
         const Cached to = cached(i, slot, h, held), from = cached(i, slot, h, seen);
-        memmove(to.k1, from.k1, moved * predictor_dim_ * width);
-        memmove(to.k2v, from.k2v, moved * (gate_dim_ + value_dim_) * width);
+        const size_t bytes = static_cast<size_t>(moved) * width;
+        memmove(to.k1, from.k1, bytes * predictor_dim_);
+        memmove(to.k2v, from.k2v, bytes * (gate_dim_ + value_dim_));
       }
     first_[slot] = seen;
   }

@@ -53,6 +53,10 @@ Engine::Engine(const tamis_spark_config& config, const tamis_spark_ends& ends, c
       kernels_(kernels(isa)),
       pool_(threads, spin),
       dealers_(static_cast<size_t>(config.layers) * 8 + 8) {
+  // A window or a k beyond what there is means all of it.
+  config_.window = std::min(config.window, config.context);
+  config_.attention_active = std::min(config.attention_active, config.context);
+  config_.ffn_active = std::min(config.ffn_active, config.neurons);
   const auto& c = config_;
   const size_t rows = c.rows, places = rows + threads;
   hidden_ = padded(c.hidden);
@@ -84,6 +88,7 @@ Engine::Engine(const tamis_spark_config& config, const tamis_spark_ends& ends, c
     thetas_ = Memory(sizeof(float) * places);
     sums_ = Memory(sizeof(float) * pieces * hidden_ * std::min<size_t>(rows, few_rows));
     tiles_ = Memory(sizeof(float) * threads * tile_neurons * tile_columns);
+    done_ = Memory(sizeof(int) * threads * rows);
     ffn_quantile_ = c.ffn_active < c.neurons
                         ? static_cast<float>(normal_quantile(1 - static_cast<double>(c.ffn_active) / c.neurons))
                         : -INFINITY;
@@ -92,27 +97,30 @@ Engine::Engine(const tamis_spark_config& config, const tamis_spark_ends& ends, c
   }
   turns_ = Memory(sizeof(float) * rows * 2 * c.head_dim);
   queries_ = Memory(rows * c.heads * (predictor_dim_ + gate_dim_) * bytes_of(c.cache_type));
-  const size_t keys = c.context + 2 * row_multiple;
-  scratch_ = Memory(static_cast<size_t>(threads) * sizeof(float) *
-                    static_cast<size_t>(group_) * (3 * keys + value_dim_));
+  const size_t context = c.context, keys = context + 2 * row_multiple, group = group_;
+  scratch_ = Memory(product({static_cast<size_t>(threads), sizeof(float), group, 3 * keys + value_dim_}));
   for (int part = 0; part < 2; part++) {
     const int size = part == 0 ? part_ : c.head_dim - part_;
     for (int i = 0; i < size / 2; i++)
       frequencies_.push_back(pow(static_cast<double>(c.rope_theta), -2.0 * i / size));
   }
   if (c.attention_spark) {
-    quantiles_.assign(c.context + 1, 0.0f);
+    quantiles_.assign(context + 1, 0.0f);
     for (int n = c.attention_active + 1; n <= c.context; n++)
       quantiles_[n] = static_cast<float>(normal_quantile(1 - static_cast<double>(c.attention_active) / n));
   }
   ffn_shifts_.assign(c.layers, 0.0f);
   attention_shifts_.assign(c.layers, 0.0f);
   held_[0] = c.context;
-  held_[1] = std::min(c.context, c.window + std::max(c.rows, c.window / 8));
+  held_[1] = static_cast<int>(
+      std::min<int64_t>(c.context, static_cast<int64_t>(c.window) + std::max(c.rows, c.window / 8)));
   first_.assign(c.slots, 0);
-  const size_t a_token =
-      static_cast<size_t>(c.slots) * c.kv_heads * (predictor_dim_ + gate_dim_ + value_dim_) * bytes_of(c.cache_type);
-  for (const auto& layer : layers_) cache_.emplace_back(a_token * held_[layer.sliding != 0]);
+  asked_.assign(c.slots, 0);
+  const size_t slots = c.slots, heads = c.kv_heads, numbers = predictor_dim_ + gate_dim_ + value_dim_;
+  for (const auto& layer : layers_) {
+    const size_t held = held_[layer.sliding != 0];
+    cache_.emplace_back(product({slots, heads, numbers, bytes_of(c.cache_type), held}));
+  }
 }
 
 void Engine::step(tamis_spark_step_t& step) {

@@ -7,6 +7,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <initializer_list>
 #include <vector>
 
 #include "kernels.h"
@@ -15,11 +16,16 @@
 
 namespace tamis {
 
+constexpr int most_head_dim = 1024;  // of one head on the stack
+
 class Engine {
  public:
+  // Of numbers that `sound` accepts. Throws when memory or threads are not enough.
   Engine(const tamis_spark_config& config, const tamis_spark_ends& ends, const tamis_spark_layer* layers, int isa,
          int threads, int spin);
   void shift(const float* ffn, const float* attention);
+  // Whether these rows lie in the vocabulary, the slots and the context, of one slot side by side and in rising position.
+  bool accepts(const tamis_spark_step_t& step);
   void step(tamis_spark_step_t& step);
   void fill_cache(uint64_t seed);
   double read(const void* data, size_t bytes);
@@ -101,13 +107,20 @@ class Engine {
   float ffn_quantile_;
   std::vector<float> ffn_shifts_, attention_shifts_;       // of these, a layer
   Memory x_, normed_, activations_, scales_, qkv_out_, attended_, projected_, gate_, up_, index_, value_, counts_,
-      thetas_, sums_, tiles_, turns_, queries_, scratch_;
+      thetas_, sums_, tiles_, done_, turns_, queries_, scratch_;
   std::vector<Memory> cache_;                              // a layer: [slots][kv heads][held] of K1, then of [K2|V]
   int held_[2];                                            // tokens that global and sliding layers hold
   std::vector<int> first_;                                 // position of the first one in sliding layers, by slot
+  std::vector<uint64_t> asked_;                            // the last step that was asked of a slot
+  uint64_t asking_ = 0;
   std::atomic<int64_t> active_{0}, kept_{0}, rescored_{0};
 };
 
+// Whether an engine may trust these numbers: none is negative or beyond what its indices hold, matrices have the shapes that
+// the configuration tells.
+bool sound(const tamis_spark_config& config, const tamis_spark_ends& ends, const tamis_spark_layer* layers, int threads);
+// Of sizes; throws std::bad_alloc where it does not fit.
+size_t product(std::initializer_list<size_t> sizes);
 double normal_quantile(double probability);
 // Rows in a piece of a product: enough bytes to be worth asking for, few enough that nobody waits long at the end.
 int least_rows(const Matrix& m);

@@ -171,6 +171,7 @@ void Engine::gather_few(Walk& walk, int i) {
 void Engine::gather_several(Walk& walk, int i) {
   const auto& layer = layers_[i];
   const int set = layer.up.type != layer.gate.type ? 1 : 0;
+  int* done = done_.as<int>() + static_cast<size_t>(walk.thread) * config_.rows;
   const auto fetch_share = [&](const Matrix& m, int tile, int last, int b, int column, int columns) {
     const size_t width = bytes_of(m.type);
     const int from = tile + tile_neurons * b / rows_, to = tile + tile_neurons * (b + 1) / rows_;
@@ -184,7 +185,6 @@ void Engine::gather_several(Walk& walk, int i) {
     const Activations x = prepared(walk, set, layer.up.type, rows_);
     const size_t width = bytes_of(layer.up.type);
     Dealer& deal = dealer(walk);
-    std::vector<int> done(rows_);
     for (int first, last; deal.deal(config_.neurons, tile_neurons, 8 * tile_neurons, pool_.size(), first, last);) {
       for (int b = 0; b < rows_; b++) {
         const int32_t* index = index_.as<int32_t>() + b * score_stride_;
@@ -220,15 +220,15 @@ void Engine::gather_several(Walk& walk, int i) {
     wide.stride = tile_columns;
     wide.type = f32;
     Dealer& deal = dealer(walk);
-    std::vector<int> done(rows_);
     for (int first, last; deal.deal(hidden_, tile_columns, tile_columns, pool_.size(), first, last);) {
       const int columns = last - first;
       wide.cols = columns;
       for (int b = 0; b < rows_; b++) {
         const float theta = thetas_.as<float>()[b];
-        std::fill(y + b * hidden_ + first, y + b * hidden_ + last, theta - theta == 0 ? 0.0f : NAN);
+        float* row = y + static_cast<size_t>(b) * hidden_;
+        std::fill(row + first, row + last, theta - theta == 0 ? 0.0f : NAN);
       }
-      std::fill(done.begin(), done.end(), 0);
+      std::fill(done, done + rows_, 0);
       for (int tile = 0; tile < config_.neurons; tile += tile_neurons) {
         const int end = std::min(config_.neurons, tile + tile_neurons);
         kernels_->widen_rows(layer.down, tile, end, first, columns, tile_of_v, tile_columns);

@@ -1,5 +1,5 @@
 // The C interface of the native kernels, as src/tamis/native.py and src/tamis/spark/engine.py bind it.
-// Nothing here throws, keeps a Python object or needs one; the caller owns every buffer and checks every shape.
+// Nothing here throws, keeps a Python object or needs one; the caller owns every buffer and knows its size.
 #pragma once
 
 #include <stddef.h>
@@ -12,13 +12,23 @@
 #endif
 
 // Raised with every change of this file, so that a stale library beside newer Python code is noticed.
-#define TAMIS_ABI 3
+#define TAMIS_ABI 4
 
 #ifdef __cplusplus
 extern "C" {
 #endif
 
 TAMIS_API int tamis_abi(void);
+
+// How a call ended. Anything but TAMIS_DONE left nothing behind.
+enum {
+  TAMIS_DONE = 0,
+  TAMIS_NO_MEMORY = 1,
+  TAMIS_NO_THREADS = 2,  // the system gives fewer than were asked for
+  TAMIS_NO_ISA = 3,
+  TAMIS_REFUSED = 4,     // numbers that contradict each other, or lie outside of what they count
+  TAMIS_FAILED = 5
+};
 
 // Instruction sets are numbered from 0, the portable one, upwards. The name is NULL past the last.
 TAMIS_API const char* tamis_isa_name(int isa);
@@ -87,19 +97,19 @@ typedef struct {
 
 typedef struct tamis_spark tamis_spark;
 
-// NULL when memory is not enough. Weights are not copied and must outlive the result.
+// NULL unless the status is TAMIS_DONE. Weights are not copied and must outlive the result.
 TAMIS_API tamis_spark* tamis_spark_open(const tamis_spark_config*, const tamis_spark_ends*, const tamis_spark_layer*,
-                                        int isa, int threads, int spin);
+                                        int isa, int threads, int spin, int* status);
 TAMIS_API void tamis_spark_close(tamis_spark*);
 // What each layer adds to the normal quantile of its thresholds: ffn[layers], attention[layers]. 0 unless called.
 TAMIS_API void tamis_spark_shift(tamis_spark*, const float* ffn, const float* attention);
-TAMIS_API void tamis_spark_step(tamis_spark*, tamis_spark_step_t*);
+TAMIS_API int tamis_spark_step(tamis_spark*, tamis_spark_step_t*);
 // Normal-looking keys and values in the whole cache, for benchmarks.
-TAMIS_API void tamis_spark_fill_cache(tamis_spark*, uint64_t seed);
-// Reads memory with the engine's threads; returns seconds.
+TAMIS_API int tamis_spark_fill_cache(tamis_spark*, uint64_t seed);
+// Reads memory with the engine's threads; returns seconds, NaN if it could not.
 TAMIS_API double tamis_spark_read(tamis_spark*, const void* data, size_t bytes);
 
-// Single kernels, for tests. x[batch][columns] and y[batch][rows] float32; returns 0, or 1 if `isa` is not there.
+// Single kernels, for tests. x[batch][columns] and y[batch][rows] float32; returns how it ended.
 TAMIS_API int tamis_matmul(int isa, const tamis_matrix*, const float* x, int batch, float* y);
 // Returns how many x > theta = mean + quantile * std there are, -1 without `isa`. index, value: 64 entries past n.
 TAMIS_API int tamis_soft_threshold(int isa, const float* x, int n, float quantile, float* theta, int32_t* index,

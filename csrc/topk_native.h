@@ -1,5 +1,6 @@
 // The C interface of the training kernels, as src/tamis/spark/topk_native.py binds it. float32 and float64.
-// Row by row, contiguous; the caller owns every buffer and checks every shape. Nothing throws but for lack of memory.
+// Row by row, contiguous; the caller owns every buffer and checks every shape. Nothing throws; each returns how it ended
+// (tamis_native.h). With fewer threads than were asked for the results are the same.
 #pragma once
 
 #include <stdint.h>
@@ -20,15 +21,15 @@ typedef struct {
 } tamis_attention_rows;
 
 #define TAMIS_TOPK_API(T, name)                                                                                         \
-  TAMIS_API void tamis_soft_threshold_##name(int isa, const T* x, int64_t rows, int64_t n, double quantile, T* y,       \
-                                             T* saved /* [rows][2] */, int threads);                                    \
-  TAMIS_API void tamis_soft_threshold_backward_##name(int isa, const T* x, const T* g, const T* saved, int64_t rows,    \
-                                                      int64_t n, double quantile, T* dx, int threads);                  \
-  TAMIS_API void tamis_attention_weights_##name(int isa, const tamis_attention_rows* rows, const T* s,                  \
-                                                const T* u /* or NULL: no gate */, T* w, T* saved /* [rows][3] */,      \
-                                                int threads);                                                           \
-  TAMIS_API void tamis_attention_weights_backward_##name(int isa, const tamis_attention_rows* rows, const T* s,         \
-                                                         const T* u, const T* g, const T* saved, T* ds,                 \
+  TAMIS_API int tamis_soft_threshold_##name(int isa, const T* x, int64_t rows, int64_t n, double quantile, T* y,        \
+                                            T* saved /* [rows][2] */, int threads);                                     \
+  TAMIS_API int tamis_soft_threshold_backward_##name(int isa, const T* x, const T* g, const T* saved, int64_t rows,     \
+                                                     int64_t n, double quantile, T* dx, int threads);                   \
+  TAMIS_API int tamis_attention_weights_##name(int isa, const tamis_attention_rows* rows, const T* s,                   \
+                                               const T* u /* or NULL: no gate */, T* w, T* saved /* [rows][3] */,       \
+                                               int threads);                                                            \
+  TAMIS_API int tamis_attention_weights_backward_##name(int isa, const tamis_attention_rows* rows, const T* s,          \
+                                                        const T* u, const T* g, const T* saved, T* ds,                  \
                                                          T* du /* or NULL */, int threads);
 
 TAMIS_TOPK_API(float, f32)

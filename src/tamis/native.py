@@ -17,7 +17,7 @@ from pathlib import Path
 
 from tamis.errors import UsageError
 
-ABI = 3  # TAMIS_ABI in csrc/tamis_native.h
+ABI = 4  # TAMIS_ABI in csrc/tamis_native.h
 VARIABLE = "TAMIS_ISA"
 NONE = "none"
 _ENDING = {"win32": "dll", "darwin": "dylib"}.get(sys.platform, "so")

@@ -9,6 +9,8 @@ from functools import cache
 from tamis import native
 
 TYPES = {"f32": 0, "bf16": 1, "int8": 2}
+NO_MEMORY, NO_THREADS, NO_ISA, REFUSED = 1, 2, 3, 4
+"""How a call ended, if not with 0."""
 PROJECTIONS, ATTENTION, FFN, HEAD, EVERYTHING = 1, 2, 4, 8, 15
 
 
@@ -84,11 +86,15 @@ def library() -> ctypes.CDLL | None:
     if found is None:
         return None
     for name, result, arguments in (
-        ("open", c_void_p, [POINTER(Config), POINTER(Ends), POINTER(Layer), c_int, c_int, c_int]),
+        (
+            "open",
+            c_void_p,
+            [POINTER(Config), POINTER(Ends), POINTER(Layer), c_int, c_int, c_int, POINTER(c_int)],
+        ),
         ("close", None, [c_void_p]),
         ("shift", None, [c_void_p, c_void_p, c_void_p]),
-        ("step", None, [c_void_p, POINTER(Step)]),
-        ("fill_cache", None, [c_void_p, c_uint64]),
+        ("step", c_int, [c_void_p, POINTER(Step)]),
+        ("fill_cache", c_int, [c_void_p, c_uint64]),
         ("read", c_double, [c_void_p, c_void_p, c_size_t]),
     ):
         function = getattr(found, f"tamis_spark_{name}")

@@ -6,6 +6,7 @@ values of several sequences in numbered slots.
 
 from __future__ import annotations
 
+import ctypes
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -25,7 +26,9 @@ Floats = NDArray[np.float32]
 RESCORE_MARGIN = 6.0
 """Standard errors of the int8 head within which a logit is computed again: one in 10^9 is missed."""
 MOST_HEAD_DIM = 1024
-"""Room for one head on the stack of csrc/spark_engine.cpp."""
+"""Room for one head on the stack (csrc/spark_engine.h)."""
+MOST_NUMBER = 2**31 - 1
+"""Of an int32; ctypes would take the lowest bits of a larger one without a word."""
 SPIN = 1000
 """Looks at a counter before a waiting thread sleeps: some ten microseconds."""
 
@@ -74,11 +77,10 @@ class Native:
         # With more threads than processors, whoever looks instead of sleeping is in the way.
         spin = SPIN if threads <= cores() else 0
         ends, layers = self._ends(), self._layers()
-        self.handle = library.tamis_spark_open(config, ends, layers, isa, threads, spin)
+        status = ctypes.c_int()
+        self.handle = library.tamis_spark_open(config, ends, layers, isa, threads, spin, status)
         if not self.handle:
-            raise InputError(
-                f"Memory is not enough for the vectors and the cache of {slots} x {context} tokens: lower the context."
-            )
+            raise InputError(_refusal(status.value, threads, f"{slots} x {context} tokens"))
         if packed.tensors["shifts"].any():
             ffn, attention = np.ascontiguousarray(packed.tensors["shifts"].T)
             library.tamis_spark_shift(self.handle, ffn.ctypes.data, attention.ctypes.data)
@@ -108,12 +110,18 @@ class Native:
         if self.handle is None:
             raise UsageError("The engine is closed.")
         assert 0 < len(tokens) <= self.rows, "as many rows as announced"
+        assert len(tokens) == len(slots) == len(positions), "one slot and one position a token"
+        assert logits.size >= len(wanted) * self.vocabulary, "room for the logits"
         arrays = [np.asarray(each, np.int32) for each in (tokens, slots, positions, wanted)]
         record = bindings.Step()
         record.rows, record.parts, record.wanted = len(tokens), parts, len(wanted)
         record.token, record.slot, record.position, record.wanted_row = (a.ctypes.data for a in arrays)
         record.logits = logits.ctypes.data
-        self.library.tamis_spark_step(self.handle, record)
+        if self.library.tamis_spark_step(self.handle, record):
+            raise UsageError(
+                "The engine refused the step: a token, slot or position lies outside of what it was opened for, or "
+                "positions of a slot do not follow each other."
+            )
         self.counts.steps += 1
         self.counts.tokens += len(tokens)
         self.counts.active += record.active
@@ -213,22 +221,24 @@ class Portable:
 
 
 def configured(c: Mapping[str, Any], dtype: str, context: int, slots: int, rows: int) -> bindings.Config:
-    """A configuration in the engine's structure."""
+    """A configuration in the engine's structure. Raises InputError for a number that its 32 bits do not hold."""
+    ffn, attention, neurons = c["ffn"] == "spark", c["attention"] == "spark", c["intermediate_size"]
+    numbers = {
+        "vocabulary": c["vocab_size"], "hidden": c["hidden_size"], "layers": c["num_hidden_layers"],
+        "heads": c["num_attention_heads"], "kv_heads": c["num_key_value_heads"], "head_dim": c["head_dim"],
+        "neurons": neurons, "ffn_spark": int(ffn), "attention_spark": int(attention),
+        # A window or a k beyond what there is means all of it.
+        "ffn_predictor": c["ffn_predictor_size"] if ffn else 0,
+        "ffn_active": min(c["ffn_active"], neurons) if ffn else 0,
+        "attention_predictor": c["attention_predictor_size"] if attention else 0,
+        "attention_active": min(c["attention_active"], context) if attention else 0,
+        "window": min(c["sliding_window"], context), "context": context, "slots": slots, "rows": rows,
+    }  # fmt: skip
     config = bindings.Config()
-    config.vocabulary, config.hidden, config.layers = (
-        c["vocab_size"],
-        c["hidden_size"],
-        c["num_hidden_layers"],
-    )
-    config.heads, config.kv_heads = c["num_attention_heads"], c["num_key_value_heads"]
-    config.head_dim, config.neurons = c["head_dim"], c["intermediate_size"]
-    config.ffn_spark, config.attention_spark = c["ffn"] == "spark", c["attention"] == "spark"
-    config.ffn_predictor, config.ffn_active = c["ffn_predictor_size"], c["ffn_active"]
-    config.attention_predictor, config.attention_active = (
-        c["attention_predictor_size"],
-        c["attention_active"],
-    )
-    config.window, config.context, config.slots, config.rows = c["sliding_window"], context, slots, rows
+    for name, number in numbers.items():
+        if not 0 <= number <= MOST_NUMBER:
+            raise InputError(f"{name} is {number}; the compiled engine counts from 0 to {MOST_NUMBER}.")
+        setattr(config, name, number)
     config.cache_type = bindings.TYPES["f32" if dtype == "f32" else "bf16"]
     config.rope_theta, config.epsilon = c["rope_theta"], c["rms_norm_eps"]
     config.attention_cap = c["attn_logit_softcapping"] or 0.0
@@ -236,6 +246,18 @@ def configured(c: Mapping[str, Any], dtype: str, context: int, slots: int, rows:
     config.query_scale = c["query_pre_attn_scalar"] ** -0.5
     config.embedding_scale = math.sqrt(c["hidden_size"])
     return config
+
+
+def _refusal(status: int, threads: int, tokens: str) -> str:
+    """Why the engine did not open."""
+    if status == bindings.NO_THREADS:
+        return f"The system does not give {threads} threads: lower their number."
+    if status == bindings.NO_MEMORY:
+        return (
+            f"Memory is not enough for the vectors and the cache of {tokens} and {threads} threads: "
+            "lower the context or the number of threads."
+        )
+    return f"The compiled engine refuses this model with {tokens} and {threads} threads: its numbers contradict each other."
 
 
 def cache_bytes(c: Mapping[str, Any], dtype: str, context: int, slots: int, rows: int) -> int:

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from tamis import native
 from tamis.errors import UsageError
+from tamis.spark.bindings import NO_MEMORY
 from tamis.topk import quantile
 
 VARIABLE = "TAMIS_TOPK"
@@ -245,11 +246,18 @@ def _at(x: Tensor | None) -> ctypes.c_void_p | None:
     return None if x is None else ctypes.c_void_p(x.data_ptr())
 
 
+def _check(status: int, function: Any, _: Any) -> None:
+    if status == NO_MEMORY:
+        raise MemoryError("Memory is not enough for the scratch of the training kernels.")
+    if status:
+        raise RuntimeError(f"{function.__name__} ended with status {status} (csrc/tamis_native.h).")
+
+
 @lru_cache
 def _bound(name: str) -> Any:
     """A function of the library, with its argument types."""
     function = getattr(native.load(), name)
-    function.restype = None
+    function.restype, function.errcheck = ctypes.c_int, _check
     pointer, number, integer = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
     function.argtypes = {
         "tamis_soft_threshold": [integer, pointer, number, number, ctypes.c_double, pointer, pointer, integer],
