@@ -131,8 +131,8 @@ inline float log_1_plus(float t) {
 inline double log_1_plus(double t) { return std::log1p(t); }
 
 template <class T>
-T softplus(T u) {
-  return (u > T(0) ? u : T(0)) + log_1_plus(exponential(-std::abs(u)));
+T softplus(T u) {  // this way round NaN stays NaN
+  return (u < T(0) ? T(0) : u) + log_1_plus(exponential(-std::abs(u)));
 }
 
 template <class T>
@@ -182,6 +182,12 @@ void weights_row(const tamis_attention_rows& a, int64_t row, const T* s, const T
     theta = mean + std::sqrt(spread_of(s + seen.first, n, mean) / static_cast<T>(n)) * static_cast<T>(a.quantiles[n]);
   }
   pack(kept, s, u, seen, theta, largest);
+  // theta carries NaN to the weights, and through `saved` to the gradients. Without a threshold only -inf and NaN are not
+  // packed; of nothing but these two there is no softmax.
+  if (n > 0 && largest == -static_cast<T>(INFINITY))
+    theta = static_cast<T>(NAN);
+  else if (theta == -static_cast<T>(INFINITY) && kept.count < n)
+    for (int64_t j = seen.first; j < seen.last; j++) theta = s[j] != s[j] ? s[j] : theta;
   const T cap = static_cast<T>(a.cap), top = capped(largest, cap);
   T* e = kept.a;
   for (int64_t i = 0; i < kept.count; i++) e[i] = exponential(capped(kept.score[i], cap) - top);
@@ -203,6 +209,11 @@ void weights_row_backward(const tamis_attention_rows& a, int64_t row, const T* s
   for (int64_t j = 0; j < a.keys; j++) ds[j] = T(0);
   if (du != nullptr)
     for (int64_t j = 0; j < a.keys; j++) du[j] = T(0);
+  if (saved[0] != saved[0]) {
+    for (int64_t j = seen.first; j < seen.last; j++) ds[j] = saved[0];
+    for (int64_t j = seen.first; du != nullptr && j < seen.last; j++) du[j] = saved[0];
+    return;
+  }
   pack(kept, s, u, seen, saved[0], saved[1]);
   const T cap = static_cast<T>(a.cap), top = capped(saved[1], cap), inverse = saved[2];
   T *p = kept.a, *d = kept.b;
