@@ -99,7 +99,7 @@ void add_values(const Attention& t, int head0, const float (&scale)[G]) {
 }
 
 // The keys that a head chooses by the first part of its query: into index, and exp(score) into values. Returns how many, 0
-// where scores are not finite; their sum through total.
+// where scores are NaN or a threshold of them is not finite; their sum through total.
 inline int choose(const Attention& t, const float* scores, int32_t* index, float* values, float* total) {
   float least = -INFINITY;
   if (t.active < t.keys) {
@@ -118,8 +118,9 @@ inline int choose(const Attention& t, const float* scores, int32_t* index, float
     least = least < most ? least : most;
   }
   const int kept = select(scores, t.keys, least, index, values);
+  if (t.active >= t.keys && kept < t.keys) return 0;  // all were to be kept, and NaN compares with nothing
   *total = exponentiate(values, kept, t.soft_cap);
-  return kept;  // 0: only NaN, nothing compares
+  return kept;
 }
 
 // Of the chosen keys the second part and the value: y = sum of weight * softplus(second part . q) * value / total. `then` are

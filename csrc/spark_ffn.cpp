@@ -77,7 +77,10 @@ void Engine::choose(Walk& walk, int i, int b) {
 void Engine::score_again(const tamis_spark_layer& layer, const void* x, int count, const int32_t* index, float* value,
                          float theta) {
   kernels_->dot_rows(layer.rescore, index, count, x, 1, value);
-  for (int j = 0; j < count; j++) value[j] = std::max(0.0f, value[j] - theta);
+  for (int j = 0; j < count; j++) {
+    const float over = value[j] - theta;
+    value[j] = over <= 0 ? 0 : over;  // NaN stays
+  }
 }
 
 // The active list is cut into a fixed number of pieces, each summed apart: equal work for every thread, and the same
@@ -244,6 +247,11 @@ void Engine::gather_several(Walk& walk, int i) {
             kernels_->add_rows(wide, within, value_.as<float>() + b * score_stride_ + from, to - from, 0, columns,
                                y + static_cast<size_t>(b) * hidden_ + first);
         }
+      }
+      // Products write what lies before the padding only: a NaN left there would be in every norm from now on.
+      for (int b = 0; b < rows_ && last > config_.hidden; b++) {
+        float* row = y + static_cast<size_t>(b) * hidden_;
+        std::fill(row + std::max(first, config_.hidden), row + last, 0.0f);
       }
     }
   }

@@ -1,4 +1,4 @@
-"""What the decoding engine refuses.
+"""What the decoding engine refuses, what it does not hide, and that one request leaves nothing behind for the next.
 
 python -m pytest tests/spark/test_decoder.py
 """
@@ -217,3 +217,58 @@ def test_threads_that_the_system_does_not_give_are_told() -> None:
     told, shape = made.stdout.splitlines()
     assert told == "The system does not give 500 threads: lower their number."
     assert shape == f"(1, {VOCABULARY})"
+
+
+@every_set
+@every_type
+@every_kind
+def test_one_request_leaves_nothing_behind_for_the_next(isa: int, dtype: str, kind: tuple[str, str]) -> None:
+    """A prompt whose numbers overflow is told, and the next one is as in a new engine. Widths need padding."""
+    config, tensors = model(kind, hidden_size=100, head_dim=30, intermediate_size=200, ffn_predictor_size=37,
+                            attention_predictor_size=10)  # fmt: skip
+    tensors["model.embed_tokens.weight"][SPOILT] = 3e38
+    packed = pack(config, tensors, Recipe(dtype))
+    used, new = opened(packed, isa), opened(packed, isa)
+    for chunk in (30, 3, 1):
+        assert not np.isfinite(last_logits(used, [SPOILT] * 30, chunk)).any()
+        for then in (30, 3, 1):
+            found, expected = (last_logits(each, TOKENS, then)[:, :SPOILT] for each in (used, new))
+            assert np.isfinite(found).all()
+            assert np.array_equal(found, expected)
+
+
+@every_set
+@every_kind
+@pytest.mark.parametrize("chunk", [1, 3, 17])
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e30])
+def test_a_token_that_is_not_finite_is_in_what_attends_to_it(
+    isa: int, kind: tuple[str, str], chunk: int, value: float
+) -> None:
+    """Also where k leaves no key out. Squares of 1e30 overflow."""
+    for active in (8, CONTEXT):
+        config, tensors = model(kind, attention_active=active)
+        tensors["model.embed_tokens.weight"][SPOILT] = value
+        decoder = opened(pack(config, tensors, Recipe("f32")), isa)
+        assert not np.isfinite(last_logits(decoder, [SPOILT, *TOKENS[:17]], chunk)).any()
+        assert np.isfinite(last_logits(decoder, TOKENS[:17], chunk)[:, :SPOILT]).all()
+
+
+@every_set
+@every_type
+@every_kind
+def test_an_infinite_weight_is_not_hidden_by_a_cap(isa: int, dtype: str, kind: tuple[str, str]) -> None:
+    """tanh would make a number of it: the likeliest token, or the only key that is attended."""
+    for name in ("model.embed_tokens.weight", "model.layers.0.self_attn.k_proj.weight"):
+        config, tensors = model(kind)
+        tensors[name][50, 3] = np.inf
+        decoder = opened(pack(config, tensors, Recipe(dtype)), isa)
+        for chunk in (1, 3, 17):
+            assert not np.isfinite(last_logits(decoder, TOKENS[:17], chunk)).all()
+
+
+@every_set
+@pytest.mark.parametrize("chunk", [1, 3, 17])
+def test_a_finer_predictor_that_is_not_finite_is_told(isa: int, chunk: int) -> None:
+    packed = pack(*model(), Recipe("bf16", predictor="int8"))
+    packed.tensors["layer.0.rows"][:, 0] = 0x7FC0  # K1 in bfloat16; the int8 one, which chooses, is whole
+    assert not np.isfinite(last_logits(opened(packed, isa), TOKENS[:17], chunk)).any()
