@@ -38,8 +38,12 @@ sanitize: $(VENV)/.dev ## The native kernels under the address and undefined-beh
 	  cmake -S . -B build/sanitize -DTAMIS_SANITIZE=ON >/dev/null && cmake --build build/sanitize >/dev/null && \
 	  LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libubsan.so)" \
 	  ASAN_OPTIONS=detect_leaks=0:verify_asan_link_order=0 TAMIS_LIBRARY=build/sanitize/libtamis_native.so \
-	  $(BIN)/python -m pytest -q tests/spark/test_kernels.py tests/spark/test_engine.py \
-	    -k "products or threshold or gelu or odd_shapes or ties or fewer or several" && \
+	  $(BIN)/python -m pytest -q tests/spark/test_kernels.py tests/spark/test_topk_kernels.py \
+	    tests/spark/test_decoder.py && \
+	  LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libubsan.so)" \
+	  ASAN_OPTIONS=detect_leaks=0:verify_asan_link_order=0 TAMIS_LIBRARY=build/sanitize/libtamis_native.so \
+	  $(BIN)/python -m pytest -q tests/spark/test_engine.py \
+	    -k "definition or odd_shapes or ties or sliding or jumped or threads or damaged or fewer or several or closed" && \
 	  LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libubsan.so)" \
 	  ASAN_OPTIONS=detect_leaks=0:verify_asan_link_order=0 TAMIS_LIBRARY=build/sanitize/libtamis_native.so \
 	  $(BIN)/python -m pytest -q tests/subtitles/test_raster.py -k "not none-"; \
