@@ -7,6 +7,10 @@ from __future__ import annotations
 
 import ctypes
 import math
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -209,6 +213,32 @@ def test_several_threads_give_the_same_numbers() -> None:
     made = [attention_weights(isa, s, u, g, k=72, cap=50.0, threads=threads) for threads in (1, 3)]
     for one, three in zip(*made, strict=True):
         assert np.array_equal(one, three)
+
+
+STARVED = """
+import resource, sys
+from pathlib import Path
+sys.path.insert(0, {folder!r})
+import numpy as np
+import test_topk_kernels as t
+s, g = (t.numbers(1, 2048, 2048, seed=seed, dtype=np.float32) for seed in range(2))
+one = t.attention_weights(0, s, None, g, k=9)
+used = next(int(line.split()[1]) for line in Path("/proc/self/status").read_text().splitlines() if "VmSize" in line)
+# Room for results, for scratch, and for the stacks of a few threads out of 16.
+resource.setrlimit(resource.RLIMIT_AS, (used * 1024 + (100 << 20), resource.getrlimit(resource.RLIMIT_AS)[1]))
+made = t.attention_weights(0, s, None, g, k=9, threads=16)
+print(all(np.array_equal(a, b) for a, b in zip(one, made, strict=True)))
+"""
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux" or "asan" in os.environ.get("LD_PRELOAD", ""),
+    reason="limits the addresses of a process, of which sanitizers take nearly all",
+)
+def test_fewer_threads_than_were_asked_for_give_the_same_numbers() -> None:
+    code = STARVED.format(folder=str(Path(__file__).parent))
+    made = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    assert (made.returncode, made.stdout) == (0, "True\n"), made.stderr
 
 
 def test_an_instruction_set_that_is_not_there_is_refused() -> None:
