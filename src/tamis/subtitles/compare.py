@@ -16,6 +16,9 @@ from tamis.errors import InputError, UsageError
 from tamis.subtitles import formats
 from tamis.subtitles.evaluate import Summary, TrueCue, Truth, read_truth, score_clip, summarise
 
+TRUTH_ENDINGS = (".gt.json", ".truth.json")
+"""Of what `read_truth` reads, and `formats.parse` does not."""
+
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
@@ -57,10 +60,10 @@ def _without_truth(score: Summary) -> Summary:
 def _pairs(hypotheses: Path, truth: Path) -> list[tuple[Path, Path]]:
     """Files to compare: two files, or those of the same stem in two folders. Every true file needs its hypothesis."""
     if not hypotheses.is_dir() and not truth.is_dir():
-        return [(hypotheses, truth)]
+        return [_two_files(hypotheses, truth)]
     if not (hypotheses.is_dir() and truth.is_dir()):
         raise UsageError(f"{hypotheses} and {truth} must be two files or two folders.")
-    wanted, found = _by_stem(truth), _by_stem(hypotheses)
+    wanted, found = _by_stem(truth, marked=True), _by_stem(hypotheses, marked=False)
     if not wanted:
         raise UsageError(f"{truth} holds no file that ends in {', '.join(formats.ENDINGS)}.")
     missing = sorted(set(wanted) - set(found))
@@ -69,19 +72,39 @@ def _pairs(hypotheses: Path, truth: Path) -> list[tuple[Path, Path]]:
             f"{hypotheses} lacks {len(missing)} of the {len(wanted)} files that {truth} has, first {missing[0]}: "
             "read those videos first, or take their truth away."
         )
-    return [(found[stem], wanted[stem]) for stem in sorted(wanted)]
+    return [_two_files(found[stem], wanted[stem]) for stem in sorted(wanted)]
 
 
-def _by_stem(folder: Path) -> dict[str, Path]:
-    """NAME.srt, NAME.gt.srt and NAME.truth.json are all about NAME. The JSON knows more, so it comes before others."""
+def _two_files(hypothesis: Path, truth: Path) -> tuple[Path, Path]:
+    """Raises UsageError for a file beside itself, which would be right in everything."""
+    if hypothesis.exists() and truth.exists() and hypothesis.samefile(truth):
+        raise UsageError(
+            f"{hypothesis} was found both as what was read and as the truth: give what was read first and its truth "
+            "second; in one folder, name truth NAME.gt.srt or NAME.truth.json."
+        )
+    return hypothesis, truth
+
+
+def _by_stem(folder: Path, *, marked: bool) -> dict[str, Path]:
+    """NAME.srt, NAME.gt.srt and NAME.truth.json are all about NAME.
+
+    marked  whether names that say truth come before those that do not; both may lie in one folder. After that the JSON,
+            which knows more, comes before others.
+    """
     files = [path for path in folder.iterdir() if path.suffix.lower() in formats.ENDINGS]
-    files.sort(key=lambda path: (path.suffix.lower() == ".json", path.name))
+    if not marked:
+        files = [path for path in files if not path.name.endswith(TRUTH_ENDINGS)]
+    files.sort(key=lambda path: (_says_truth(path) is marked, path.suffix.lower() == ".json", path.name))
     return {path.stem.removesuffix(".gt").removesuffix(".truth"): path for path in files}
+
+
+def _says_truth(path: Path) -> bool:
+    return path.stem.endswith((".gt", ".truth"))
 
 
 def _truth(path: Path) -> Truth:
     """A truth file, or any subtitle file taken as the truth."""
-    if path.name.endswith((".gt.json", ".truth.json")):
+    if path.name.endswith(TRUTH_ENDINGS):
         return read_truth(path)
     return Truth(tuple(TrueCue(cue.start, cue.end, cue.text) for cue in formats.parse(path)), rate=None)
 
