@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from tamis.errors import InputError
 from tamis.subtitles.evaluate import (
+    FORMS,
     Edits,
     TrueCue,
     Truth,
@@ -51,6 +52,12 @@ class TestNormalise:
 
     def test_punctuation_goes_and_voicing_marks_stay(self) -> None:
         assert normalise("「が」、～A-1！", "without_punctuation") == "がA1"
+
+    @pytest.mark.parametrize("form", FORMS)
+    def test_what_nobody_sees_is_no_error(self, form: str) -> None:
+        hidden = "\ufeff葛\U000e0100城\u200b市\u2060か\u200d\u3099\u200e\u2764\ufe0f \u3164"
+        assert normalise(hidden, form) == normalise("葛城市が\u2764", form)
+        assert normalise("A\u3099", form) == "A\u3099", "a mark has ink"
 
     def test_scripts_stay_apart(self) -> None:
         assert normalise("发") != normalise("發")

@@ -1,7 +1,7 @@
 """How right subtitles are: characters, cues and times, as plain functions from cues to named results.
 
 A text is compared in three forms, all after Unicode NFKC (so full-width and half-width forms are equal, and "…" is
-three full stops):
+three full stops) and without characters that nobody sees, such as word joiners and marks of direction:
 
     without_punctuation   letters and digits alone
     with_punctuation      everything that has ink; spaces and line breaks are left out      (the headline form)
@@ -145,7 +145,8 @@ def normalise(text: str, form: str = HEADLINE) -> str:
     >>> normalise("５點　走吧……\\n好！", "without_punctuation")
     '5點走吧好'
     """
-    text = re.sub(r"\s+", " ", unicodedata.normalize("NFKC", text)).strip()
+    text = unicodedata.normalize("NFKC", "".join(c for c in text if _is_visible(c)))
+    text = re.sub(r"\s+", " ", text).strip()
     if form == "with_spaces":
         return text
     if form == "with_punctuation":
@@ -154,6 +155,14 @@ def normalise(text: str, form: str = HEADLINE) -> str:
         # Marks (category M) stay: they are parts of letters, such as the voicing of kana.
         return "".join(c for c in text if unicodedata.category(c)[0] in "LNM")
     raise ValueError(f"a text form is one of {', '.join(FORMS)}, not {form!r}")
+
+
+_INVISIBLE = re.compile("[\u034f\u115f\u1160\u3164\uffa0\ufe00-\ufe0f\U000e0100-\U000e01ef]")
+"""Besides category Cf: the grapheme joiner, fillers of Hangul, and selectors of another drawing of the same character."""
+
+
+def _is_visible(character: str) -> bool:
+    return unicodedata.category(character) != "Cf" and not _INVISIBLE.match(character)
 
 
 def edits(found: str, truth: str, form: str = HEADLINE) -> Edits:
