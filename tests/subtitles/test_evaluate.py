@@ -144,6 +144,16 @@ class TestScoreClip:
         assert score.whole["with_punctuation"] == Edits(0, 1)
         assert (score.cues.true_positives, score.cues.false_positives) == (1, 0)
 
+    def test_a_scored_cue_beside_an_unscored_one_counts(self) -> None:
+        """A line that runs off the picture, and a subtitle below it for a part of its time or for all of it."""
+        for end in (2, 5):
+            true = truth(cue(1, 5, "半個字長", scored=False), cue(1, end, "走吧"))
+            score = score_clip([cue(1, 5, "半個字"), cue(1, end, "走吧")], true, Fraction(10))
+            assert score.whole["with_punctuation"] == Edits(0, 2)
+            assert (score.cues.true_positives, score.cues.false_positives) == (1, 0)
+            missed = score_clip([cue(1, 5, "半個字")], true, Fraction(10))
+            assert (missed.cues.true_positives, missed.cues.false_positives) == (0, 0)
+
     def test_rough_times_are_not_scored(self) -> None:
         score = score_clip([cue(1.1, 2)], truth(cue(1, 2), rate=None), Fraction(10))
         assert score.cues.true_positives == 1

@@ -204,13 +204,21 @@ def match(
 
 
 def outside_unscored(found: Sequence[TimedText], truth: Sequence[TrueCue]) -> list[TimedText]:
-    """Found cues without those that lie, by half of their time or more, in true cues that are not scored."""
+    """Found cues without those that lie, by half of their time or more, in true cues that are not scored.
+
+    What matches a scored cue better stays: both may be on the screen at the same time.
+    """
+    scored = {i for i, j in match(found, truth) if truth[j].scored}
 
     def inside(cue: TimedText) -> Fraction:
         spans = [min(cue.end, t.end) - max(cue.start, t.start) for t in truth if not t.scored]
         return sum((span for span in spans if span > 0), Fraction(0))
 
-    return [cue for cue in found if 2 * inside(cue) < cue.end - cue.start or inside(cue) == 0]
+    return [
+        cue
+        for i, cue in enumerate(found)
+        if i in scored or 2 * inside(cue) < cue.end - cue.start or inside(cue) == 0
+    ]
 
 
 def joined(cues: Iterable[TimedText]) -> str:
