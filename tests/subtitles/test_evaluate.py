@@ -231,7 +231,17 @@ class TestReadTruth:
         assert found.cues == (TrueCue(Fraction(101, 10), Fraction(111, 8), "好", scored=False),)
 
     @pytest.mark.parametrize(
-        "text", ["", "{}", "[1]", '{"rate": "1/0", "cues": []}', '[{"start": 1, "end": "x"}]']
+        "text",
+        [
+            "",
+            "{}",
+            "[1]",
+            "[" * 100_000,
+            '{"rate": "1/0", "cues": []}',
+            '{"rate": "-25", "cues": [], "language": "ja", "tags": []}',
+            '{"rate": 0, "cues": [], "language": "ja", "tags": []}',
+            '[{"start": 1, "end": "x"}]',
+        ],
     )
     def test_anything_else_is_told_in_a_sentence(self, tmp_path: Path, text: str) -> None:
         path = tmp_path / "a.truth.json"

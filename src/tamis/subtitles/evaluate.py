@@ -329,7 +329,7 @@ def read_truth(path: Path) -> Truth:
     """
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(
             f"{path} is no readable JSON ({error}); expected a truth file of subtitles."
         ) from error
@@ -337,7 +337,10 @@ def read_truth(path: Path) -> Truth:
         if isinstance(record, list):
             return Truth(tuple(_true_cue(cue) for cue in record), rate=None)
         cues = tuple(_true_cue(cue) for cue in record["cues"])
-        return Truth(cues, Fraction(record["rate"]), str(record["language"]), tuple(record["tags"]))
+        rate = Fraction(record["rate"])
+        if rate <= 0:
+            raise ValueError(f"the rate {record['rate']!r}, which is not above 0")
+        return Truth(cues, rate, str(record["language"]), tuple(record["tags"]))
     except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
         raise InputError(
             f"{path} lacks or garbles {error}: expected a list of cues, or rate, language, tags and cues; "
