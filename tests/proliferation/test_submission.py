@@ -98,6 +98,21 @@ def test_the_number_of_an_id_says_which_row_of_a_truth_without_ids(truth: Submis
     assert found.scores.mitotic_score.tolist() == [1, 2, 3]
 
 
+def test_a_row_without_id_is_the_truths_slide_of_that_number(tmp_path: Path) -> None:
+    """Whatever the order of the truth's rows."""
+    rows = ["TE-003,3", "TE-002,2", "TE-001,1", "TE-004,1", "TE-005,2"]
+    truth = read_truth(put(tmp_path / "t.csv", "slide,mitotic_score", *rows))
+    plain = put(tmp_path / "p.csv", "1,-1", "2,-1", "3,-1", "1,-1", "2,-1")
+    found = read_submission(plain, truth)
+    assert found.scores is not None and found.scores.mitotic_score is not None
+    assert found.scores.mitotic_score.tolist() == [3, 2, 1, 1, 2]
+    assert truth.scores is not None and found.scores.ids == truth.scores.ids
+    for ids in (["a", "b"], ["s1", "s3"], ["s0", "s1"], ["s1", "t1"]):
+        named = read_truth(put(tmp_path / "n.csv", "slide,mitotic_score", *[f"{i},1" for i in ids]))
+        with pytest.raises(InputError, match=r"p2\.csv has no ids.* not numbered from 1 to 2 .*column slide"):
+            read_submission(put(tmp_path / "p2.csv", "1,-1", "2,-1"), named)
+
+
 def test_one_table_of_all_mitoses(truth: Submission, tmp_path: Path) -> None:
     table = put(
         tmp_path / "p.csv", "case,tile,row_y,col_x,confidence", "01,01,100,200,0.9", "02,01,10,20,0.4"
@@ -215,6 +230,7 @@ def test_a_cell_without_an_end_is_refused(truth: Submission, tmp_path: Path) -> 
         (["this,that", "1,2"], "holds neither numbers nor a known column name"),
         (["slide,mitotic_score", "1,1", "2,2", "2,3"], "names 2 more than once"),
         (["slide,mitotic_score", "1,1", "2,2", "7,3"], "lacks 3 and has 7"),
+        (["slide,mitotic_score", "a-1,1", "b-01,2", "2,3", "3,1"], "a-1 and b-01, which are both slide 1"),
     ],
 )
 def test_wrong_rows_are_refused_in_a_sentence(

@@ -12,8 +12,6 @@ challenge's statistics are not defined for: NaN, -1 inside an entered task, too 
 
 from __future__ import annotations
 
-import csv
-import json
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,37 +22,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tamis.errors import InputError
+from tamis.proliferation.submission_files import (
+    ENDING,
+    Floats,
+    cell_of,
+    finite,
+    number,
+    read_records,
+    read_table,
+)
 from tamis.writing import replacing
 
-Floats = NDArray[np.float64]
 CATEGORIES = (1, 2, 3)
 NOT_ENTERED = -1.0
 TUPAC_UM_PER_PX = 0.25
 TASKS = {1: "mitotic_score", 2: "pam50_proliferation"}
-# What `scoring` takes as a slide. Not every end after a dot: DICOM series are named by UIDs such as 1.2.840.7.
-ENDING = re.compile(r"\.(csv|svs|svslide|tiff?|ndpi|mrxs|scn|bif|vms|vmu|dcm|png|jpe?g)$", re.IGNORECASE)
 JOURNAL = "journal.jsonl"
-# Names that people give the columns, lower case.
-COLUMNS = {
-    "id": ("slide", "id", "name", "case_id", "image_id"),
-    "mitotic_score": ("mitotic_score", "task1", "t1", "score"),
-    "pam50_proliferation": (
-        "pam50_proliferation",
-        "pam50",
-        "proliferation",
-        "proliferation_score",
-        "task2",
-        "t2",
-    ),
-    "image": ("image", "file", "filename"),
-    "case": ("case",),
-    "tile": ("tile", "frame"),
-    "row": ("row", "row_y", "y", "y_px"),
-    "col": ("col", "col_x", "column", "x", "x_px"),
-    "x_um": ("x_um",),
-    "y_um": ("y_um",),
-    "confidence": ("confidence", "probability", "p"),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,8 +173,8 @@ def _read(path: Path, um_per_px: float) -> Submission:
     if path.is_dir():
         return _read_folder(path, um_per_px)
     if path.suffix.lower() in {".jsonl", ".json"}:
-        return Submission(path.stem, points=_read_records(path))
-    header, rows = _read_table(path)
+        return Submission(path.stem, points=Points(path, read_records(path), lists_empty_images=True))
+    header, rows = read_table(path)
     if header and ("row" in header or "x_um" in header):
         return Submission(path.stem, points=_points_of_table(path, header, rows, um_per_px))
     return Submission(path.stem, scores=_scores_of_table(path, header, rows))
@@ -200,7 +183,7 @@ def _read(path: Path, um_per_px: float) -> Submission:
 def _read_folder(folder: Path, um_per_px: float) -> Submission:
     tables = sorted(p for p in folder.iterdir() if _is_table(p))
     files = sorted(p for p in folder.rglob("*.csv") if p.parent != folder and not p.name.startswith("."))
-    if not files and len(tables) > 1 and not any(_read_table(table)[0] for table in tables):
+    if not files and len(tables) > 1 and not any(read_table(table)[0] for table in tables):
         files, tables = tables, []  # images in one folder, without sub-folders
     if not files and not tables:
         raise InputError(
@@ -220,42 +203,6 @@ def _read_folder(folder: Path, um_per_px: float) -> Submission:
     return Submission(folder.name, scores[0] if scores else None, points[0] if points else None)
 
 
-def _read_table(path: Path) -> tuple[dict[str, int], list[list[str]]]:
-    """Column name -> place (empty without a header), and the rows."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist.") from None
-    except UnicodeDecodeError:
-        raise InputError(f"{path} is not a text file: a CSV in UTF-8 was expected.") from None
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}.") from None
-    delimiter = ";" if ";" in text[:1000] and "," not in text[:1000] else ","
-    try:
-        rows = [
-            [cell.strip() for cell in row]
-            for row in csv.reader(text.splitlines(), delimiter=delimiter)
-            if any(cell.strip() for cell in row)
-        ]
-    except csv.Error as error:
-        raise InputError(f"{path} is not a table: {error}.") from None
-    if not rows or all(_number(cell) is not None for cell in rows[0]):
-        return {}, rows
-    names = [cell.lower() for cell in rows[0]]
-    header = {
-        column: names.index(alias)
-        for column, aliases in COLUMNS.items()
-        for alias in reversed(aliases)
-        if alias in names
-    }
-    if not header:
-        raise InputError(
-            f"{path}: the first line, {','.join(rows[0])!r}, holds neither numbers nor a known column name "
-            f"({', '.join(TASKS.values())}; image, row, col)."
-        )
-    return header, rows[1:]
-
-
 def _scores_of_table(path: Path, header: dict[str, int], rows: list[list[str]]) -> Scores:
     if not rows:
         raise InputError(f"{path} is empty: one row a slide was expected.")
@@ -272,7 +219,7 @@ def _scores_of_table(path: Path, header: dict[str, int], rows: list[list[str]]) 
             columns[name] = None
     ids = None
     if "id" in header:
-        ids = tuple(_cell(path, row, n, header["id"]) for n, row in enumerate(rows, 1))
+        ids = tuple(cell_of(path, row, n, header["id"]) for n, row in enumerate(rows, 1))
         if doubled := sorted({i for i in ids if ids.count(i) > 1}):
             raise InputError(f"{path} names {_some(doubled)} more than once: one row a slide was expected.")
     if all(column is None for column in columns.values()):
@@ -285,10 +232,10 @@ def _scores_of_table(path: Path, header: dict[str, int], rows: list[list[str]]) 
 def _column(path: Path, name: str, header: dict[str, int], rows: list[list[str]]) -> Floats | None:
     if name not in header:
         return None
-    cells = [_cell(path, row, n, header[name]) for n, row in enumerate(rows, 1)]
+    cells = [cell_of(path, row, n, header[name]) for n, row in enumerate(rows, 1)]
     if not any(cells):  # so `tamis proliferation score` writes a value that no model gave
         return None
-    values = [_number(cell) for cell in cells]
+    values = [number(cell) for cell in cells]
     if None in values:
         n = values.index(None)
         raise InputError(f"{path}, row {n + 1}: {cells[n]!r} is no number for {name}.")
@@ -305,22 +252,22 @@ def _points_of_table(path: Path, header: dict[str, int], rows: list[list[str]], 
     images: dict[str, list[tuple[float, float, float]]] = {}
     named: dict[str, str] = {}
     for n, row in enumerate(rows, 1):
-        image = "/".join(_cell(path, row, n, header[name]) for name in names)
+        image = "/".join(cell_of(path, row, n, header[name]) for name in names)
         if (first := named.setdefault(ENDING.sub("", image), image)) != image:
             raise InputError(f"{path} has both {first} and {image}: without their endings they are one name.")
         points = images.setdefault(ENDING.sub("", image), [])
-        cells = [_cell(path, row, n, header[axis]) for axis in axes]
+        cells = [cell_of(path, row, n, header[axis]) for axis in axes]
         if any(cells):  # an image with empty places was looked at, and has no mitosis
-            x, y = (_finite(path, n, cell) * scale for cell in cells)
-            sure = _cell(path, row, n, header["confidence"]) if "confidence" in header else ""
-            points.append((x, y, _finite(path, n, sure) if sure else math.nan))
+            x, y = (finite(path, n, cell) * scale for cell in cells)
+            sure = cell_of(path, row, n, header["confidence"]) if "confidence" in header else ""
+            points.append((x, y, finite(path, n, sure) if sure else math.nan))
     arrays = {image: np.array(points, np.float64).reshape(-1, 3) for image, points in images.items()}
     return Points(path, arrays, lists_empty_images=False)
 
 
 def _points_of_file(path: Path, um_per_px: float) -> Floats:
     """One image: row,col[,confidence] in pixels. [n, 3]: x_um, y_um, confidence."""
-    header, rows = _read_table(path)
+    header, rows = read_table(path)
     places = header or {"row": 0, "col": 1, "confidence": 2}
     if missing := {"row", "col"} - set(places):
         raise InputError(
@@ -333,41 +280,11 @@ def _points_of_file(path: Path, um_per_px: float) -> Floats:
             raise InputError(
                 f"{path}, row {n} has {len(row)} columns: row,col or row,col,confidence was expected."
             )
-        y, x = (_finite(path, n, _cell(path, row, n, places[axis])) for axis in ("row", "col"))
+        y, x = (finite(path, n, cell_of(path, row, n, places[axis])) for axis in ("row", "col"))
         sure = places.get("confidence", 9)
-        confidence = _finite(path, n, row[sure]) if len(row) > sure and row[sure] else math.nan
+        confidence = finite(path, n, row[sure]) if len(row) > sure and row[sure] else math.nan
         points.append((x * um_per_px, y * um_per_px, confidence))
     return np.array(points, np.float64).reshape(-1, 3)
-
-
-def _read_records(path: Path) -> Points:
-    """Lines of {"image":, "mitoses": [{"x_um":, "y_um":, "probability":}]}, or one JSON list of them.
-
-    What failed ({"image":, "error":}) is not there, so that it is told as a missing image, and not counted as an empty one.
-    """
-    images: dict[str, Floats] = {}
-    try:
-        text = path.read_text(encoding="utf-8")
-        records = (
-            json.loads(text) if text.lstrip()[:1] == "[" else [json.loads(t) for t in text.splitlines() if t]
-        )
-        for record in records:
-            if "error" in record and "mitoses" not in record:
-                continue
-            points = [(m["x_um"], m["y_um"], m.get("probability", math.nan)) for m in record["mitoses"]]
-            name = ENDING.sub("", record["image"])
-            if name in images:
-                raise InputError(f"{path} names {name} more than once: one record an image was expected.")
-            images[name] = np.array(points, np.float64).reshape(-1, 3)
-            if not np.isfinite(images[name][:, :2]).all():
-                raise InputError(f"{path}: {name} has a mitosis whose place is no finite number.")
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist.") from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(
-            f"{path} is not what `tamis proliferation detect --json` prints ({type(error).__name__}: {error})."
-        ) from None
-    return Points(path, images, lists_empty_images=True)
 
 
 # checking
@@ -400,19 +317,35 @@ def _entered(scores: Scores) -> list[int]:
 
 
 def _aligned(scores: Scores, truth: Scores) -> Scores:
-    """The scores in the truth's order."""
+    """The scores in the truth's order. Where one of the two has no ids, its row n is slide n, and the number at the end of an
+    id of the other says which that is."""
+    n = len(truth)
     if scores.ids is None:
-        if len(scores) != len(truth):
+        if len(scores) != n:
             raise InputError(
-                f"{scores.source} has {len(scores)} rows, and the truth {truth.source.name} has {len(truth)}: "
+                f"{scores.source} has {len(scores)} rows, and the truth {truth.source.name} has {n}: "
                 "row n stands for slide n, so the numbers must be equal."
             )
-        return scores
-    keys, wanted = list(scores.ids), list(truth.ids or ())
-    if truth.ids is None:  # row n of the truth is slide n: the number at the end of an id says which
-        keys = [str(int(m[0])) if (m := re.search(r"\d+$", key)) else key for key in keys]
-        wanted = [str(n) for n in range(1, len(truth) + 1)]
-    place = {key: n for n, key in enumerate(keys)}
+        keys = [str(row) for row in range(1, n + 1)]
+        wanted = keys if truth.ids is None else _numbers(truth.ids)
+        if sorted(wanted) != sorted(keys):
+            raise InputError(
+                f"{scores.source} has no ids, so that its row n stands for slide n, and the slides of the truth "
+                f"{truth.source.name} ({_some(truth.ids or ())}) are not numbered from 1 to {n} at the end of their names: "
+                "add a column slide to the submission."
+            )
+    elif truth.ids is None:
+        keys, wanted = _numbers(scores.ids), [str(row) for row in range(1, n + 1)]
+        first: dict[str, str] = {}
+        for key, name in zip(keys, scores.ids, strict=True):
+            if (other := first.setdefault(key, name)) != name:
+                raise InputError(
+                    f"{scores.source} has {other} and {name}, which are both slide {key}: the truth {truth.source.name} has "
+                    "no ids, so that the number at the end of a name says which of its rows is meant. Leave one of them."
+                )
+    else:
+        keys, wanted = list(scores.ids), list(truth.ids)
+    place = {key: row for row, key in enumerate(keys)}
     missing, unknown = [k for k in wanted if k not in place], [k for k in keys if k not in set(wanted)]
     if missing or unknown:
         told = [f"lacks {_some(missing)}"] if missing else []
@@ -422,7 +355,12 @@ def _aligned(scores: Scores, truth: Scores) -> Scores:
         )
     order = [place[key] for key in wanted]
     columns = (None if c is None else c[order] for c in (scores.mitotic_score, scores.pam50_proliferation))
-    return Scores(scores.source, tuple(wanted), *columns)
+    return Scores(scores.source, truth.ids or (scores.ids and tuple(wanted)), *columns)
+
+
+def _numbers(ids: Iterable[str]) -> list[str]:
+    """The number at the end of each, without zeros before it; an id without one as it is."""
+    return [str(int(m[0])) if (m := re.search(r"\d+$", key)) else key for key in ids]
 
 
 def _same_images(points: Points, truth: Points) -> tuple[Points, list[str]]:
@@ -458,26 +396,6 @@ def _named_as(points: Points, truth: Mapping[str, Floats]) -> dict[str, Floats]:
             )
         names[known] = name
     return {known: points.images[name] for known, name in names.items()}
-
-
-def _cell(path: Path, row: list[str], n: int, place: int) -> str:
-    if place >= len(row):
-        raise InputError(f"{path}, row {n} has {len(row)} columns, and column {place + 1} was expected.")
-    return row[place]
-
-
-def _finite(path: Path, n: int, cell: str) -> float:
-    value = _number(cell)
-    if value is None or not math.isfinite(value):
-        raise InputError(f"{path}, row {n}: {cell!r} is not a finite number.")
-    return value
-
-
-def _number(cell: str) -> float | None:
-    try:
-        return float(cell)
-    except ValueError:
-        return None
 
 
 def _image_id(file: Path, folder: Path) -> str:
