@@ -153,6 +153,13 @@ def test_saving_unchanged_gives_the_reader_s_own_files():
 
 
 @node
+def test_what_looks_like_times_or_markup_is_saved_as_by_the_reader():
+    texts = ["1 ---> 2 -->", "a --------> b"]
+    cues = [cue(n, n + 1, text) for n, text in enumerate(texts)]
+    assert run("r.toSrt(v.cues)", cues=on_page(cues)) == formats.dumps(cues, ".srt")
+
+
+@node
 def test_saving_puts_cues_in_time_and_leaves_empty_ones_out(tmp_path):
     cues = on_page(CUES)
     cues[0] |= {"text": "改\n\n好了 \n", "start": 36_000_500, "end": 36_001_000}

@@ -147,7 +147,7 @@ def _vtt(cues: Sequence[Cue], frame_size: tuple[int, int] | None) -> str:
 
 
 def _srt_escape(text: str) -> str:
-    return text.replace("-->", "->")  # the format has no escapes, and readers would take it for times
+    return re.sub("-{2,}>", "->", text)  # the format has no escapes, and readers would take it for times
 
 
 def _vtt_escape(text: str) -> str:

@@ -25,7 +25,7 @@ const fullLines = (text) => text.split(/\r\n|\r|\n/).filter((line) => line.trim(
 const written = (cues) => inTime(cues).filter((cue) => fullLines(cue.text).length);
 
 function toSrt(cues) {
-  const safe = (text) => fullLines(text).join("\n").replaceAll("-->", "->");
+  const safe = (text) => fullLines(text).join("\n").replace(/-{2,}>/g, "->");
   return written(cues)
     .map((cue, i) => `${i + 1}\n${clock(cue.start, ",")} --> ${clock(cue.end, ",")}\n${safe(cue.text)}\n`)
     .join("\n");
