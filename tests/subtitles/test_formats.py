@@ -249,6 +249,15 @@ def test_srt_in_the_wild(tmp_path, content):
     assert parsed(tmp_path, ".srt", content) == NEAT_CUES
 
 
+@pytest.mark.parametrize("paragraph", ["1984", "1984\n是一本书", "（3）", "1984\n\n7"])
+def test_a_paragraph_may_be_a_number(tmp_path, paragraph):
+    content = NEAT.replace("第二行\n", f"\n{paragraph}\n")
+    text = "你好\n" + paragraph.replace("\n\n", "\n")
+    assert parsed(tmp_path, ".srt", content) == [(1.0, 2.5, text), NEAT_CUES[1]]
+    last = NEAT + f"\n{paragraph}\n"
+    assert parsed(tmp_path, ".srt", last)[1][2] == text.replace("你好", "再见")
+
+
 def test_vtt_in_the_wild(tmp_path):
     content = (
         "\ufeffWEBVTT - 片名\nKind: captions\n\nSTYLE\n::cue { color: white }\n\nNOTE\na note\nof two lines\n\n"
@@ -295,6 +304,8 @@ def test_overlapping_and_unordered_cues_are_read(tmp_path):
         (".srt", "lost words\n\n" + NEAT, "line 1: found 'lost words', expected a number or times"),
         (".srt", NEAT + "\nwords\n00:00:05,000 --> 00:00:06,000\nx\n", "line 10: found 'words', expected a number"),
         (".srt", NEAT + "\nwords\n\nmore\n00:00:05,000 --> soon\n", "line 13: found '00:00:05,000 --> soon'"),
+        (".srt", NEAT + "\n3\n00:00:05,000 -> 00:00:06,000\nx\n", "line 10: found '3', expected a number or times"),
+        (".srt", NEAT + "\n3\n\n00:00:05,000 --> 00:00:06,000\nx\n", "line 10: found '3', expected a number or times"),
         (".srt", "words\n00:00:01,000 --> 00:00:02,000\nx\n", "line 1: found 'words'"),
         (".srt", "1\n00:00:03,000 --> 00:00:02,000\nx\n", "line 2: found '00:00:03,000 --> 00:00:02,000', expected an end"),
         (".vtt", NEAT, "line 1: found '1', expected WEBVTT"),

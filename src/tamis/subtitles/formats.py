@@ -169,14 +169,18 @@ def at_top(cue: Cue, frame_size: tuple[int, int] | None) -> bool:
 
 _TIME = r"(?:([0-9]{1,6}):)?([0-9]{1,2}):([0-9]{1,2})(?:[,.]([0-9]{1,9}))?"
 _TIMES = re.compile(rf"\s*{_TIME}\s*-->\s*{_TIME}(?:\s.*)?")
+_NUMBER = re.compile(r"\W*[0-9]+\W*")
 _SRT_MARKUP = re.compile(r"</?(?:i|b|u|s|font|ruby|rt)\b[^<>]*>|\{\\[^{}]*\}", re.IGNORECASE)
 _VTT_MARKUP = re.compile(r"<[^<>]*>")
 
 
 def _parse_srt(text: str) -> list[Cue]:
     blocks: list[tuple[int, list[str]]] = []
-    for first, block in _blocks(text):
-        if re.fullmatch(r"\W*[0-9]+\W*", block[0]) or _is_times(block[0], first):
+    given = list(_blocks(text))
+    for (first, block), (_, following) in zip(given, [*given[1:], (0, [""])], strict=False):
+        if _is_times(block[0], first) or (
+            _NUMBER.fullmatch(block[0]) and not _is_text(block, following, blocks)
+        ):
             blocks.append((first, block))
         elif not blocks or (len(block) > 1 and _is_times(block[1], first + 1)):
             raise _Malformed(first, block[0], f"a number or times such as {_TIME_EXAMPLE}")
@@ -184,6 +188,16 @@ def _parse_srt(text: str) -> list[Cue]:
             begin, before = blocks[-1]
             before += [""] * (first - begin - len(before)) + block
     return list(_timed_blocks(blocks, lambda line: _SRT_MARKUP.sub("", line)))
+
+
+def _is_text(block: list[str], following: list[str], before: Sequence[object]) -> bool:
+    """Whether a block whose first line is a number goes on with the text before: "1984", or "1984" and a line below.
+
+    A number alone above times, and one above what may be meant as times, are no text: better refused than read as such.
+    """
+    if len(block) == 1:
+        return bool(before) and not _TIMES.fullmatch(following[0])
+    return bool(before) and not re.search("[0-9] *:|-->", block[1])
 
 
 def _parse_vtt(text: str) -> list[Cue]:
