@@ -168,18 +168,25 @@ def test_no_cues_make_a_valid_empty_file(tmp_path, ending):
 @example(["\\N \\h \\{", "}"])
 @example(["a --> b", "NOTE x", "1"])
 @example(["1 ----> b", "1--->2"])
+@example(["<\u2060\u2060i {\\x} a>{\u2060\\<b>}", "</FONT>", "<i", ">"])
 @example(["<b>&amp;</b>", "&lt;"])
 @settings(max_examples=30, deadline=None)
 def test_any_text_survives(ending, texts):
     written = formats.dumps([cue(1, 2, *texts), cue(3, 4, "后")], ending)
     reader = {".srt": formats._parse_srt, ".vtt": formats._parse_vtt, ".ass": formats._parse_ass}
     again = reader.get(ending, formats.cue_json.loads)(written)
-    if ending == ".srt":  # no escapes: formatting and arrows in the text itself are lost
-        texts = [formats._SRT_MARKUP.sub("", re.sub("-{2,}>", "->", text)) for text in texts]
-        texts = [text for text in texts if text.strip()]
+    if ending == ".srt":  # no escapes: arrows in the text itself are lost
+        texts = [re.sub("-{2,}>", "->", text) for text in texts]
     if ending != ".json":
         texts = [text.strip(" \t") for text in texts]
     assert [cue.text for cue in again] == (["\n".join(texts)] if texts else []) + ["后"]
+
+
+def test_what_looks_like_markup_is_dropped_by_no_reader():
+    text = "<i>x</i> y <font color=red>"
+    srt = formats.dumps([cue(1, 2, text)], ".srt")
+    assert pysubs2.SSAFile.from_string(srt)[0].plaintext.replace("\u2060", "") == text
+    assert "{\u2060\\an8}" in formats.dumps([cue(1, 2, "{\\an8}")], ".srt")
 
 
 # JSON

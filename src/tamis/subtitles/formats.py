@@ -147,7 +147,13 @@ def _vtt(cues: Sequence[Cue], frame_size: tuple[int, int] | None) -> str:
 
 
 def _srt_escape(text: str) -> str:
-    return re.sub("-{2,}>", "->", text)  # the format has no escapes, and readers would take it for times
+    """The format has no escapes: readers take arrows for times, and drop what looks like markup. A word joiner, which is
+    not visible, breaks that up; `_srt_plain` takes it out again."""
+    return _SRT_LIKE_MARKUP.sub(r"\g<0>" + _WORD_JOINER, re.sub("-{2,}>", "->", text))
+
+
+def _srt_plain(line: str) -> str:
+    return _SRT_BROKEN_MARKUP.sub(r"\1", _SRT_MARKUP.sub("", line))
 
 
 def _vtt_escape(text: str) -> str:
@@ -170,7 +176,14 @@ def at_top(cue: Cue, frame_size: tuple[int, int] | None) -> bool:
 _TIME = r"(?:([0-9]{1,6}):)?([0-9]{1,2}):([0-9]{1,2})(?:[,.]([0-9]{1,9}))?"
 _TIMES = re.compile(rf"\s*{_TIME}\s*-->\s*{_TIME}(?:\s.*)?")
 _NUMBER = re.compile(r"\W*[0-9]+\W*")
-_SRT_MARKUP = re.compile(r"</?(?:i|b|u|s|font|ruby|rt)\b[^<>]*>|\{\\[^{}]*\}", re.IGNORECASE)
+_WORD_JOINER = "\u2060"
+_SRT_TAG, _SRT_OVERRIDE = r"/?(?:i|b|u|s|font|ruby|rt)\b[^<>\n]*>", r"\\[^{}\n]*\}"
+_SRT_MARKUP = re.compile(rf"<{_SRT_TAG}|\{{{_SRT_OVERRIDE}", re.IGNORECASE)
+# With joiners that the text itself has there, so that one is put in and one taken out, whatever stands in it.
+_SRT_LIKE_MARKUP = re.compile(
+    rf"<(?={_WORD_JOINER}*{_SRT_TAG})|\{{(?={_WORD_JOINER}*{_SRT_OVERRIDE})", re.IGNORECASE
+)
+_SRT_BROKEN_MARKUP = re.compile(rf"({_SRT_LIKE_MARKUP.pattern}){_WORD_JOINER}", re.IGNORECASE)
 _VTT_MARKUP = re.compile(r"<[^<>]*>")
 
 
@@ -187,7 +200,7 @@ def _parse_srt(text: str) -> list[Cue]:
         else:  # an empty line within a text
             begin, before = blocks[-1]
             before += [""] * (first - begin - len(before)) + block
-    return list(_timed_blocks(blocks, lambda line: _SRT_MARKUP.sub("", line)))
+    return list(_timed_blocks(blocks, _srt_plain))
 
 
 def _is_text(block: list[str], following: list[str], before: Sequence[object]) -> bool:
@@ -279,7 +292,6 @@ def _cue(start: Fraction, end: Fraction, texts: Sequence[str]) -> Iterator[Cue]:
 # Advanced SubStation Alpha
 
 # A word joiner after a backslash keeps it from joining the next letter into a command such as \N; it is not visible.
-_WORD_JOINER = "\u2060"
 _ASS_ESCAPES = {"\\": "\\" + _WORD_JOINER, "{": r"\{", "}": r"\}"}
 _ASS_HEADER = """\
 [Script Info]

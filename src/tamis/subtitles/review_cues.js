@@ -24,8 +24,11 @@ const inTime = (cues) => [...cues].sort((a, b) => a.start - b.start || a.end - b
 const fullLines = (text) => text.split(/\r\n|\r|\n/).filter((line) => line.trim());
 const written = (cues) => inTime(cues).filter((cue) => fullLines(cue.text).length);
 
+// As in formats.py: players drop what looks like markup, unless a word joiner, which is not visible, breaks it up.
+const likeMarkup = /<(?=\u2060*\/?(?:i|b|u|s|font|ruby|rt)(?![\p{L}\p{N}_])[^<>\n]*>)|\{(?=\u2060*\\[^{}\n]*\})/giu;
+
 function toSrt(cues) {
-  const safe = (text) => fullLines(text).join("\n").replace(/-{2,}>/g, "->");
+  const safe = (text) => fullLines(text).join("\n").replace(/-{2,}>/g, "->").replace(likeMarkup, "$&\u2060");
   return written(cues)
     .map((cue, i) => `${i + 1}\n${clock(cue.start, ",")} --> ${clock(cue.end, ",")}\n${safe(cue.text)}\n`)
     .join("\n");
