@@ -225,6 +225,24 @@ def test_what_has_changed_or_gone_is_not_done(tmp_path: Path) -> None:
     assert held(tmp_path / "journal.jsonl", items) == [False, False, False, True]
 
 
+def test_a_result_that_another_input_has_overwritten_is_not_done(tmp_path: Path) -> None:
+    """Two folders with a film of one name, and batches of the one and the other into the same folder."""
+    one, other = (plan(videos(tmp_path / name, [name]), tmp_path / "out", ".txt")[0] for name in "ab")
+    assert one.output == other.output
+    one.output.parent.mkdir()
+    one.output.write_text("A")
+    path = tmp_path / "journal.jsonl"
+    with Journal(path) as book:
+        book.write(Outcome(one, "done"))
+        assert book.holds(one)
+        book.write(Outcome(other, "failed"))
+        assert book.holds(one), "a failure writes nothing"
+        book.write(Outcome(other, "done"))
+        assert book.holds(other) and not book.holds(one)
+    with Journal(path) as book:
+        assert book.holds(other) and not book.holds(one)
+
+
 def test_a_failure_after_a_success_counts(tmp_path: Path) -> None:
     items = plan(videos(tmp_path / "in", ["a"]), tmp_path, ".srt")
     noted(tmp_path / "journal.jsonl", items)

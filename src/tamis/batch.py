@@ -213,6 +213,8 @@ class Journal:
         self.settings = None if settings is None else dict(settings)
         self._attempts: dict[str, int] = {}
         self._done: dict[str, dict[str, Any]] = {}
+        self._made_of: dict[str, str] = {}
+        """Result -> the input it was last made of: a batch of a/s.svs and a later one of b/s.svs write the same."""
         self._file: IO[bytes] | None = None
 
     def __enter__(self) -> Journal:
@@ -236,12 +238,13 @@ class Journal:
             self._file.close()
 
     def holds(self, item: Item) -> bool:
-        """Whether this input, unchanged since, is done with the same settings and its result is still there."""
+        """Whether this input, unchanged since, is done with the same settings and its result is still there, and its own."""
         line = self._done.get(_key(item))
-        if line is None or not item.output.exists():
+        output = str(item.output.absolute())
+        if line is None or self._made_of.get(output) != _key(item) or not item.output.exists():
             return False
         noted = line.get("output"), line.get("input_state"), line.get("settings")
-        return noted == (str(item.output.absolute()), _state(item), self.settings)
+        return noted == (output, _state(item), self.settings)
 
     def write(self, outcome: Outcome) -> None:
         key = _key(outcome.item)
@@ -277,6 +280,7 @@ class Journal:
         self._attempts[key] = self._attempts.get(key, 0) + 1
         if status == "done":
             self._done[key] = line
+            self._made_of[str(line.get("output"))] = key
         else:
             self._done.pop(key, None)
 
