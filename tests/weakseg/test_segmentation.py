@@ -102,6 +102,18 @@ def test_glass_is_no_tissue_in_a_picture_either(tmp_path: Path, slide_pixels: np
     assert not read_map(tmp_path / "b.probability.ome.tiff")[1010:1040, 200:800].any()
 
 
+@pytest.mark.parametrize(("glass", "expected"), [(0.5, 0.5), (0.1, 1.0)])
+def test_glass_beside_the_tissue_of_a_field_is_not_filled_as_a_lumen(
+    tmp_path: Path, glass: float, expected: float
+) -> None:
+    """A field may be smaller than the largest lumen; lumina that its frame cuts stay tissue."""
+    pixels, _ = phantom(640, 480, seed=3, um_per_px=0.62)
+    pixels[:, round(640 * (1 - glass)) :] = 245
+    network = toy_network(tmp_path / "toy", um_per_px=2.0)
+    summary = segment_file(save(tmp_path / "field.png", pixels), tmp_path, network, mpp=0.62)
+    assert summary["tissue_mm2"] == pytest.approx(expected * 640 * 480 * 0.62**2 / 1e6, rel=0.1)
+
+
 def test_a_full_disk_is_a_sentence_and_leaves_nothing(
     tmp_path: Path, slide_pixels: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -37,6 +37,7 @@ TILE_PX = 1024
 AHEAD = 2  # tiles read and not yet looked at
 TISSUE_UM_PER_PX = 8.0
 LARGEST_LUMEN_MM2 = 0.1
+LARGEST_CUT_LUMEN = 0.2  # of the picture, where its frame cuts the lumen; what is larger there is glass
 SMALLEST_UM2 = 500.0  # a part or hole of less is ten cells: not drawn as a polygon, but counted in the area
 SIMPLIFY_PX = 1.0
 COARSEST = 4.0  # pixels, in the network's; a voxel of a millimetre would be cut into 650,000 of them
@@ -202,9 +203,18 @@ def _require(tissue: NDArray[np.bool_], name: str) -> None:
 
 
 def _filled(tissue: NDArray[np.bool_], um_per_px: float) -> NDArray[np.bool_]:
-    """With the lumina: what is pale but surrounded by tissue is part of a gland, and of its cancer."""
+    """With the lumina: what is pale but surrounded by tissue, or by tissue and the frame, is part of a gland, and of its cancer.
+
+    A whole field may be hardly larger than a lumen can be. Of the 85 fields of GlaS four have more than a fifth of glass at
+    their frame (20 to 61 %), which is left out; lumina and pale stroma at the frame of the others have 15 % at most.
+    """
     count, labels, stats, _ = cv2.connectedComponentsWithStats((~tissue).astype(np.uint8), connectivity=4)
-    small = stats[:, cv2.CC_STAT_AREA] * um_per_px**2 / 1e6 < LARGEST_LUMEN_MM2
+    area = stats[:, cv2.CC_STAT_AREA]
+    left, top = stats[:, cv2.CC_STAT_LEFT], stats[:, cv2.CC_STAT_TOP]
+    right, bottom = left + stats[:, cv2.CC_STAT_WIDTH], top + stats[:, cv2.CC_STAT_HEIGHT]
+    cut = (left == 0) | (top == 0) | (right == tissue.shape[1]) | (bottom == tissue.shape[0])
+    small = area * um_per_px**2 / 1e6 < LARGEST_LUMEN_MM2
+    small &= ~cut | (area <= LARGEST_CUT_LUMEN * tissue.size)
     small[0] = False
     return np.asarray(tissue | small[labels]) if count > 1 else tissue
 
