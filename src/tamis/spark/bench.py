@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 
 from tamis import native
 from tamis.errors import UsageError
+from tamis.processors import processors
 from tamis.spark import bindings
 from tamis.spark.bench_llama import TOKENS, against_llama, require_llama
-from tamis.spark.decoder import Native, cache_bytes, cores, require_memory
+from tamis.spark.decoder import Native, cache_bytes, require_memory
 from tamis.spark.engine import CHUNK_ROWS
 from tamis.spark.packed import Packed, Recipe, plan, row_parts
 from tamis.spark.presets import arrange
@@ -78,7 +79,7 @@ def run(settings: Settings, tell: Callable[[str], None] = lambda text: None) -> 
         raise UsageError(f"`tamis spark bench` measures the compiled kernels: {native.absence()}.")
     if settings.against is not None:
         require_llama()
-    threads = settings.threads or cores()
+    threads = settings.threads or processors()
     weights = _Weights(settings, isa, threads, tell)
     for part in settings.parts:
         if part in _RUNS:

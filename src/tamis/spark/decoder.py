@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ctypes
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tamis.errors import InputError, UsageError
+from tamis.processors import processors
 from tamis.spark import bindings
 from tamis.spark.packed import Packed, padded, row_parts, unpack
 from tamis.spark.reference import Reference, State
@@ -75,7 +75,7 @@ class Native:
         self.kept: list[Any] = []
         config = configured(packed.config, packed.recipe.dtype, context, slots, rows)
         # With more threads than processors, whoever looks instead of sleeping is in the way.
-        spin = SPIN if threads <= cores() else 0
+        spin = SPIN if threads <= processors() else 0
         ends, layers = self._ends(), self._layers()
         status = ctypes.c_int()
         self.handle = library.tamis_spark_open(config, ends, layers, isa, threads, spin, status)
@@ -292,11 +292,6 @@ def available_bytes() -> int | None:
     except (OSError, ValueError, IndexError):
         pass
     return None
-
-
-def cores() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _longest_row(head: NDArray[np.int8], scale: NDArray[np.float32]) -> float:

@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 
 from tamis import native
 from tamis.errors import InputError, MissingExtraError, UsageError
+from tamis.processors import processors
 from tamis.spark.checkpoint import read_model
-from tamis.spark.decoder import Counts, Decoder, Native, Portable, cache_bytes, cores, require_memory
+from tamis.spark.decoder import Counts, Decoder, Native, Portable, cache_bytes, require_memory
 from tamis.spark.packed import Packed, Recipe, pack, read
 from tamis.spark.sampling import Sampler, Sampling
 from tamis.spark.tokens import whole
@@ -124,7 +125,7 @@ class Engine:
         decoder = Native(
             packed,
             chosen,
-            threads=threads or cores(),
+            threads=threads or processors(),
             context=context,
             slots=sequences,
             rows=rows,

@@ -231,8 +231,8 @@ def _check_same(recipe: Recipe) -> None:
             noted = dict(parse_json((folder / NOTE).read_bytes()))
         except (ValueError, TypeError):
             raise InputError(f"{folder / NOTE} is damaged: it is no table of settings. {again}") from None
-    asked = {name: values[0] for name, values in ABLATIONS.items()} | _essence(recipe)
-    for name, value in asked.items() if noted else ():
+    wanted = {name: values[0] for name, values in ABLATIONS.items()} | _essence(recipe)
+    for name, value in wanted.items() if noted else ():
         begun = noted.get(name, ABLATIONS[name][0] if name in ABLATIONS else value)
         if begun != value:
             raise InputError(f"{folder} was begun with {name} {begun!r}, not {value!r}. {again}")
