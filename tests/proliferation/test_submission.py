@@ -275,6 +275,13 @@ def test_what_is_no_text_or_not_there_is_refused(truth: Submission, tmp_path: Pa
         read_submission(put(tmp_path / "p.jsonl", '{"image": 3}'), truth)
 
 
+@pytest.mark.parametrize("name", ["t.csv", "t.jsonl"])
+def test_a_truth_of_no_image_is_refused(tmp_path: Path, name: str) -> None:
+    """A table with its header alone, as of a search that found nothing."""
+    with pytest.raises(InputError, match="names no image: a row for every mitosis"):
+        read_truth(put(tmp_path / name, *["image,x_um,y_um"][: name.endswith("csv")]))
+
+
 # one submission or many
 
 

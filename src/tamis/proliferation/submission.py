@@ -82,6 +82,11 @@ def read_truth(path: Path, um_per_px: float = TUPAC_UM_PER_PX) -> Submission:
     truth = _read(path, um_per_px)
     if truth.scores is not None:
         _check_scores(truth.scores, truth=True)
+    if truth.points is not None and not truth.points.images:
+        raise InputError(
+            f"{truth.points.source} names no image: a row for every mitosis was expected, and of an image without one a row "
+            "with empty places."
+        )
     return truth
 
 
