@@ -282,6 +282,18 @@ def test_a_truth_of_no_image_is_refused(tmp_path: Path, name: str) -> None:
         read_truth(put(tmp_path / name, *["image,x_um,y_um"][: name.endswith("csv")]))
 
 
+def test_a_place_on_no_slide_is_refused(truth: Submission, tmp_path: Path) -> None:
+    """The square of its distance is beyond every number, which ended the whole leaderboard."""
+    put(tmp_path / "p" / "01" / "01.csv", "1e308,3")
+    with pytest.raises(InputError, match=r"row 1: 1e308 lies on no slide"):
+        read_submission(tmp_path / "p", truth)
+    with pytest.raises(InputError, match=r"row 1: -1e10 lies on no slide"):
+        read_submission(put(tmp_path / "p.csv", "image,x_um,y_um", "01/01,1,-1e10"), truth)
+    records = put(tmp_path / "p.jsonl", '{"image": "01/01", "mitoses": [{"x_um": -1e308, "y_um": 2}]}')
+    with pytest.raises(InputError, match=r"01/01 has a mitosis at 1e\+308 um, which lies on no slide"):
+        read_submission(records, truth)
+
+
 # one submission or many
 
 

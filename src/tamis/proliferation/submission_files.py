@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from tamis.errors import InputError
 
 Floats = NDArray[np.float64]
+MOST = 1e9  # px or um. A slide is some 1e5 wide; of 1e300 not even a distance can be computed.
 # What `scoring` takes as a slide. Not every end after a dot: DICOM series are named by UIDs such as 1.2.840.7.
 ENDING = re.compile(r"\.(csv|svs|svslide|tiff?|ndpi|mrxs|scn|bif|vms|vmu|dcm|png|jpe?g)$", re.IGNORECASE)
 # Names that people give the columns, lower case.
@@ -100,6 +101,10 @@ def read_records(path: Path) -> dict[str, Floats]:
             images[name] = np.array(points, np.float64).reshape(-1, 3)
             if not np.isfinite(images[name][:, :2]).all():
                 raise InputError(f"{path}: {name} has a mitosis whose place is no finite number.")
+            if (far := np.abs(images[name][:, :2])).max(initial=0) > MOST:
+                raise InputError(
+                    f"{path}: {name} has a mitosis at {far.max():g} um, which lies on no slide; at most {MOST:.0e} was expected."
+                )
     except FileNotFoundError:
         raise InputError(f"{path} does not exist.") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -119,6 +124,10 @@ def finite(path: Path, n: int, cell: str) -> float:
     value = number(cell)
     if value is None or not math.isfinite(value):
         raise InputError(f"{path}, row {n}: {cell!r} is not a finite number.")
+    if abs(value) > MOST:
+        raise InputError(
+            f"{path}, row {n}: {cell} lies on no slide; a place of at most {MOST:.0e} was expected."
+        )
     return value
 
 
