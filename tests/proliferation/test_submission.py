@@ -163,6 +163,17 @@ def test_what_only_looks_like_an_ending_stays(tmp_path: Path) -> None:
     assert found is not None and set(found.images) == {"1.2.840.7", "1.2.840.8"}
 
 
+def test_records_may_stand_in_a_list_over_many_lines_or_behind_a_mark(tmp_path: Path) -> None:
+    """As an editor saves them, and with the byte order mark that Windows puts before UTF-8."""
+    record = {"image": "05/01", "mitoses": [{"x_um": 3, "y_um": 4, "probability": None}]}
+    texts = [json.dumps(record, indent=2), json.dumps([record], indent=2), json.dumps(record) + "\r\n\r\n"]
+    texts += ["\ufeff" + text for text in texts]
+    for text in texts:
+        (tmp_path / "p.json").write_text(text, encoding="utf-8")
+        found = read_truth(tmp_path / "p.json").points
+        assert found is not None and found.images["05/01"][:, :2].tolist() == [[3.0, 4.0]]
+
+
 # refusals
 
 
@@ -292,6 +303,14 @@ def test_a_place_on_no_slide_is_refused(truth: Submission, tmp_path: Path) -> No
     records = put(tmp_path / "p.jsonl", '{"image": "01/01", "mitoses": [{"x_um": -1e308, "y_um": 2}]}')
     with pytest.raises(InputError, match=r"01/01 has a mitosis at 1e\+308 um, which lies on no slide"):
         read_submission(records, truth)
+
+
+def test_records_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"detect --json` prints \(RecursionError"):
+        read_truth(put(tmp_path / "p.json", "[" * 100_000 + "]" * 100_000))
+    (tmp_path / "loop.jsonl").symlink_to("loop.jsonl")
+    with pytest.raises(InputError, match=r"loop\.jsonl cannot be read: Too many levels"):
+        read_truth(tmp_path / "loop.jsonl")
 
 
 # one submission or many

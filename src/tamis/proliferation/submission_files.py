@@ -10,6 +10,7 @@ import json
 import math
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,16 +83,12 @@ def read_table(path: Path) -> tuple[dict[str, int], list[list[str]]]:
 def read_records(path: Path) -> dict[str, Floats]:
     """Image id -> [n, 3]: x_um, y_um, confidence (NaN where none is given).
 
-    Of lines of {"image":, "mitoses": [{"x_um":, "y_um":, "probability":}]}, or one JSON list of them.
+    Of lines of {"image":, "mitoses": [{"x_um":, "y_um":, "probability":}]}, or one JSON list of them, or a single one.
     What failed ({"image":, "error":}) is not there, so that it is told as a missing image, and not counted as an empty one.
     """
     images: dict[str, Floats] = {}
     try:
-        text = path.read_text(encoding="utf-8")
-        records = (
-            json.loads(text) if text.lstrip()[:1] == "[" else [json.loads(t) for t in text.splitlines() if t]
-        )
-        for record in records:
+        for record in _records(path.read_text(encoding="utf-8-sig")):
             if "error" in record and "mitoses" not in record:
                 continue
             points = [(m["x_um"], m["y_um"], m.get("probability", math.nan)) for m in record["mitoses"]]
@@ -107,11 +104,22 @@ def read_records(path: Path) -> dict[str, Floats]:
                 )
     except FileNotFoundError:
         raise InputError(f"{path} does not exist.") from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}.") from None
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(
             f"{path} is not what `tamis proliferation detect --json` prints ({type(error).__name__}: {error})."
         ) from None
     return images
+
+
+def _records(text: str) -> list[Any]:
+    """One list, one record over however many lines, or a record a line."""
+    try:
+        whole = json.loads(text)
+    except ValueError:
+        return [json.loads(line) for line in text.split("\n") if line.strip()]
+    return whole if isinstance(whole, list) else [whole]
 
 
 def cell_of(path: Path, row: list[str], n: int, place: int) -> str:
