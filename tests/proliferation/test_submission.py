@@ -174,6 +174,22 @@ def test_records_may_stand_in_a_list_over_many_lines_or_behind_a_mark(tmp_path: 
         assert found is not None and found.images["05/01"][:, :2].tolist() == [[3.0, 4.0]]
 
 
+def test_semicolons_between_numbers_with_decimal_commas(tmp_path: Path) -> None:
+    """As spreadsheets write a table where the comma is the decimal point."""
+    named = put(tmp_path / "n.csv", "slide;mitotic_score;pam50", "a;1;-0,5", "b;3;1,5E-1", "c;2;7")
+    plain = put(tmp_path / "p.csv", "1;-0,5", "3;,15", "2;7")
+    for path in (named, plain):
+        found = read_truth(path).scores
+        assert found is not None and found.mitotic_score is not None and found.pam50_proliferation is not None
+        assert found.mitotic_score.tolist() == [1, 3, 2]
+        assert found.pam50_proliferation.tolist() == [-0.5, 0.15, 7]
+    with_commas = put(tmp_path / "c.csv", "slide,note;text,pam50", "a;b,x,0.5")
+    found = read_truth(with_commas).scores
+    assert found is not None and found.ids == ("a;b",)
+    points = read_truth(put(tmp_path / "m.csv", "image;x_um;y_um", "a;3,5;4", "b;;")).points
+    assert points is not None and points.images["a"][:, :2].tolist() == [[3.5, 4.0]]
+
+
 # refusals
 
 

@@ -21,6 +21,7 @@ Floats = NDArray[np.float64]
 MOST = 1e9  # px or um. A slide is some 1e5 wide; of 1e300 not even a distance can be computed.
 # What `scoring` takes as a slide. Not every end after a dot: DICOM series are named by UIDs such as 1.2.840.7.
 ENDING = re.compile(r"\.(csv|svs|svslide|tiff?|ndpi|mrxs|scn|bif|vms|vmu|dcm|png|jpe?g)$", re.IGNORECASE)
+DECIMAL_COMMA = re.compile(r"^([-+]?\d*),(\d+(?:[eE][-+]?\d+)?)$")
 # Names that people give the columns, lower case.
 COLUMNS = {
     "id": ("slide", "id", "name", "case_id", "image_id"),
@@ -54,13 +55,15 @@ def read_table(path: Path) -> tuple[dict[str, int], list[list[str]]]:
         raise InputError(f"{path} is not a text file: a CSV in UTF-8 was expected.") from None
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}.") from None
-    delimiter = ";" if ";" in text[:1000] and "," not in text[:1000] else ","
+    delimiter = _delimiter(text)
     try:
         rows = [
             [cell.strip() for cell in row]
             for row in csv.reader(text.splitlines(), delimiter=delimiter)
             if any(cell.strip() for cell in row)
         ]
+        if delimiter == ";":  # as spreadsheets write where the comma is the decimal point
+            rows = [[DECIMAL_COMMA.sub(r"\1.\2", cell) for cell in row] for row in rows]
     except csv.Error as error:
         raise InputError(f"{path} is not a table: {error}.") from None
     if not rows or all(number(cell) is not None for cell in rows[0]):
@@ -78,6 +81,15 @@ def read_table(path: Path) -> tuple[dict[str, int], list[list[str]]]:
             f"(mitotic_score, pam50_proliferation; image, row, col)."
         )
     return header, rows[1:]
+
+
+def _delimiter(text: str) -> str:
+    """By the first line that holds something, for commas may be decimal points: in 1;0,5 they are, in a,b;c they are not."""
+    first = next((line for line in text.splitlines() if line.strip()), "")
+    numbers = all(
+        number(cell) is not None or DECIMAL_COMMA.fullmatch(cell) for cell in map(str.strip, first.split(";"))
+    )
+    return ";" if ";" in first and ("," not in first or numbers) else ","
 
 
 def read_records(path: Path) -> dict[str, Floats]:
