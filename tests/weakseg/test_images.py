@@ -116,6 +116,15 @@ def test_a_nifti_volume_gives_its_middle_slice(tmp_path: Path) -> None:
     assert spacing_um(tmp_path / "a.nii.gz") == pytest.approx(500)
 
 
+@pytest.mark.parametrize(("unit", "um"), [("micron", 0.5), ("mm", 500), ("meter", 500_000), ("unknown", 500)])
+def test_a_nifti_volume_states_its_unit(tmp_path: Path, unit: str, um: float) -> None:
+    nibabel = pytest.importorskip("nibabel")
+    volume = nibabel.Nifti1Image(np.zeros((4, 4, 1), np.int16), np.diag([0.5, 0.5, 3, 1]))
+    volume.header.set_xyzt_units(unit)
+    nibabel.save(volume, tmp_path / "a.nii")
+    assert spacing_um(tmp_path / "a.nii") == pytest.approx(um)
+
+
 def test_a_real_dicom_magnetic_resonance_image() -> None:
     """One that pydicom brings along: 64 x 64, 12 bits, 0.3125 mm."""
     examples = pytest.importorskip("pydicom.data")

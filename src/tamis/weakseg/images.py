@@ -49,6 +49,9 @@ BROKEN = (
 COLOUR_WHITES = (255, 1023, 4095, 16383, 65535)
 """Values of white in colours stored with 16 bits."""
 
+NIFTI_UNITS_UM = {"meter": 1e6, "mm": 1e3, "micron": 1.0, "unknown": 1e3}
+"""In nibabel's names. Who states no unit means millimetres, as scanners do."""
+
 Rgb = NDArray[np.uint8]
 
 
@@ -92,7 +95,7 @@ def spacing_um(path: Path) -> float | None:
 
         try:
             data = pydicom.dcmread(path, stop_before_pixels=True)
-            rows, columns = (float(v) for v in data.get("PixelSpacing") or data.ImagerPixelSpacing)
+            rows, columns = (1e3 * float(v) for v in data.get("PixelSpacing") or data.ImagerPixelSpacing)
         except (pydicom.errors.InvalidDicomError, pydicom.errors.BytesLengthException, *BROKEN):
             return None
     elif ending in {".nii", ".gz"}:
@@ -100,12 +103,13 @@ def spacing_um(path: Path) -> float | None:
 
         try:
             header: Any = nibabel.load(path).header
-            rows, columns = (float(v) for v in header.get_zooms()[:2])
+            unit_um = NIFTI_UNITS_UM[header.get_xyzt_units()[0]]
+            rows, columns = (unit_um * float(v) for v in header.get_zooms()[:2])
         except (nibabel.filebasedimages.ImageFileError, nibabel.spatialimages.HeaderDataError, *BROKEN):
             return None
     else:
         return None
-    return rows * 1000 if rows > 0 and abs(rows - columns) <= 0.01 * rows else None
+    return rows if rows > 0 and abs(rows - columns) <= 0.01 * rows else None
 
 
 def to_eight_bits(pixels: NDArray[np.generic]) -> Rgb:
