@@ -56,6 +56,15 @@ def test_one_patient_alone_cannot_be_split(dataset: Path) -> None:
         folds(read_dataset(dataset), 2, seed=0)
 
 
+def test_a_patient_who_is_missing_is_told(dataset: Path) -> None:
+    """One empty cell would split all others by image."""
+    table = [[f"field_{i}", "1" if i < 4 else "0", f"patient {i // 2}"] for i in range(8)]
+    table[5][2] = ""
+    write_table(dataset, ["name", "label", "patient"], table)
+    with pytest.raises(InputError, match=r"1 of 8 images name no patient \(field_5\)"):
+        read_dataset(dataset)
+
+
 @pytest.mark.parametrize(
     ("text", "low", "high"),
     [

@@ -6,7 +6,7 @@
 
 label: cancer, malignant, positive, 1; or no_cancer, non_cancer, benign, normal, negative, 0.
 area, of positives: a fraction (0.3), a percentage (30%), or an interval (0.2-0.5, 20-50%). Tenths are fine: that is the method.
-patient: images of one patient are never parted by cross-validation.
+patient: of all images or of none; those of one patient are never parted by cross-validation.
 Columns may also be called file or image, tumor_fraction, slide or case, and mpp.
 """
 
@@ -188,15 +188,24 @@ def _rows(folder: Path) -> tuple[list[LabelledImage], list[str]]:
             continue
         seen.add(image.name)
         images.append(image)
+    unnamed = [image.name for image in images if not image.patient]
+    if 0 < len(unnamed) < len(images):
+        faults.append(
+            f"{table}: {len(unnamed)} of {len(images)} images name no patient ({_some(unnamed)}), so images of one patient "
+            "could be parted; name all of them (by the image's own name where it is the only one), or none."
+        )
     unlabelled = sorted(
         set(files) - {Path(row["name"]).stem for _, row in rows} - {row["name"] for _, row in rows}
     )
     if unlabelled:
-        some = ", ".join(unlabelled[:3]) + (", ..." if len(unlabelled) > 3 else "")
         faults.append(
-            f"{table}: {len(unlabelled)} images have no line ({some}); label them or take them out."
+            f"{table}: {len(unlabelled)} images have no line ({_some(unlabelled)}); label them or take them out."
         )
     return images, faults
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
 
 def _columns(header: Sequence[str]) -> list[str]:
