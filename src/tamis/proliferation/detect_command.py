@@ -87,6 +87,9 @@ def _fields(images: Sequence[str], folder: Path) -> dict[str, str]:
     from tamis.remote import is_url, stem_of
 
     paths = {name: Path(name.split("?")[0] if is_url(name) else name) for name in images}
+    for name, path in paths.items():
+        if path.parent.name == "..":  # of ../01.png: it would lead out of the submission
+            paths[name] = path.parent.resolve() / path.name
     fields = {name: f"{path.parent.name}/{stem_of(name)}".lstrip("/") for name, path in paths.items()}
     first: dict[str, str] = {}
     for name, field in fields.items():
