@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 
 from tamis.dicom_series import refuse_incomplete_series
 from tamis.errors import InputError
+from tamis.tiff_colours import as_shown
 
 Pixels = NDArray[np.uint8]
 JPEG, PLAIN_COMPRESSIONS = 7, {1: "none", 5: "LZW", 8: "deflate", 32946: "deflate"}
@@ -402,10 +403,9 @@ def _plain_tiff(path: Path) -> Pixels:
                     f"{path} holds {samples} channels of {page.dtype}: expected 8-bit RGB; convert it first."
                 )
             pixels = page.asarray()
-            if page.photometric == YCBCR and page.compression != JPEG:
-                raise InputError(f"{path} holds YCbCr without JPEG compression; convert it to RGB first.")
             if pixels.ndim == 3 and page.planarconfig == 2:
                 pixels = np.moveaxis(pixels, 0, -1)
+            pixels = as_shown(pixels, page.photometric, page.colormap, page.compression, path)
     except DAMAGE as error:
         raise InputError(f"{path} is a damaged TIFF: {error}; copy or download it again.") from error
     if pixels.ndim == 2:

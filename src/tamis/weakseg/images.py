@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tamis.errors import InputError
+from tamis.tiff_colours import as_shown
 
 # Errors alone: what is wrong with a file is told once, in a sentence of ours.
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
@@ -232,19 +233,7 @@ def _tiff(path: Path) -> NDArray[np.generic]:
         raise InputError(f"{path} has {pixels.ndim} dimensions {pixels.shape}; a single picture is expected.")
     if pixels.dtype == bool:
         pixels = pixels.astype(np.uint8) * 255
-    if kind == tifffile.PHOTOMETRIC.MINISWHITE:
-        white = np.iinfo(pixels.dtype).max if pixels.dtype == np.uint8 else pixels.max()
-        pixels = np.asarray(white - pixels)
-    elif kind == tifffile.PHOTOMETRIC.PALETTE and table is not None:
-        pixels = (table[:, pixels.clip(0, table.shape[1] - 1)] >> 8).astype(np.uint8).transpose(1, 2, 0)
-    elif kind == tifffile.PHOTOMETRIC.SEPARATED and pixels.dtype == np.uint8 and pixels.shape[2:] == (4,):
-        light = 255 - pixels.astype(np.uint16)  # of cyan, magenta, yellow and black
-        pixels = (light[..., :3] * light[..., 3:] // 255).astype(np.uint8)
-    elif kind not in (tifffile.PHOTOMETRIC.MINISBLACK, tifffile.PHOTOMETRIC.RGB) and not (
-        kind == tifffile.PHOTOMETRIC.YCBCR and packed == tifffile.COMPRESSION.JPEG  # decoded to RGB
-    ):
-        name = getattr(kind, "name", kind)
-        raise InputError(f"{path} has colours of the kind {name}, which are not read here: save it as RGB.")
+    pixels = as_shown(pixels, kind, table, packed, path)
     if pixels.ndim == 3:
         if pixels.shape[2] < 3:
             return pixels[..., 0]
