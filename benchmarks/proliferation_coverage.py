@@ -25,10 +25,10 @@ from tamis.agreement import (
     fisher_interval,
     quadratic_kappa,
     quadratic_kappa_interval,
-    quadratic_kappas,
     spearman,
     spearmans,
 )
+from tamis.proliferation.evaluate import kappa_bootstrap
 
 # Truth by prediction, with the classes of TUPAC16's training set (236, 117, 147) and a kappa near the winner's.
 SHARES = np.array([[0.345, 0.085, 0.042], [0.085, 0.075, 0.074], [0.035, 0.069, 0.190]])
@@ -59,16 +59,15 @@ def kappa_study(draws: int, generator: np.random.Generator) -> None:
     for n in (100, 321, 4, 8, 16):
         methods: dict[str, Callable[[NDArray[np.int64]], Estimate]] = {
             "Fleiss, Cohen & Everitt (ours)": lambda cells: quadratic_kappa_interval(table(cells)),
-            "BCa bootstrap (ours)": lambda cells: bootstrap_bca(
-                cells, lambda drawn: quadratic_kappas(table(drawn)), generator=generator, resamples=RESAMPLES
+            "BCa bootstrap (ours)": lambda cells: kappa_bootstrap(
+                np.stack([cells // 3, cells % 3], axis=1) + 1.0, generator, RESAMPLES
             ),
         }
         report("kappa", n, truth, methods, [generator.choice(9, size=n, p=shares) for _ in range(draws)])
 
 
 def table(cells: NDArray[np.int64]) -> NDArray[np.int64]:
-    counts = np.stack([(cells == cell).sum(-1) for cell in range(9)], axis=-1)
-    return counts.reshape(*counts.shape[:-1], 3, 3)
+    return np.bincount(cells, minlength=9).reshape(3, 3)
 
 
 def spearman_study(draws: int, generator: np.random.Generator) -> None:

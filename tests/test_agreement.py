@@ -329,6 +329,13 @@ def test_bca_of_few_units_or_of_units_alike_has_no_interval() -> None:
     alike = bootstrap_bca(np.full(9, 0.1), lambda d: d.mean(-1), generator=np.random.default_rng(5))
     assert alike.value == pytest.approx(0.1)
     assert math.isnan(alike.low) and math.isnan(alike.high)
+    # One draw in 250 is of one category alone, and differs: both ends are 1 all the same.
+    rare = bootstrap_bca(
+        np.array([1, 1, 2, 3, 3, 2]),
+        lambda d: np.minimum(np.ptp(d, -1), 1.0),
+        generator=np.random.default_rng(5),
+    )
+    assert rare.value == 1 and math.isnan(rare.low) and math.isnan(rare.high)
 
 
 def test_kappa_next_to_perfect_keeps_its_interval() -> None:

@@ -153,8 +153,8 @@ def bootstrap_bca(
     units      [n] or [n, k], one row per independent unit, such as a case
     statistic  of whole stacks of draws: [..., n] or [..., n, k] -> [...]; finite on every draw
 
-    With fewer than four units, or where every draw gives the same, there is no interval: low and high are NaN. No units
-    at all raises ValueError.
+    With fewer than four units, or where the draws give the same so nearly always that both ends coincide, there is no
+    interval: low and high are NaN. No units at all raises ValueError.
     """
     n = len(units)
     if n == 0:
@@ -173,8 +173,10 @@ def bootstrap_bca(
     if np.ptp(values) <= NO_SPREAD:
         return Estimate(value, math.nan, math.nan, n)
     left_out = np.concatenate([statistic(units[_all_but(part, n)]) for part in rest])
-    low, high = np.quantile(values, _bca_shares(value, values, left_out, level))
-    return Estimate(value, float(low), float(high), n)
+    low, high = map(float, np.quantile(values, _bca_shares(value, values, left_out, level)))
+    if high - low <= NO_SPREAD:
+        low = high = math.nan
+    return Estimate(value, low, high, n)
 
 
 def _all_but(left_out: NDArray[np.int64], n: int) -> NDArray[np.int64]:

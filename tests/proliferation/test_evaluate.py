@@ -124,6 +124,13 @@ def test_a_constant_prediction_has_kappa_zero_and_every_number_is_json() -> None
     assert one["task2"] == {"spearman": 0.0, "low": None, "high": None, "n": 1}
 
 
+@pytest.mark.parametrize("truth", [[3, 2, 1, 1, 2], [1, 1, 1, 2], [1, 2, 3] * 9])
+def test_all_right_has_no_interval_from_the_bootstrap_either(truth: list[float]) -> None:
+    """A draw of one category alone has kappa 0: of [1, 1, 1, 2] a third."""
+    result = evaluate(scored("f", truth), scored("t", truth), Options(bootstrap_kappa=True))
+    assert plain(result)["task1"] == {"kappa": pytest.approx(1), "low": None, "high": None, "n": len(truth)}
+
+
 @pytest.mark.parametrize("task", ["task1", "task2"])
 def test_a_paired_comparison_sees_what_two_intervals_hide(task: str) -> None:
     generator = np.random.default_rng(3)

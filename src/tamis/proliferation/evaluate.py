@@ -80,12 +80,12 @@ class Difference:
 def evaluate(submission: Submission, truth: Submission, options: Options = Options()) -> Evaluation:
     """Score one submission, as `submission.read_submission` gives it."""
     estimates: dict[str, Estimate | None] = dict.fromkeys(METRICS)
-    kappa_bootstrap = detections = None
+    bootstrapped = detections = None
     if (pair := _pair(submission, truth, "mitotic_score")) is not None:
         estimates["task1"] = quadratic_kappa_interval(confusion(pair[:, 0], pair[:, 1], CATEGORIES))
-        kappa_bootstrap = bootstrap_bca(pair, _kappas, generator=_generator(), resamples=options.resamples)
+        bootstrapped = kappa_bootstrap(pair, _generator(), options.resamples)
         if options.bootstrap_kappa:
-            estimates["task1"] = kappa_bootstrap
+            estimates["task1"] = bootstrapped
     if (pair := _pair(submission, truth, "pam50_proliferation")) is not None:
         level = ONE_STANDARD_ERROR if options.tupac_compat else 0.95
         estimates["task2"] = fisher_interval(float(_rhos(pair)), len(pair), level=level)
@@ -93,7 +93,18 @@ def evaluate(submission: Submission, truth: Submission, options: Options = Optio
         counts = case_counts(submission.points, truth.points, options)
         estimates["task3"] = f1_interval(counts, generator=_generator(), resamples=options.resamples)
         detections = Detections(*(int(count) for count in counts.sum(axis=0)))
-    return Evaluation(submission.name, estimates, kappa_bootstrap, detections)
+    return Evaluation(submission.name, estimates, bootstrapped, detections)
+
+
+def kappa_bootstrap(pair: Floats, generator: np.random.Generator, resamples: int) -> Estimate:
+    """Kappa of truth and prediction [n, 2] with its BCa interval over slides.
+
+    None where all are right: draws of one category alone have a kappa of 0, and the spread that they make is no error.
+    """
+    estimate = bootstrap_bca(pair, _kappas, generator=generator, resamples=resamples)
+    if (pair[:, 0] == pair[:, 1]).all():
+        return Estimate(estimate.value, math.nan, math.nan, estimate.n)
+    return estimate
 
 
 def compare(
