@@ -221,8 +221,8 @@ def f1_interval(
     n = len(counts)
     if n == 0:
         raise ValueError("a bootstrap needs at least one unit, and got none")
-    value, influences = _f1_influences(counts)
-    return _studentized(float(value), influences, counts, _f1_influences, generator, resamples, level, (0, 1))
+    value, influences = f1_influences(counts)
+    return _studentized(float(value), influences, counts, f1_influences, generator, resamples, level, (0, 1))
 
 
 def f1_difference(
@@ -237,14 +237,14 @@ def f1_difference(
     both = np.stack([counts, others], axis=1)  # [n, 2, 3]: a case is drawn with both its results
 
     def difference(drawn: NDArray[np.int64]) -> tuple[Floats, Floats]:
-        (a, of_a), (b, of_b) = _f1_influences(drawn[..., 0, :]), _f1_influences(drawn[..., 1, :])
+        (a, of_a), (b, of_b) = f1_influences(drawn[..., 0, :]), f1_influences(drawn[..., 1, :])
         return a - b, of_a - of_b
 
     value, influences = difference(both)
     return _studentized(float(value), influences, both, difference, generator, resamples, level, (-1, 1))
 
 
-def _f1_influences(counts: NDArray[np.int64]) -> tuple[Floats, Floats]:
+def f1_influences(counts: NDArray[np.int64]) -> tuple[Floats, Floats]:
     """F1 [...] of counts [..., n, 3], and by how much each case moves it [..., n]."""
     found, total = 2 * counts[..., 0], 2 * counts[..., 0] + counts[..., 1] + counts[..., 2]
     whole = np.maximum(total.sum(-1), 1)

@@ -149,6 +149,16 @@ def test_a_paired_comparison_sees_what_two_intervals_hide(task: str) -> None:
     assert same.p == 1.0 and same.estimate.value == 0
 
 
+def test_who_finds_nothing_where_there_is_nothing_is_better_by_all() -> None:
+    """The p is of the same F1 as the difference beside it: 1 for nothing to find and nothing found."""
+    images = [f"{case:02d}/01" for case in range(8)]
+    nothing = marked("nothing", {image: [] for image in images})
+    invents = marked("invents", {image: [(9, 9, 0.5)] for image in images})
+    difference = compare("task3", nothing, invents, nothing)
+    assert difference.estimate.value == 1
+    assert difference.p < 0.05, "2 of 256 exchanges are as extreme"
+
+
 # the command
 
 

@@ -25,6 +25,7 @@ from tamis.agreement import (
     bootstrap_bca,
     confusion,
     f1_difference,
+    f1_influences,
     f1_interval,
     fisher_interval,
     midranks,
@@ -119,7 +120,10 @@ def compare(
         assert one.points is not None and other.points is not None and truth.points is not None
         counts = [case_counts(points, truth.points, options) for points in (one.points, other.points)]
         estimate = f1_difference(*counts, generator=_generator(), resamples=options.resamples)
-        p = _permutation(np.stack(counts, axis=1), lambda r: _f1s(r[..., 0, :]) - _f1s(r[..., 1, :]), options)
+        both = np.stack(counts, axis=1)
+        p = _permutation(
+            both, lambda r: f1_influences(r[..., 0, :])[0] - f1_influences(r[..., 1, :])[0], options
+        )
         return Difference(task, one.name, other.name, estimate, p)
     column, statistic = ("mitotic_score", _kappas) if task == "task1" else ("pam50_proliferation", _rhos)
     ours, theirs = _pair(one, truth, column), _pair(other, truth, column)
@@ -212,12 +216,6 @@ def _kappas(pairs: Floats) -> Floats:
 
 def _rhos(pairs: Floats) -> Floats:
     return spearmans(pairs[..., 0], pairs[..., 1])
-
-
-def _f1s(counts: NDArray[np.int64]) -> Floats:
-    """[..., n cases, 3] -> [...]."""
-    true, false, missed = np.moveaxis(counts.sum(-2), -1, 0)
-    return 2 * true / np.maximum(2 * true + false + missed, 1)
 
 
 def _permutation(
