@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -73,13 +74,17 @@ def judge(truth_path: Path, paths: Sequence[Path], options: Options, um_per_px: 
 
 
 def _with_own_names(submissions: list[Submission]) -> list[Submission]:
-    """Two files of one name in different folders stay apart."""
-    names = [submission.name for submission in submissions]
+    """Two files of one name in different folders stay apart: the second is "name (2)", or the next number that is free."""
+    taken = {submission.name for submission in submissions}
+    seen: set[str] = set()
     named = []
-    for n, submission in enumerate(submissions):
-        again = names[:n].count(submission.name)
-        name = f"{submission.name} ({again + 1})" if again else submission.name
-        named.append(Submission(name, submission.scores, submission.points, submission.notes))
+    for submission in submissions:
+        name = submission.name
+        if name in seen:
+            name = next(n for k in count(2) if (n := f"{submission.name} ({k})") not in taken)
+        seen.add(submission.name)
+        taken.add(name)
+        named.append(replace(submission, name=name))
     return named
 
 
