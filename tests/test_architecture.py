@@ -28,6 +28,7 @@ TRAINING = {
     "tamis.weakseg.losses",
     "tamis.weakseg.pretrained",
     "tamis.weakseg.recipe",
+    "tamis.weakseg.beginning",
     "tamis.weakseg.bags",
     "tamis.weakseg.own_marks",
     "tamis.weakseg.train",
