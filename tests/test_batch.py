@@ -243,6 +243,22 @@ def test_a_result_that_another_input_has_overwritten_is_not_done(tmp_path: Path)
         assert book.holds(other) and not book.holds(one)
 
 
+def lengthened(item: Item, told: Told) -> dict[str, int]:
+    """As when the input was still being copied: there is more of it once the work is done."""
+    item.output.write_text(item.input.read_text())
+    with item.input.open("a") as file:
+        file.write(" and the rest")
+    return {}
+
+
+def test_an_input_that_has_grown_while_it_was_read_is_done_again(tmp_path: Path) -> None:
+    items = plan(videos(tmp_path / "in", ["a"]), tmp_path, ".srt")
+    journal = tmp_path / "journal.jsonl"
+    run(items, lengthened, journal=journal)
+    assert [outcome.status for outcome in run(items, shout, journal=journal, resume=True)] == ["done"]
+    assert [outcome.status for outcome in run(items, shout, journal=journal, resume=True)] == ["skipped"]
+
+
 def test_a_failure_after_a_success_counts(tmp_path: Path) -> None:
     items = plan(videos(tmp_path / "in", ["a"]), tmp_path, ".srt")
     noted(tmp_path / "journal.jsonl", items)

@@ -77,6 +77,8 @@ class Outcome:
     started: str = ""
     seconds: float = 0.0
     result: Result = field(default_factory=dict)
+    input_state: list[int] | None = None
+    """Of the input when the work began: what is still being copied then is not the file that lies there in the end."""
 
 
 def expand(arguments: Sequence[str], endings: frozenset[str]) -> list[Path]:
@@ -244,7 +246,7 @@ class Journal:
         if line is None or self._made_of.get(output) != _key(item) or not item.output.exists():
             return False
         noted = line.get("output"), line.get("input_state"), line.get("settings")
-        return noted == (output, _state(item), self.settings)
+        return noted == (output, state_of(item), self.settings)
 
     def write(self, outcome: Outcome) -> None:
         key = _key(outcome.item)
@@ -256,7 +258,7 @@ class Journal:
             "started": outcome.started,
             "seconds": round(outcome.seconds, 3),
             "error": outcome.error,
-            "input_state": _state(outcome.item),
+            "input_state": outcome.input_state or state_of(outcome.item),
             "settings": self.settings,
             "result": dict(outcome.result),
         }
@@ -289,7 +291,7 @@ def _key(item: Item) -> str:
     return item.url or str(item.input.absolute())
 
 
-def _state(item: Item) -> list[int] | None:
+def state_of(item: Item) -> list[int] | None:
     """Size and time of change, by which a file that was replaced since is told; of a folder, over its files. JSON: a list.
     None for a URL."""
     if item.url:
@@ -351,6 +353,7 @@ class _Worker:
         self.item = item
         self.started = now()
         self.clock = time.monotonic()
+        self.input_state = state_of(item)
         self.connection.send(item)
 
     def hear(self) -> Outcome | None:
@@ -367,7 +370,8 @@ class _Worker:
             self.share = word
             return None
         status, error, result = word
-        outcome = Outcome(self.item, status, error, self.started, time.monotonic() - self.clock, result)
+        seconds = time.monotonic() - self.clock
+        outcome = Outcome(self.item, status, error, self.started, seconds, result, self.input_state)
         self.item, self.share = None, 0.0
         return outcome
 

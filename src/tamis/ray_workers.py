@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Generator, Sequence
 from typing import Any
 
-from tamis.batch import Item, Outcome, Work, attempt, now
+from tamis.batch import Item, Outcome, Work, attempt, now, state_of
 from tamis.errors import InputError, MissingExtraError
 
 LOCAL = "local"
@@ -30,20 +30,21 @@ def outcomes(items: Sequence[Item], work: Work, jobs: int, address: str) -> Gene
     ray = _connected(address, jobs)
     task = ray.remote(attempt).options(num_cpus=1, max_retries=RETRIES)
     waiting: deque[Item] = deque(items)
-    under_way: dict[Any, tuple[Item, str, float]] = {}
+    under_way: dict[Any, tuple[Item, str, float, list[int] | None]] = {}
     try:
         while waiting or under_way:
             while waiting and len(under_way) < jobs:
                 item = waiting.popleft()
-                under_way[task.remote(work, item)] = (item, now(), time.monotonic())
+                state = state_of(item)
+                under_way[task.remote(work, item)] = (item, now(), time.monotonic(), state)
             ready, _ = ray.wait(list(under_way), num_returns=1)
             for reference in ready:
-                item, started, clock = under_way.pop(reference)
+                item, started, clock, state = under_way.pop(reference)
                 try:
                     status, error, result = ray.get(reference)
                 except ray.exceptions.RayError as fault:
                     status, error, result = "failed", _death(item, fault), {}
-                yield Outcome(item, status, error, started, time.monotonic() - clock, result)
+                yield Outcome(item, status, error, started, time.monotonic() - clock, result, state)
     finally:
         for reference in under_way:
             ray.cancel(reference, force=True)
