@@ -112,6 +112,17 @@ def test_maps_need_masks_of_the_same_picture(dataset: Path, maps: Path) -> None:
         scored(read_dataset(dataset), Maps((maps,)), thresholds)
 
 
+def test_what_cannot_be_scored_is_named(
+    dataset: Path, maps: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for i in (1, 6):
+        (dataset / "masks" / f"field_{i}.png").unlink()
+    assert main(["weakseg", "evaluate", str(dataset), str(maps), "--json"]) == 0
+    told = capsys.readouterr()
+    assert "1 images with cancer have no mask and are not scored: field_1." in told.err
+    assert json.loads(told.out)["figures"]["maps"]["pooled_f1"]["n"] == 7
+
+
 def test_a_figure_that_these_images_do_not_have_is_null(
     dataset: Path, maps: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -169,6 +169,23 @@ def test_check_names_broken_images_and_wrong_masks_and_goes_on(dataset: Path) ->
         assert sentence in text
 
 
+def test_check_names_what_some_images_lack(dataset: Path) -> None:
+    (dataset / "masks" / "field_1.png").rename(dataset / "masks" / "feild_1.png")
+    (dataset / "masks" / "field_2.tif").write_bytes(b"")
+    (dataset / "masks" / "field_5.png").unlink()  # a negative needs none
+    table = (dataset / "labels.csv").read_text()
+    (dataset / "labels.csv").write_text(table.replace("field_6,no_cancer,,2.0", "field_6,no_cancer,,"))
+    found, faults = check_dataset(dataset)
+    text = "\n".join(faults)
+    assert len(found.images) == 8 and len(faults) == 3
+    assert "2 files are no image's mask (feild_1.png, field_2.tif)" in text
+    assert "1 images with cancer have no mask (field_1)" in text
+    assert "1 of 8 images have no um_per_px (field_6)" in text
+    for path in (dataset / "masks").iterdir():
+        path.unlink()
+    assert len(check_dataset(dataset)[1]) == 1, "masks are needed to evaluate only"
+
+
 def test_folds_part_classes_evenly_and_use_each_image_once(dataset: Path) -> None:
     found = read_dataset(dataset)
     held = folds(found, 4, seed=1)

@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,7 +28,7 @@ from numpy.typing import NDArray
 from tamis.agreement import Estimate
 from tamis.errors import InputError, UsageError
 from tamis.weakseg.images import read_image, read_mask
-from tamis.weakseg.labels import Dataset, LabelledImage, folds, read_dataset, with_masks
+from tamis.weakseg.labels import Dataset, LabelledImage, folds, read_dataset, with_masks, without_masks
 from tamis.weakseg.maps import Map, read_map, to_working_size
 from tamis.weakseg.metrics import Scored, figures, score
 from tamis.weakseg.refine import RADIUS_PX, refine
@@ -206,6 +207,12 @@ def main(options: argparse.Namespace) -> None:
     if options.sheet is not None:
         check_writable(options.sheet)
     dataset = read_dataset(options.dataset)
+    if dropped := without_masks(dataset.images):
+        names = ", ".join(image.name for image in dropped)
+        print(
+            f"tamis: {len(dropped)} images with cancer have no mask and are not scored: {names}.",
+            file=sys.stderr,
+        )
     groups = [tuple(options.maps)] if options.mean else [(folder,) for folder in options.maps]
     records = []
     for index, folders in enumerate(groups):

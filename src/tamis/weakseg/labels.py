@@ -91,8 +91,32 @@ def check_dataset(folder: Path) -> tuple[Dataset, list[str]]:
         except TamisError as error:
             faults.append(str(error))
     dataset = Dataset(folder, tuple(sound))
-    faults += _one_class(dataset)
+    faults += _one_class(dataset) + _gaps(folder, images)
     return dataset, faults
+
+
+def _gaps(folder: Path, images: Sequence[LabelledImage]) -> list[str]:
+    """What is there of some images and not of others."""
+    faults, masks = [], folder / "masks"
+    paths = sorted(masks.iterdir()) if masks.is_dir() else []
+    used = {image.mask for image in images}
+    if strays := [path.name for path in paths if path not in used and not path.name.startswith(".")]:
+        faults.append(
+            f"{masks}: {len(strays)} files are no image's mask ({_some(strays)}); a mask is named as its image, and ends in .png."
+        )
+    unmasked = [image.name for image in without_masks(images)]
+    if unmasked and any(image.positive and image.mask is not None for image in images):
+        faults.append(
+            f"{masks}: {len(unmasked)} images with cancer have no mask ({_some(unmasked)}) and are left out of what is scored; "
+            "draw them, or leave it so."
+        )
+    unscaled = [image.name for image in images if image.um_per_px is None]
+    if 0 < len(unscaled) < len(images):
+        faults.append(
+            f"{folder / 'labels.csv'}: {len(unscaled)} of {len(images)} images have no um_per_px ({_some(unscaled)}); a network "
+            "of one resolution needs it of all."
+        )
+    return faults
 
 
 def _one_class(dataset: Dataset) -> list[str]:
@@ -342,6 +366,11 @@ def folds(dataset: Dataset, count: int, seed: int) -> list[list[int]]:
 
 def _mostly(dataset: Dataset, group: Sequence[int]) -> bool:
     return 2 * sum(dataset.images[i].positive for i in group) >= len(group)
+
+
+def without_masks(images: Sequence[LabelledImage]) -> list[LabelledImage]:
+    """Those that cannot be scored: where cancer is in them is not known."""
+    return [image for image in images if image.mask is None and image.positive]
 
 
 def with_masks(dataset: Dataset) -> Iterator[LabelledImage]:
