@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-from saved import write_table
+from saved import save, write_table
 
 from tamis.cli import main
 from tamis.errors import InputError
@@ -17,6 +18,7 @@ from tamis.weakseg.evaluate import Maps, crossed_thresholds, scored
 from tamis.weakseg.images import read_mask
 from tamis.weakseg.labels import folds, read_dataset
 from tamis.weakseg.maps import write_map
+from tamis.weakseg.metrics import FIGURES
 from tamis.weakseg.phantom import phantom
 from tamis.weakseg.refine import refine
 
@@ -134,6 +136,29 @@ def test_a_figure_that_these_images_do_not_have_is_null(
     assert "NaN" not in printed
     figures = json.loads(printed)["figures"]["maps"]
     assert figures["f1_negatives"]["value"] is None and figures["f1_positives"]["value"] == 1.0
+    assert figures["hd95_um"]["value"] is None, "pixels are no um"
+
+
+def test_distances_are_those_of_images_of_known_scale(dataset: Path, maps: Path) -> None:
+    write_map(np.zeros((64, 96), np.float32), maps / "field_0.png")
+    found = read_dataset(dataset)
+    unknown = replace(found.images[0], um_per_px=None)
+    for images, expected in (
+        (found.images, np.hypot(64, 96) * 2 / 4),
+        ((unknown, *found.images[1:]), 0.0),
+    ):
+        part = replace(found, images=images)
+        thresholds = dict.fromkeys((image.name for image in images), 0.5)
+        scores, _ = scored(part, Maps((maps,)), thresholds)
+        assert FIGURES["hd95_um"](scores) == pytest.approx(expected)
+
+
+def test_a_mask_of_another_size_than_its_image_is_refused(dataset: Path, maps: Path) -> None:
+    save(dataset / "masks" / "field_0.png", np.full((32, 48), 255, np.uint8))
+    write_map(np.zeros((32, 48), np.float32), maps / "field_0.png")
+    found = read_dataset(dataset)
+    with pytest.raises(InputError, match="the mask is 48 x 32 px and its image 96 x 64 px"):
+        scored(found, Maps((maps,)), dict.fromkeys((image.name for image in found.images), 0.5))
 
 
 def test_refined_boundaries_move_to_the_edge_of_the_tissue() -> None:

@@ -27,8 +27,16 @@ from numpy.typing import NDArray
 
 from tamis.agreement import Estimate
 from tamis.errors import InputError, UsageError
-from tamis.weakseg.images import read_image, read_mask
-from tamis.weakseg.labels import Dataset, LabelledImage, folds, read_dataset, with_masks, without_masks
+from tamis.weakseg.images import image_size_px, read_image
+from tamis.weakseg.labels import (
+    Dataset,
+    LabelledImage,
+    folds,
+    mask_of,
+    read_dataset,
+    with_masks,
+    without_masks,
+)
 from tamis.weakseg.maps import Map, read_map, to_working_size
 from tamis.weakseg.metrics import Scored, figures, score
 from tamis.weakseg.refine import RADIUS_PX, refine
@@ -84,7 +92,7 @@ def scored(
             "name": image.name,
             "unit": image.patient or image.name,
             "positive": image.positive,
-            "um_per_px": image.um_per_px or 1.0,
+            "um_per_px": math.nan if image.um_per_px is None else image.um_per_px,
         }
         found.append(score(probability > thresholds[image.name], truth, **about))
         if baseline:
@@ -126,8 +134,10 @@ def _marked_shares(probability: Map) -> NDArray[np.float64]:
 
 
 def _truth(image: LabelledImage, probability: Map) -> NDArray[np.bool_]:
-    """A negative without a mask has an empty one."""
-    return read_mask(image.mask) if image.mask is not None else np.zeros(probability.shape, bool)
+    """A negative without a mask has an empty one. Raises InputError for a mask of another size than its image."""
+    if image.mask is None:
+        return np.zeros(probability.shape, bool)
+    return mask_of(image.mask, image_size_px(image.path))
 
 
 def _require_alike(image: LabelledImage, probability: Map, truth: NDArray[np.bool_]) -> None:

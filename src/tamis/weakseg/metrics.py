@@ -5,7 +5,7 @@
     iou_positives         TP / (TP + FP + FN), summed over positive images
     f1_negatives          F1 of the background over negative images
     area_on_negatives     mean share of a negative image that is marked
-    hd95_um               mean over positive images of the 95th percentile of both directed boundary distances
+    hd95_um               mean over positive images of known scale of the 95th percentile of both directed boundary distances
     area_error            mean |marked share - true share| over positive images
 
 Units that are drawn again for the intervals are images, or patients where they are known.
@@ -37,7 +37,7 @@ class Scored:
     false_negatives: int
     true_negatives: int
     hd95_um: float
-    """NaN on negatives."""
+    """NaN on negatives, and where the scale is unknown."""
 
     @property
     def pixels(self) -> int:
@@ -67,7 +67,7 @@ def score(
     positive: bool,
     um_per_px: float,
 ) -> Scored:
-    """Compare two masks [H, W]."""
+    """Compare two masks [H, W]; `um_per_px` is NaN where it is unknown."""
     both = int((marked & truth).sum())
     found, true = int(marked.sum()), int(truth.sum())
     distance = hd95_px(marked, truth) * um_per_px if positive else math.nan
@@ -135,7 +135,7 @@ FIGURES: Mapping[str, Ratio] = {
     "iou_positives": _among(True, _iou),
     "f1_negatives": _among(False, _background_f1),
     "area_on_negatives": _among(False, lambda i: (i.marked, 1.0)),
-    "hd95_um": _among(True, lambda i: (i.hd95_um, 1.0)),
+    "hd95_um": _among(True, lambda i: (0.0, 0.0) if math.isnan(i.hd95_um) else (i.hd95_um, 1.0)),
     "area_error": _among(True, lambda i: (abs(i.marked - i.area), 1.0)),
 }
 
