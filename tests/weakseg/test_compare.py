@@ -78,6 +78,13 @@ def test_a_fold_has_no_say_in_its_own_settings(dataset: Path) -> None:
     assert after[0] == before[0]
 
 
+def test_where_no_threshold_spares_the_negatives_nothing_is_marked(dataset: Path) -> None:
+    saturated = planes(0.6)
+    saturated[4:, 1] = 100
+    chosen = nested_settings(read_dataset(dataset), [saturated], [[0, 4], [1, 5]], shares=(0.1, 0.3))
+    assert [threshold for _, _, threshold in chosen] == [1.0, 1.0]
+
+
 def test_the_table_holds_every_row(dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found: Dataset = read_dataset(dataset)
     for run, noise in (("good", 0.1), ("bad", 0.8)):

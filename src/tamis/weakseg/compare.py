@@ -90,9 +90,12 @@ def nested_settings(
             marked = (found[:, 1] / found[:, 3])[others & negative].mean(0)
             sums = found[others].sum(0)
             for share in shares:
-                level = int(np.flatnonzero(marked <= share)[0])
-                f1 = 2 * sums[0, level] / (sums[1, level] + sums[2, level])
-                best = max(best, (float(f1), radius, share, float(LEVELS[level])))
+                allowed = np.flatnonzero(marked <= share)
+                f1, threshold = 0.0, 1.0  # above which nothing lies
+                if len(allowed):
+                    hits, found_px, true_px = sums[:3, allowed[0]]
+                    f1, threshold = float(2 * hits / (found_px + true_px)), float(LEVELS[allowed[0]])
+                best = max(best, (f1, radius, share, threshold))
         chosen.append(best[1:])
     return chosen
 
