@@ -53,6 +53,14 @@ def test_specks_and_small_holes_are_left_out() -> None:
     assert part.area == 600
 
 
+@pytest.mark.parametrize("shape_px", [(1, 1), (1, 2), (1, 9), (9, 1)])
+def test_a_part_as_thin_as_a_pixel_stays(shape_px: tuple[int, int]) -> None:
+    mask = np.zeros((20, 20), bool)
+    mask[3 : 3 + shape_px[0], 4 : 4 + shape_px[1]] = True
+    (part,) = polygons(mask, simplify_px=1.0)
+    assert part.is_valid and part.area == mask.sum()
+
+
 def test_nothing_gives_nothing() -> None:
     assert list(polygons(np.zeros((4, 4), bool))) == []
 

@@ -67,12 +67,14 @@ def traced(
         if inner and cv2.contourArea(ring) <= smallest_px:
             continue
         straight = cv2.approxPolyDP(ring, simplify_px, closed=True) if simplify_px else ring
+        if not inner and len(straight) < 3:
+            straight = ring  # of a part no wider than that, which would be gone
         placed = straight[:, 0] + (x, y)
         if not inner:
             outside = placed
         elif len(placed) > 2:
             holes.append(placed)
-    return Polygon() if outside is None or len(outside) < 3 else Polygon(outside, holes)
+    return Polygon() if outside is None else Polygon(outside, holes)
 
 
 def union_of_runs(part: NDArray[np.bool_], x: int, y: int) -> BaseGeometry:
