@@ -188,6 +188,21 @@ def test_an_impossible_scale_is_wrong_usage(slide_path: Path, mpp: float) -> Non
         open_slide(slide_path, mpp=mpp)
 
 
+def test_a_wrong_ending_does_not_matter(tmp_path: Path) -> None:
+    pixels = picture(100, 150)
+    path = tmp_path / "a png.tif"
+    path.write_bytes(cv2.imencode(".png", pixels[..., ::-1])[1].tobytes())
+    with open_slide(path, mpp=0.25) as slide:
+        assert (slide.read_region(0, 0, 150, 100) == pixels).all()
+    path = tmp_path / "a tiff.png"
+    tifffile.imwrite(path, pixels)
+    with open_slide(path, mpp=0.25) as slide:
+        assert (slide.read_region(0, 0, 150, 100) == pixels).all()
+    tifffile.imwrite(path, pixels.astype(np.uint16) * 257)
+    with pytest.raises(InputError, match="3 channels of uint16: expected 8-bit RGB"):  # not cut to 8 bits
+        open_slide(path, mpp=0.25)
+
+
 @pytest.mark.parametrize("ending", [".png", ".jpg", ".tif"])
 def test_plain_images(tmp_path: Path, ending: str) -> None:
     pixels = picture(100, 150)

@@ -89,7 +89,7 @@ def open_file(path: Path) -> SlideFile:
     if magic[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
         return _open_tiff(path)
     if path.suffix.lower() != ".mrxs" and magic[:3] in (b"\xff\xd8\xff", b"\x89PN"):
-        return PlainImage(path)
+        return PlainImage(path, tiff=False)
     if path.suffix.lower() == ".dcm":
         refuse_incomplete_series(path)
     try:
@@ -250,8 +250,8 @@ class PlainImage:
 
     um_per_px: float | None = None  # a dpi value in a picture speaks of paper, not of tissue
 
-    def __init__(self, path: Path) -> None:
-        tiff = path.suffix.lower() in (".tif", ".tiff", ".svs")
+    def __init__(self, path: Path, *, tiff: bool) -> None:
+        """`tiff` by what the file holds: pictures are given wrong endings."""
         self.reader = f"tifffile {tifffile.__version__}" if tiff else f"opencv {cv2.__version__}"
         self._pixels = _plain_tiff(path) if tiff else _plain_image(path)
         height, width = self._pixels.shape[:2]
@@ -277,7 +277,7 @@ def _open_tiff(path: Path) -> SlideFile:
     try:
         return OpenSlide(path)
     except openslide.OpenSlideUnsupportedFormatError:
-        return PlainImage(path)
+        return PlainImage(path, tiff=True)
 
 
 def _pyramid(tiff: Any, path: Path) -> list[Any]:
