@@ -170,7 +170,8 @@ def draw(board: Leaderboard, path: Path) -> None:
                 f"{estimate.value:.3f}", (estimate.value, place), (0, 6), textcoords="offset points",
                 ha="center", fontsize=8,
             )  # fmt: skip
-        axes.set_yticks(range(len(order)), [evaluation.name for evaluation in order])
+        # As they are: a name with two $ in it is no formula.
+        axes.set_yticks(range(len(order)), [evaluation.name for evaluation in order], parse_math=False)
         axes.set_ylim(len(order) - 0.4, -0.7)
         axes.set_title(TITLES[task], fontsize=10)
         level = "68 %" if task == "task2" and board.options.tupac_compat else "95 %"
