@@ -50,6 +50,18 @@ def test_without_a_level_in_between(series: Path, level: int) -> None:
         open_slide(series)
 
 
+def test_two_slides_in_one_folder(series: Path) -> None:
+    """The larger would be taken for both."""
+    smallest = max(series.glob("level-*.dcm"), key=lambda path: int(path.name.split("-")[1]))
+    data = pydicom.dcmread(smallest)
+    data.SeriesInstanceUID = pydicom.uid.generate_uid()
+    data.save_as(series / "other.dcm")
+    with pytest.raises(InputError, match=r"more than one DICOM slide: other\.dcm belongs to another series"):
+        open_slide(series)
+    with open_slide(instance(series, 0)) as slide:  # named, it is clear which
+        assert slide.size_px == (2220, 2967)
+
+
 def test_a_label_that_was_taken_out_is_not_missed(series: Path) -> None:
     """Numbers are left out where names were hidden; the pyramid is whole."""
     for level in range(2, 12):

@@ -33,13 +33,14 @@ class _Level:
     """InstanceNumber of its instances."""
 
 
-def refuse_incomplete_series(path: Path) -> None:
-    """Raise InputError when the series that the instance `path` belongs to misses one beside it in the folder."""
+def refuse_incomplete_series(path: Path, *, alone: bool = False) -> None:
+    """Raise InputError when the series that the instance `path` belongs to misses one beside it in the folder; and, where it
+    should be `alone` there, when another slide's is."""
     levels: dict[tuple[int, int], _Level] = defaultdict(_Level)
     parts: dict[str, tuple[set[int], int]] = {}
     numbers: set[int] = set()
     original = False
-    for data in _series_of(path):
+    for data in series_of(path, alone=alone):
         numbers.add(_number(data))
         kind = [str(value) for value in data.get("ImageType", [])]
         if "VOLUME" not in kind:
@@ -59,8 +60,11 @@ def refuse_incomplete_series(path: Path) -> None:
         raise InputError(f"{path.parent}: the DICOM series misses {lost}; fetch the whole series.")
 
 
-def _series_of(path: Path) -> Iterator[Any]:
-    """The headers of the instances in the folder of `path` that belong to its series, its own first."""
+def series_of(path: Path, *, alone: bool = False) -> Iterator[Any]:
+    """The headers of the instances in the folder of `path` that belong to its series, its own first.
+
+    Raises InputError where `path` cannot be read, or where it should be `alone` and there is another slide.
+    """
     import pydicom
     from pydicom.errors import InvalidDicomError
 
@@ -75,6 +79,11 @@ def _series_of(path: Path) -> Iterator[Any]:
         series = series or data.get("SeriesInstanceUID")
         if data.get("SeriesInstanceUID") == series:
             yield data
+        elif alone and "VOLUME" in [str(value) for value in data.get("ImageType", [])]:
+            raise InputError(
+                f"{path.parent} holds more than one DICOM slide: {instance.name} belongs to another series than {path.name}. "
+                "Put each series into a folder of its own, or name one file of each."
+            )
 
 
 def _lost(

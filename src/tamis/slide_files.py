@@ -437,7 +437,7 @@ def _open_dicom_folder(folder: Path) -> SlideFile:
     if not instances:
         raise InputError(f"{folder} is a folder without DICOM instances; name a slide, or its DICOM folder.")
     first = max(instances, key=lambda p: p.stat().st_size)
-    refuse_incomplete_series(first)
+    refuse_incomplete_series(first, alone=True)
     try:
         return OpenSlide(first)
     except openslide.OpenSlideUnsupportedFormatError:
