@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import tifffile
 
+from tamis.proliferation.mitosis import Mitosis
 from tamis.proliferation.scoring import Job, plan, work
 
 SAMPLES = Path(__file__).resolve().parents[2] / "src" / "tamis" / "proliferation" / "samples"
@@ -46,6 +47,33 @@ def test_dicom_files_are_read_back(results: Path) -> None:
     assert annotations.ReferencedImageSequence[0].ReferencedSOPInstanceUID
 
 
+def test_marks_are_manual_and_what_is_found_is_of_an_algorithm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("highdicom")
+    (group,) = written(tmp_path / "a")[1].AnnotationGroupSequence
+    assert group.AnnotationGroupGenerationType == "MANUAL"
+    assert "AnnotationGroupAlgorithmIdentificationSequence" not in group
+    assert "MeasurementsSequence" not in group, "the marks state no probability"
+    marks = tmp_path / "marks.csv"
+    marks.write_text("image,x_um,y_um,confidence\nphantom,100,100,0.5\nphantom,200,200,\n")
+    report, annotations = written(tmp_path / "b", marks)
+    (group,) = annotations.AnnotationGroupSequence
+    assert group.AnnotationGroupGenerationType == "MANUAL"
+    (measured,) = group.MeasurementsSequence
+    values = np.frombuffer(measured.MeasurementValuesSequence[0].FloatingPointValues, np.float32)
+    assert values.tolist() == [0.5]
+    assert "Algorithm Name" not in str(report)
+
+    found = [Mitosis(100, 100, 0.75)]
+    monkeypatch.setattr("tamis.proliferation.score._detected", lambda *_: (found, {"name": "a detector"}))
+    report, annotations = written(tmp_path / "c", None)
+    (group,) = annotations.AnnotationGroupSequence
+    assert group.AnnotationGroupGenerationType == "AUTOMATIC"
+    assert group.AnnotationGroupAlgorithmIdentificationSequence[0].AlgorithmName == "a detector"
+    assert "Algorithm Name" in str(report) and "a detector" in str(report)
+
+
 def test_a_dicom_slide_is_referenced_as_it_is(shared_data: Path, tmp_path: Path) -> None:
     pydicom = pytest.importorskip("pydicom")
     series = shared_data / "pathology" / "wsi" / "dicom_cmu_fixed"
@@ -64,11 +92,11 @@ def test_a_dicom_slide_is_referenced_as_it_is(shared_data: Path, tmp_path: Path)
     assert widths[referenced] == max(widths.values())
 
 
-def written(folder: Path, **settings: str) -> tuple[Any, Any]:
-    """The report and the annotations of the phantom's marks."""
+def written(folder: Path, marks: Path | None = MARKS, **settings: str) -> tuple[Any, Any]:
+    """The report and the annotations of the phantom's marks, or of what the detector finds."""
     pydicom = pytest.importorskip("pydicom")
     (item,) = plan([str(PHANTOM)], folder)
-    work(item, job=Job(dict(settings), marks=MARKS, dicom=True))
+    work(item, job=Job(dict(settings), marks=marks, dicom=True))
     return tuple(pydicom.dcmread(folder / "phantom" / n) for n in ("score.sr.dcm", "mitoses.ann.dcm"))
 
 

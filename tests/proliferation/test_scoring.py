@@ -69,7 +69,8 @@ def test_the_record_says_what_was_found_and_how(results: Path) -> None:
 def test_the_report_is_one_file_with_a_picture_of_every_mitosis(results: Path) -> None:
     page = (results / "phantom" / "report.html").read_text()
     assert not re.search(r'(src|href)=["\'](?!data:)', page)
-    assert page.count("alt='Cell at") == 9
+    assert page.count("alt='Cell at") == page.count("<figcaption>marked</figcaption>") == 9
+    assert "9 of 9 mitoses" in page and "likeliest" not in page
     assert "research use only" in page
     assert "The slide holds less tissue than the 2.00 mm²" in page
     assert "Not searched: 0.00 mm²" in page
@@ -127,6 +128,8 @@ def test_a_threshold_counts_fewer(tmp_path: Path) -> None:
     with open_slide(PHANTOM) as slide:
         marks = [Mitosis(x, y, n / 10) for n, (x, y) in enumerate(PLACES)]
         assert score(slide, Settings(threshold=0.5), marks).count == 4
+        marks[0] = Mitosis(*PLACES[0], float("nan"))
+        assert score(slide, Settings(threshold=0.5), marks).count == 5, "what states no probability stays"
 
 
 # many slides
@@ -286,6 +289,13 @@ def test_marks_beside_the_slide_are_refused(tmp_path: Path) -> None:
     marks.write_text("image,x_um,y_um\nphantom,-0.1,0\n")  # a click on the rim
     (item,) = plan([str(PHANTOM)], tmp_path / "rim")
     assert work(item, job=Job(marks=marks))["count"] == 1
+
+
+@pytest.mark.parametrize("confidence", ["-0.1", "1.5", "93"])
+def test_a_confidence_that_is_no_probability_is_refused(tmp_path: Path, confidence: str) -> None:
+    marks = tmp_path / "marks.csv"
+    marks.write_text(f"image,x_um,y_um,confidence\nphantom,100,100,{confidence}\n")
+    assert f"the confidence {confidence}: a probability" in failing(tmp_path / "out", PHANTOM, marks=marks)
 
 
 def test_only_finished_records_that_no_failure_followed_count(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """The same result for a DICOM archive: a structured report (TID 1500) and bulk annotations, through highdicom.
 
     score.sr.dcm      the hot spot as a region with count, density, scores and their intervals
-    mitoses.ann.dcm   every mitosis as a point with its probability (Microscopy Bulk Simple Annotations, Supplement 222)
+    mitoses.ann.dcm   every mitosis as a point, with its probability if known (Microscopy Bulk Simple Annotations, Supplement 222)
 
 A DICOM slide is referenced as it is, with its patient and study. Any other slide gets identifiers derived from the hash of
 its file, the same every time, and no patient: whoever archives it fills those in together with the converted image.
@@ -111,7 +111,11 @@ def report(image: Any, found: SlideScore, record: dict[str, Any], um_per_px: flo
         for n, (task, predicted) in enumerate(record["predicted"].items(), 1)
     ]
     tracking = sr.TrackingIdentifier(uid=_result_uid(record, "hot spot"), identifier="Mitotic hot spot")
-    algorithm = sr.AlgorithmIdentification(name=record["provenance"]["detector"]["name"], version=__version__)
+    algorithm = None  # a person's marks are no algorithm's
+    if not found.given:
+        algorithm = sr.AlgorithmIdentification(
+            name=record["provenance"]["detector"]["name"], version=__version__
+        )
     finding = sr.CodedConcept("MITACT", SCHEME, "Mitotic activity")
     group: Any
     if found.hot_spot is None:
@@ -152,13 +156,33 @@ def report(image: Any, found: SlideScore, record: dict[str, Any], um_per_px: flo
 
 
 def bulk_annotations(image: Any, found: SlideScore, record: dict[str, Any], um_per_px: float) -> Any:
-    """All mitoses as one group of points in pixels of the whole slide, with their probabilities."""
+    """All mitoses as one group of points in pixels of the whole slide, with their probabilities.
+
+    Given positions are manual annotations, and have a probability only where one was given with them.
+    """
     from highdicom import AlgorithmIdentificationSequence, ann
     from pydicom.sr.codedict import codes
     from pydicom.sr.coding import Code
 
     points = [np.array([[m.x_um / um_per_px, m.y_um / um_per_px]], np.float32) for m in found.mitoses]
     probabilities = np.array([m.probability for m in found.mitoses], np.float32)
+    algorithm = None
+    if not found.given:
+        algorithm = AlgorithmIdentificationSequence(
+            name=record["provenance"]["detector"]["name"],
+            family=codes.cid7162.ArtificialIntelligence,
+            version=__version__,
+        )
+    measured = None
+    if not np.isnan(probabilities).all():
+        measured = [
+            ann.Measurements(
+                name=Code("MITPROB", SCHEME, "Probability of a mitotic figure"),
+                values=probabilities,
+                unit=Code("1", "UCUM", "no units"),
+            )
+        ]
+    kinds = ann.AnnotationGroupGenerationTypeValues
     group = ann.AnnotationGroup(
         number=1,
         uid=_result_uid(record, "mitoses"),
@@ -167,19 +191,9 @@ def bulk_annotations(image: Any, found: SlideScore, record: dict[str, Any], um_p
         annotated_property_type=Code("MITFIG", SCHEME, "Mitotic figure"),
         graphic_type=ann.GraphicTypeValues.POINT,
         graphic_data=points,
-        algorithm_type=ann.AnnotationGroupGenerationTypeValues.AUTOMATIC,
-        algorithm_identification=AlgorithmIdentificationSequence(
-            name=record["provenance"]["detector"]["name"],
-            family=codes.cid7162.ArtificialIntelligence,
-            version=__version__,
-        ),
-        measurements=[
-            ann.Measurements(
-                name=Code("MITPROB", SCHEME, "Probability of a mitotic figure"),
-                values=probabilities,
-                unit=Code("1", "UCUM", "no units"),
-            )
-        ],
+        algorithm_type=kinds.MANUAL if found.given else kinds.AUTOMATIC,
+        algorithm_identification=algorithm,
+        measurements=measured,
     )
     return ann.MicroscopyBulkSimpleAnnotations(
         source_images=[image],

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Mitosis:
-    """One mitotic figure: its centre in um from the slide's upper left corner, and how likely it is one."""
+    """One mitotic figure: its centre in um from the slide's upper left corner, and how likely it is one (NaN where whoever
+    marked it did not say)."""
 
     x_um: float
     y_um: float

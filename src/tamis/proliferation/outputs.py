@@ -119,8 +119,8 @@ def input_sha256(path: Path) -> str:
 def write_geojson(path: Path, found: SlideScore, slide: Slide) -> None:
     """A FeatureCollection for QuPath, in pixels of the full resolution as QuPath counts them, x to the right and y down.
 
-    Mitoses are detections, points with their probability; the hot spot is an annotation. Written line by line, so that
-    a hundred thousand points need no memory.
+    Mitoses are detections, points with their probability where they have one; the hot spot is an annotation. Written line
+    by line, so that a hundred thousand points need no memory.
     """
     with path.open("w", encoding="utf-8") as file:
         file.write('{"type": "FeatureCollection", "features": [\n')
@@ -148,7 +148,9 @@ def _features(found: SlideScore, slide: Slide) -> Iterator[dict[str, Any]]:
             {"type": "Point", "coordinates": place},
             objectType="detection",
             classification={"name": "Mitosis", "color": [200, 0, 0]},
-            measurements={"Probability": _round(mitosis.probability)},
+            measurements={}
+            if math.isnan(mitosis.probability)
+            else {"Probability": _round(mitosis.probability)},
         )
 
 

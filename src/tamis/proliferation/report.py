@@ -170,8 +170,8 @@ def _overview(plain: Pixels, width_um: float, found: SlideScore) -> Pixels:
 
 
 def _cells(slide: Slide, found: SlideScore) -> str:
-    """The likeliest mitoses, 32 um wide, those of the hot spot in bold."""
-    likeliest = sorted(found.mitoses, key=lambda mitosis: -mitosis.probability)[:LIKELIEST]
+    """The likeliest mitoses, 32 um wide, those of the hot spot in bold. What states no probability was marked as certain."""
+    likeliest = sorted(found.mitoses, key=lambda m: -_told(m.probability, 1.0))[:LIKELIEST]
     if not likeliest:
         return "<h2>Mitoses</h2><p>No mitosis was found.</p>"
     um_per_px = CROP_UM / CROP_PX
@@ -180,14 +180,21 @@ def _cells(slide: Slide, found: SlideScore) -> str:
         x_um, y_um = mitosis.x_um - CROP_UM / 2, mitosis.y_um - CROP_UM / 2
         crop = slide.read_region(x_um, y_um, CROP_PX, CROP_PX, um_per_px)
         hot = " class='hot'" if _in_hot_spot(found, mitosis.x_um, mitosis.y_um) else ""
+        certainty = "marked" if math.isnan(mitosis.probability) else f"{mitosis.probability:.0%}"
         place = f"{mitosis.x_um / 1000:.2f}, {mitosis.y_um / 1000:.2f} mm"
         figures.append(
             f"<figure{hot}><img alt='Cell at {place}' title='{place}' src='{_jpeg(crop)}'>"
-            f"<figcaption>{mitosis.probability:.0%}</figcaption></figure>"
+            f"<figcaption>{certainty}</figcaption></figure>"
         )
-    head = f"The {len(likeliest)} likeliest of {len(found.mitoses)} mitoses"
+    ranked = any(not math.isnan(mitosis.probability) for mitosis in likeliest)
+    head = f"The {len(likeliest)} likeliest of" if ranked else f"{len(likeliest)} of"
+    head += f" {len(found.mitoses)} mitoses"
     note = f"<p>Each picture is {CROP_UM:.0f} µm wide. Bold: inside the hot spot.</p>"
     return f"<h2>{head}</h2>{note}<div class='cells'>{''.join(figures)}</div>"
+
+
+def _told(value: float, otherwise: float) -> float:
+    return otherwise if math.isnan(value) else value
 
 
 def _in_hot_spot(found: SlideScore, x_um: float, y_um: float) -> bool:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 SHARE_TISSUE, SHARE_REGIONS = 0.01, 0.1
 """Of the whole time, until the tissue is found and the regions are ranked: what a slide of 358 mm2 takes."""
+GIVEN = "given positions"
 PUBLISHED_MODEL = Path(__file__).parent / "weights" / "svr.tupac16-scores.json"
 
 
@@ -88,6 +89,11 @@ class SlideScore:
     seconds: dict[str, float] = field(default_factory=dict)
     even: tuple[float, float, float] | None = None
     """What the hot spot would hold if the mitoses lay evenly over the searched tissue: mean, limits of 95 %."""
+
+    @property
+    def given(self) -> bool:
+        """Whether the positions were given, and not found by the detector."""
+        return self.detector.get("name") == GIVEN
 
     @property
     def count(self) -> int:
@@ -183,9 +189,9 @@ def score(
         )
         found = [mitosis for mitosis in found if _on_tissue(mitosis, mask)]
     else:
-        found, detector = list(mitoses), {"name": "given positions"}
+        found, detector = list(mitoses), {"name": GIVEN}
         if settings.threshold is not None:
-            found = [mitosis for mitosis in found if mitosis.probability >= settings.threshold]
+            found = [m for m in found if not m.probability < settings.threshold]  # what states none stays
     clock.stop("mitoses")
     spot = hot_spot(found, graded.area_mm2, settings.shape)
     spot = spot and spot.on_slide(slide.size_um)

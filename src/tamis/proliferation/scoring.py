@@ -13,6 +13,7 @@ import csv
 import hashlib
 import json
 import logging
+import math
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -222,13 +223,18 @@ def _marked(table: Path, stem: str, slide: Slide) -> list[Any]:
             f"{table} does not name the image {stem}: a table with image, row, col (or x_um, y_um) was expected; an "
             "image without a mitosis is a row with empty positions."
         )
-    marked = [Mitosis(x, y, 1.0 if p != p else p) for x, y, p in points.images[stem].tolist()]
+    marked = [Mitosis(*place) for place in points.images[stem].tolist()]
     (width, height), slack = slide.size_um, slide.um_per_px  # a click on the rim may be a pixel off
     for m in marked:
         if not (-slack <= m.x_um <= width + slack and -slack <= m.y_um <= height + slack):
             raise InputError(
                 f"{table} puts a mitosis of {stem} at ({m.x_um:g}, {m.y_um:g}) um, outside the slide, which is {width:g} x "
                 f"{height:g} um: are its columns in the other unit, or of another slide?"
+            )
+        if not (math.isnan(m.probability) or 0 <= m.probability <= 1):
+            raise InputError(
+                f"{table} gives a mitosis of {stem} the confidence {m.probability:g}: a probability from 0 to 1 was expected, or "
+                "none."
             )
     return marked
 
