@@ -53,7 +53,7 @@ def record(slide: Slide, found: SlideScore, settings: Settings, source: str) -> 
         "mitoses_per_mm2_high": _round(high / area),
         "mitoses_per_2mm2": _round(2 * found.per_mm2),
         "mitoses": len(found.mitoses),
-        "mitoses_per_searched_mm2": _round(found.per_searched_mm2),
+        "mitoses_per_searched_mm2": None if found.whole is None else _round(found.per_searched_mm2),
         "hot_spot_if_even": None
         if found.even is None
         else dict(zip(("count", "low", "high"), map(_round, found.even), strict=True)),
@@ -71,8 +71,8 @@ def record(slide: Slide, found: SlideScore, settings: Settings, source: str) -> 
             for task, p in found.predicted.items()
         },
         "tissue_mm2": _round(found.tissue_mm2),
-        "searched_mm2": _round(found.searched_mm2),
-        "not_searched_mm2": _round(found.tissue_mm2 - found.searched_mm2),
+        "searched_mm2": None if found.whole is None else _round(found.searched_mm2),
+        "not_searched_mm2": None if found.whole is None else _round(found.tissue_mm2 - found.searched_mm2),
         "whole_tissue_searched": found.whole,
         "regions": [
             {

@@ -116,6 +116,7 @@ def _maps(slide: Slide, found: SlideScore, density: NDArray[np.float32]) -> str:
             (TISSUE, "tissue"),
             (MITOSIS, "mitosis"),
         )
+        if not (name == "searched" and found.whole is None)
     )
     overview = _overview(plain, slide.size_um[0], found)
     return (
@@ -205,16 +206,27 @@ def _in_hot_spot(found: SlideScore, x_um: float, y_um: float) -> bool:
     return max(dx, dy) <= half if spot.shape == "square" else math.hypot(dx, dy) <= half
 
 
-def _not_read(found: SlideScore, um_per_px: float) -> str:
+def _search(found: SlideScore) -> list[str]:
+    """What was searched, in sentences."""
+    if found.whole is None:
+        return ["Positions were given; what was looked at to find them is not known, nor what was left out."]
     left = max(0.0, found.tissue_mm2 - found.searched_mm2)
-    told = [
+    return [
         f"Searched: {found.searched_mm2:.2f} mm² of {found.tissue_mm2:.2f} mm² of tissue"
         + ("." if found.whole else f", in the {len(found.regions)} regions that hold most cells."),
         f"Not searched: {left:.2f} mm² of tissue"
         + ("; a hot spot there would be missed." if left >= 0.005 else "; everything was looked at."),
-        "The interval of the count is a Poisson interval, that of a window fixed beforehand. Mitoses that the detector misses "
-        "or invents are not in it, nor that the hot spot was chosen as the fullest of all windows.",
     ]
+
+
+def _not_read(found: SlideScore, um_per_px: float) -> str:
+    told = _search(found)
+    who = "the detector" if found.whole is not None else "whoever marked the mitoses"
+    verbs = ("misses", "invents") if found.whole is not None else ("missed", "invented")
+    told.append(
+        "The interval of the count is a Poisson interval, that of a window fixed beforehand. Mitoses that "
+        f"{who} {verbs[0]} or {verbs[1]} are not in it, nor that the hot spot was chosen as the fullest of all windows."
+    )
     if found.even is not None:
         mean, low, high = found.even
         told.append(

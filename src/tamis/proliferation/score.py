@@ -83,12 +83,14 @@ class SlideScore:
     """By task: mitotic_score, pam50_proliferation."""
     detector: dict[str, Any]
     """What found the mitoses: weights, hash, threshold; or who marked them."""
-    whole: bool
-    """Whether all the tissue was searched, and not the regions alone."""
+    whole: bool | None
+    """Whether all the tissue was searched, and not the regions alone. None where the positions were given: what was looked at
+    to find them is not known."""
     models: list[Weights]
     seconds: dict[str, float] = field(default_factory=dict)
     even: tuple[float, float, float] | None = None
-    """What the hot spot would hold if the mitoses lay evenly over the searched tissue: mean, limits of 95 %."""
+    """What the hot spot would hold if the mitoses lay evenly over the searched tissue: mean, limits of 95 %. None where that
+    tissue is not known."""
 
     @property
     def given(self) -> bool:
@@ -135,8 +137,10 @@ class SlideScore:
 
     @property
     def searched(self) -> NDArray[np.bool_]:
-        """[h, w] like the tissue mask: all of it, or pixels inside the searched regions."""
+        """[h, w] like the tissue mask: all of it, or pixels inside the searched regions; nothing where that is not known."""
         mask, um_per_px = self.tissue
+        if self.whole is None:
+            return np.zeros_like(mask)
         if self.whole:
             return mask
         inside = np.zeros_like(mask)
@@ -181,8 +185,9 @@ def score(
     regions = rank_regions(slide, mask, limit=settings.regions or None)
     clock.stop("regions")
     progress(SHARE_REGIONS)
-    whole = mitoses is not None or settings.regions == 0 or _area_mm2(*mask) <= settings.regions * AREA_MM2
+    whole = None
     if mitoses is None:
+        whole = settings.regions == 0 or _area_mm2(*mask) <= settings.regions * AREA_MM2
         left = 1 - SHARE_REGIONS
         found, detector = _detected(
             slide, None if whole else regions, settings, lambda share: progress(SHARE_REGIONS + left * share)
@@ -202,6 +207,8 @@ def score(
     scored = SlideScore(
         graded, found, spot, count_interval(count), regions, mask, values, predicted, detector, whole, models, clock.seconds
     )  # fmt: skip
+    if whole is None:
+        return scored
     searched = mask[0] & scored.searched
     even = spread_evenly(len(found), searched, mask[1], graded.area_mm2)
     return replace(scored, even=even)
