@@ -86,6 +86,18 @@ def series_of(path: Path, *, alone: bool = False) -> Iterator[Any]:
             )
 
 
+def series_uid(path: Path) -> str:
+    """Which series an instance belongs to; empty where its header cannot be read."""
+    import pydicom
+    from pydicom.errors import InvalidDicomError
+
+    try:
+        data = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["SeriesInstanceUID"])
+    except (InvalidDicomError, OSError, EOFError, ValueError, AttributeError):
+        return ""
+    return str(data.get("SeriesInstanceUID") or "")
+
+
 def _lost(
     levels: Mapping[tuple[int, int], _Level],
     parts: Mapping[str, tuple[set[int], int]],

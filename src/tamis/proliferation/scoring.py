@@ -20,12 +20,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from tamis import __version__, batch
 from tamis.batch import Item, Outcome, Told, expand, run
-from tamis.errors import InputError
+from tamis.dicom_series import series_uid
+from tamis.errors import InputError, UsageError
 from tamis.remote import expand_url, is_url, local, name_of, stem_of
 from tamis.weights import sha256_of
 from tamis.writing import output_error, readable, replacing, scratch
@@ -37,6 +38,7 @@ ENDINGS = frozenset(
     f".{ending}"
     for ending in "svs tif tiff ndpi mrxs scn svslide bif vms vmu dcm png jpg jpeg".split()  # noqa: SIM905
 )
+OF_SEVERAL_FILES = (".mrxs", ".vms", ".vmu", ".dcm")
 RECORD, JOURNAL = "score.json", "journal.jsonl"
 SOMETIMES = ("score.sr.dcm", "mitoses.ann.dcm")
 COLUMNS = (
@@ -97,12 +99,24 @@ def _sha256(path: Path) -> str:
 
 
 def inputs(arguments: Sequence[str]) -> list[str]:
-    """The slides that the arguments name, files before patterns; a folder of DICOM files is one slide."""
+    """The slides that the arguments name, files before patterns; a folder of DICOM files is one slide, and so are several
+    files of one DICOM series.
+
+    Raises UsageError for the URL of a slide that is more than one file.
+    """
     found: list[str] = []
     for argument in arguments:
         path = Path(argument)
         if is_url(argument):
-            found += expand_url(argument, ENDINGS)
+            urls = expand_url(argument, ENDINGS)
+            if parts := [
+                url for url in urls if PurePosixPath(name_of(url)).suffix.lower() in OF_SEVERAL_FILES
+            ]:
+                raise UsageError(
+                    f"{parts[0]} is one file of a slide that has several, and URLs are fetched one by one: copy the whole "
+                    "slide to a folder, and name that."
+                )
+            found += urls
         elif path.is_dir() and _is_series(path):
             found.append(argument)
         elif path.is_dir():
@@ -113,7 +127,23 @@ def inputs(arguments: Sequence[str]) -> list[str]:
             found += [str(p) for p in series]
         else:
             found += [str(p) for p in expand([argument], ENDINGS)]
-    return list(dict.fromkeys(found))
+    return _one_of_each_series(list(dict.fromkeys(found)))
+
+
+def _one_of_each_series(slides: list[str]) -> list[str]:
+    """Without all but the first of several files of one DICOM series in one folder: each of them opens the whole series."""
+    beside: dict[Path, list[str]] = {}
+    for slide in slides:
+        if slide.lower().endswith(".dcm") and not is_url(slide) and Path(slide).is_file():
+            beside.setdefault(Path(slide).parent, []).append(slide)
+    first: dict[tuple[Path, str], str] = {}
+    again: set[str] = set()
+    for folder, files in beside.items():
+        for file in files if len(files) > 1 else ():
+            series = series_uid(Path(file))
+            if series and first.setdefault((folder, series), file) != file:
+                again.add(file)
+    return [slide for slide in slides if slide not in again]
 
 
 def _is_series(folder: Path) -> bool:
