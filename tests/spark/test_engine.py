@@ -422,7 +422,9 @@ def test_the_command_line(
     assert cli.main([*generate, "--json"]) == 0
     record = json.loads(capsys.readouterr().out)
     assert record["prompt_tokens"] == 3
-    assert record["text"] == "".join(f" w{token}" for token in record["tokens"])  # as it stands behind the prompt
+    assert record["text"] == "".join(
+        f" w{token}" for token in record["tokens"]
+    )  # as it stands behind the prompt
     assert cli.main(generate) == 0
     assert capsys.readouterr().out == f"w1 w2 w3{record['text']}\n"
     monkeypatch.setattr("sys.stdin", TextIOWrapper(BytesIO(b"w1 w2 w3\n")))

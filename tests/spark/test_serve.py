@@ -212,13 +212,14 @@ def test_other_addresses_and_lengths(connection: HTTPConnection) -> None:
 
 
 def test_one_who_leaves_does_not_stop_the_others(server: Server, engine: Engine) -> None:
+    expected = engine.generate(PROMPT, max_tokens=5).text
     gone = HTTPConnection("127.0.0.1", server.server_port)
     gone.request("POST", "/v1/completions", json.dumps({"prompt": PROMPT, "max_tokens": 50, "stream": True}))
     gone.close()
     client = HTTPConnection("127.0.0.1", server.server_port, timeout=60)
     status, found = ask(client, prompt=PROMPT)
     client.close()
-    assert status == 200 and found["choices"][0]["text"] == engine.generate(PROMPT, max_tokens=5).text
+    assert status == 200 and found["choices"][0]["text"] == expected
 
 
 def test_a_port_that_is_taken_is_a_sentence(server: Server, engine: Engine) -> None:

@@ -10,6 +10,7 @@ import math
 import os
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +46,14 @@ class Rows(C.Structure):
     )
 
 
+@cache
+def library() -> C.CDLL:
+    """Opened once more: the functions of `native.load` raise what `topk_native` makes of their status."""
+    return C.CDLL(os.fspath(native.PATH))
+
+
 def call(name: str, dtype: Any, *arguments: Any) -> int:
-    function = getattr(native.load(), f"tamis_{name}_{'f32' if dtype == np.float32 else 'f64'}")
+    function = getattr(library(), f"tamis_{name}_{'f32' if dtype == np.float32 else 'f64'}")
     function.restype, function.argtypes = C.c_int, SIGNATURES[name]
     status: int = function(*(a.ctypes.data if isinstance(a, np.ndarray) else a for a in arguments))
     return status

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Lock
 from types import TracebackType
 from typing import Any
 
@@ -87,6 +88,7 @@ class Engine:
         self.end_tokens = frozenset(ends if isinstance(ends, list) else [] if ends is None else [ends])
         self.tokenizer = _tokenizer(packed)
         self._uses = [0] * sequences
+        self._turn = Lock()  # the decoder has one scratch
 
     @classmethod
     def open(
@@ -231,22 +233,25 @@ class Engine:
     def _continue(self, running: Sequence[_Sequence], stop: Sequence[str]) -> Iterator[None]:
         """Feed prompts, then one token of every unfinished sequence a step; yields after each."""
         for sequence in running:
-            self._uses[sequence.slot] += 1
-            sequence.use = self._uses[sequence.slot]
-            self._take(sequence, self._prefill(sequence), stop)
+            with self._turn:
+                self._uses[sequence.slot] += 1
+                sequence.use = self._uses[sequence.slot]
+                logits = self._prefill(sequence)
+            self._take(sequence, logits, stop)
         yield
         while unfinished := [s for s in running if not s.ended]:
-            if any(s.use != self._uses[s.slot] for s in unfinished):
-                raise UsageError(
-                    "Another text was begun with this engine before this one was streamed to its end: finish the one first, or "
-                    "open a second engine."
+            with self._turn:
+                if any(s.use != self._uses[s.slot] for s in unfinished):
+                    raise UsageError(
+                        "Another text was begun with this engine before this one came to its end: let one be finished first, or "
+                        "open a second engine."
+                    )
+                logits = self.decoder.step(
+                    [s.tokens[-1] for s in unfinished],
+                    [s.slot for s in unfinished],
+                    [s.position for s in unfinished],
+                    range(len(unfinished)),
                 )
-            logits = self.decoder.step(
-                [s.tokens[-1] for s in unfinished],
-                [s.slot for s in unfinished],
-                [s.position for s in unfinished],
-                range(len(unfinished)),
-            )
             for sequence, row in zip(unfinished, logits, strict=True):
                 self._take(sequence, row, stop)
             yield
