@@ -117,6 +117,19 @@ def test_two_slides_of_one_number_are_refused(scored: Path) -> None:
         gather(truth, scored / "results")
 
 
+def test_a_record_of_fewer_regions_than_its_features_describe_is_refused(scored: Path) -> None:
+    path = next((scored / "results").glob("*/score.json"))
+    record = json.loads(path.read_text()) | {"provenance": {"settings": {"regions": 5}}}
+    truth = read_truth(scored / "training_ground_truth.csv").scores
+    assert truth is not None
+    for whole in (True, None):
+        path.write_text(json.dumps(record | {"whole_tissue_searched": whole}))
+        gather(truth, scored / "results")
+    path.write_text(json.dumps(record | {"whole_tissue_searched": False}))
+    with pytest.raises(InputError, match="5 regions were searched, and the features describe 30"):
+        gather(truth, scored / "results")
+
+
 def test_slides_that_no_row_knows_are_refused(scored: Path, tmp_path: Path) -> None:
     table = tmp_path / "other.csv"
     table.write_text("slide,mitotic_score\nsomething,1\nelse,2\n")

@@ -46,7 +46,7 @@ class Settings:
     """Of the window in which mitoses are counted."""
     regions: int = REGIONS
     """How many of the ranked regions are searched for mitoses. The whole tissue is, where it is no more than they hold
-    together (2 mm2 each), and always with 0."""
+    together (2 mm2 each), and always with 0. The features are always of the first 30."""
     threshold: float | None = None
     """Least probability of a mitosis; by default the detector's operating point."""
     model: Path | None = None
@@ -182,12 +182,15 @@ def score(
         )
     clock.stop("tissue")
     progress(SHARE_TISSUE)
-    regions = rank_regions(slide, mask, limit=settings.regions or None)
+    ranked = rank_regions(slide, mask, limit=max(settings.regions, REGIONS) if settings.regions else None)
+    regions, described = ranked[: settings.regions or None], ranked[:REGIONS]
     clock.stop("regions")
     progress(SHARE_REGIONS)
     whole = None
     if mitoses is None:
         whole = settings.regions == 0 or _area_mm2(*mask) <= settings.regions * AREA_MM2
+        if not whole and len(regions) < len(described):
+            _refuse_features(settings)
         left = 1 - SHARE_REGIONS
         found, detector = _detected(
             slide, None if whole else regions, settings, lambda share: progress(SHARE_REGIONS + left * share)
@@ -200,7 +203,7 @@ def score(
     clock.stop("mitoses")
     spot = hot_spot(found, graded.area_mm2, settings.shape)
     spot = spot and spot.on_slide(slide.size_um)
-    values = dict(zip(NAMES, slide_features(found, regions).tolist(), strict=True))
+    values = dict(zip(NAMES, slide_features(found, described).tolist(), strict=True))
     count = spot.count if spot else 0
     predicted, models = _predict(values | _own(graded, count, found), settings.model)
     clock.stop("score")
@@ -275,6 +278,16 @@ def _detected(
         "seconds_candidates": round(effort.candidates_s, 3),
         "seconds_network": round(effort.network_s, 3),
     }
+
+
+def _refuse_features(settings: Settings) -> None:
+    """Raise InputError for a model that asks for numbers of regions that are not searched: there they would be too small."""
+    path = settings.model or PUBLISHED_MODEL
+    if path.exists() and set(NAMES) & set(load(path).preprocessing.get("features", [])):
+        raise InputError(
+            f"{path} describes a slide by its first {REGIONS} regions, and {settings.regions} are to be searched: give --regions "
+            f"{REGIONS} or more, or leave it out."
+        )
 
 
 def _predict(values: dict[str, float], model: Path | None) -> tuple[dict[str, Predicted], list[Weights]]:

@@ -30,7 +30,7 @@ from tamis.batch import Outcome
 from tamis.errors import InputError, UsageError
 from tamis.progress import Progress
 from tamis.proliferation import scoring, train_score
-from tamis.proliferation.features import NAMES
+from tamis.proliferation.features import NAMES, REGIONS
 from tamis.proliferation.submission import Scores, read_truth
 
 Floats = NDArray[np.float64]
@@ -175,6 +175,7 @@ def gather(truth: Scores, results: Path) -> Slides:
                 f"{results} holds two slides with the number {key}: {path.parent.name} is the second."
             )
         records[key] = _record(path)
+        _refuse_few_regions(path, records[key])
     ids = truth.ids or tuple(str(n) for n in range(1, len(truth) + 1))
     rows = [n for n, name in enumerate(ids) if name in records]
     if not rows:
@@ -184,6 +185,16 @@ def gather(truth: Scores, results: Path) -> Slides:
     features = np.array([[records[ids[n]]["features"][name] for name in NAMES] for n in rows])
     columns = (c if c is None else c[rows] for c in (truth.mitotic_score, truth.pam50_proliferation))
     return Slides([ids[n] for n in rows], features, *columns)
+
+
+def _refuse_few_regions(path: Path, record: Mapping[str, Any]) -> None:
+    """Mitoses were not looked for in all the regions that the features describe."""
+    regions = record.get("provenance", {}).get("settings", {}).get("regions", REGIONS)
+    if record.get("whole_tissue_searched") is False and regions < REGIONS:
+        raise InputError(
+            f"{path}: {regions} regions were searched, and the features describe {REGIONS}: score the slide again without "
+            "--regions."
+        )
 
 
 def _record(path: Path) -> Mapping[str, Any]:
