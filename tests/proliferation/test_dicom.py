@@ -8,12 +8,14 @@ from __future__ import annotations
 import csv
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import tifffile
 
+from tamis.proliferation.dicom import source_image
 from tamis.proliferation.mitosis import Mitosis
 from tamis.proliferation.scoring import Job, plan, work
 
@@ -90,6 +92,17 @@ def test_a_dicom_slide_is_referenced_as_it_is(shared_data: Path, tmp_path: Path)
         o.SOPInstanceUID: int(o.TotalPixelMatrixColumns) for o in originals if "TotalPixelMatrixColumns" in o
     }
     assert widths[referenced] == max(widths.values())
+
+
+def test_a_file_of_a_reduced_level_stands_for_its_series(shared_data: Path) -> None:
+    """openslide opens the whole series: positions are pixels of its full resolution."""
+    pydicom = pytest.importorskip("pydicom")
+    series = shared_data / "pathology" / "wsi" / "dicom_cmu_fixed"
+    (full,) = series.glob("level-0-*.dcm")
+    (reduced,) = series.glob("level-3-*.dcm")
+    for path in (series, full, reduced):
+        image = source_image(SimpleNamespace(path=path), {})
+        assert image.SOPInstanceUID == pydicom.dcmread(full, stop_before_pixels=True).SOPInstanceUID
 
 
 def written(folder: Path, marks: Path | None = MARKS, **settings: str) -> tuple[Any, Any]:

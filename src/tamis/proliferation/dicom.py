@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tamis import __version__
+from tamis.dicom_series import series_of
 from tamis.proliferation.outputs import outline
 from tamis.proliferation.score import SlideScore
 
@@ -47,13 +48,14 @@ def write(folder: Path, image: Any, um_per_px: float, found: SlideScore, record:
 
 
 def source_image(slide: Slide, record: dict[str, Any]) -> Any:
-    """The dataset of the slide's full resolution: its own if it is DICOM, or what is known of it."""
-    import pydicom
+    """The dataset of the slide's full resolution: its own if it is DICOM, or what is known of it.
 
-    instances = []
-    for path in _files(slide.path):
-        if path.suffix.lower() == ".dcm":
-            instances.append(pydicom.dcmread(path, stop_before_pixels=True))
+    Of a series one file is named, or its folder; openslide then opens all of it, and so the full resolution may be another.
+    """
+    path = slide.path
+    if path.is_dir():
+        path = max(path.glob("*.dcm"), key=lambda p: p.stat().st_size, default=path)
+    instances = list(series_of(path)) if path.suffix.lower() == ".dcm" and path.is_file() else []
     volumes = [i for i in instances if i.get("SOPClassUID") == SLIDE_IMAGE and "TotalPixelMatrixColumns" in i]
     image = (
         max(volumes, key=lambda i: int(i.TotalPixelMatrixColumns)) if volumes else _described(slide, record)
@@ -65,10 +67,6 @@ def source_image(slide: Slide, record: dict[str, Any]) -> Any:
         if name not in image:
             setattr(image, name, "")
     return image
-
-
-def _files(path: Path) -> list[Path]:
-    return sorted(path.iterdir()) if path.is_dir() else [path]
 
 
 def _described(slide: Slide, record: dict[str, Any]) -> Any:
